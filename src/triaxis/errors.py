@@ -1,0 +1,99 @@
+"""Every error triaxis raises on purpose.
+
+    TriaxisError
+    +-- ConfigError                 a setting is unknown, of the wrong type or out of range
+    |   +-- ExperimentMismatchError a run directory belongs to another configuration
+    +-- DataError                   images, labels or splits are unusable
+    +-- UnsupportedModelError       a model cannot be loaded, traced or cut; names the module
+    |   +-- PlanError               a prune plan does not fit the model it is applied to
+    +-- InfeasibleBudgetError       no cut is cheap enough; names the smallest possible cost
+    +-- FitError                    the trials do not determine the predictor
+    +-- TrainingError               the loss became NaN or infinite, or training cannot start
+    +-- StoreError                  the run directory cannot be read or written
+    |   +-- StoreLockedError        another process is using the run directory
+    +-- ExportError                 an exported file disagrees with the live model
+    +-- MissingDependencyError      an optional package is needed; names the extra
+
+A message says what must hold, what was got, where, and what to do next. Every error takes one
+message string, so that it pickles. ``exit_code`` is what the command line returns.
+"""
+
+from __future__ import annotations
+
+
+class TriaxisError(Exception):
+    """Base of every error raised on purpose."""
+
+    exit_code = 1
+
+
+class ConfigError(TriaxisError):
+    """A setting is unknown, of the wrong type or out of range."""
+
+    exit_code = 3
+
+
+class ExperimentMismatchError(ConfigError):
+    """The run directory was made with another configuration; names the differing keys."""
+
+    exit_code = 4
+
+
+class DataError(TriaxisError):
+    """Images, labels or splits are unusable."""
+
+    exit_code = 5
+
+
+class UnsupportedModelError(TriaxisError):
+    """A model cannot be loaded, traced or cut; names the module and the reason."""
+
+    exit_code = 6
+
+
+class PlanError(UnsupportedModelError):
+    """A prune plan does not fit the model it is applied to."""
+
+    exit_code = 7
+
+
+class InfeasibleBudgetError(TriaxisError):
+    """No possible cut is cheap enough; names the smallest possible cost."""
+
+    exit_code = 8
+
+
+class FitError(TriaxisError):
+    """The trials do not determine the predictor; names the axis and what it needs."""
+
+    exit_code = 9
+
+
+class TrainingError(TriaxisError):
+    """The loss became NaN or infinite, or training cannot start."""
+
+    exit_code = 10
+
+
+class StoreError(TriaxisError):
+    """The run directory cannot be read or written."""
+
+    exit_code = 11
+
+
+class StoreLockedError(StoreError):
+    """Another process is using the run directory."""
+
+    exit_code = 12
+
+
+class ExportError(TriaxisError):
+    """An exported file disagrees with the live model."""
+
+    exit_code = 13
+
+
+class MissingDependencyError(TriaxisError):
+    """An optional package is needed; the message names the extra that installs it."""
+
+    exit_code = 14
