@@ -1,0 +1,380 @@
+"""The configuration of a run: a typed tree, read from YAML and written back as YAML.
+
+All default numbers live here, and only here. A key that is not in the tree, a value of the wrong type or out of range
+is a `ConfigError` that names the key path and what would be right; several mistakes are named at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
+
+from triaxis.errors import ConfigError
+from triaxis.values import BudgetSpec, Recipe
+
+BASE_RECIPE = Recipe(epochs=30)
+COLLECT_RECIPE = Recipe(epochs=2, distill=0.9, average_last=0.3)
+FINETUNE_RECIPE = Recipe(epochs=8, distill=0.9, average_last=0.3)
+
+MODEL_FORM = r"^[\w.]+:[\w./-]+$"
+DATA_FORM = r"^(digits|[\w.]+:.+)$"
+
+Format = Literal["safetensors", "pt2", "onnx"]
+
+
+class Section(BaseModel):
+    """A node of the tree: unknown keys are refused, and nothing changes after it was read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _recipe_over(default: Recipe) -> Callable[[Any, ValidatorFunctionWrapHandler], Recipe]:
+    """Return the check of a recipe whose missing keys come from `default`, not from the class."""
+
+    def check(given: Any, handler: ValidatorFunctionWrapHandler) -> Recipe:
+        merged = {**dataclasses.asdict(default), **given} if isinstance(given, dict) else given
+        try:
+            return handler(merged)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+
+    return check
+
+
+BaseRecipe = Annotated[Recipe, WrapValidator(_recipe_over(BASE_RECIPE))]
+CollectRecipe = Annotated[Recipe, WrapValidator(_recipe_over(COLLECT_RECIPE))]
+FinetuneRecipe = Annotated[Recipe, WrapValidator(_recipe_over(FINETUNE_RECIPE))]
+
+
+class ModelConfig(Section):
+    """The network to start from; ``model: timm:resnet18`` is short for its `name`."""
+
+    name: str = Field(
+        default="cifar:resnet20", pattern=MODEL_FORM, description="cifar:NAME, torchvision:NAME, timm:NAME or package.module:function"
+    )
+    args: dict[str, Any] = Field(default={}, description="keyword arguments of the model's function")
+    weights: str | None = Field(
+        default=None, description="'pretrained', or a safetensors or weights-only checkpoint file; null trains the base model first"
+    )
+    num_classes: int | None = Field(default=None, ge=2, description="null takes it from the data")
+    side_px: int | None = Field(default=None, ge=4, description="side of the base model's input; null takes it from the model or the data")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, given: Any) -> Any:
+        return {"name": given} if isinstance(given, str) else given
+
+
+class DataConfig(Section):
+    """The images; ``data: imagefolder:PATH`` is short for its `source`."""
+
+    source: str = Field(
+        default="digits",
+        pattern=DATA_FORM,
+        description="digits, imagefolder:PATH, cifar10:PATH, cifar100:PATH, fashion_mnist:PATH, svhn:PATH or package.module:function",
+    )
+    side_px: int | None = Field(
+        default=None, ge=4, description="side the images are brought to; null takes it from the model or the images"
+    )
+    val_fraction: float = Field(
+        default=0.1, gt=0, lt=1, description="share of the images that steers every choice, where no val folder exists"
+    )
+    test_fraction: float = Field(
+        default=0.2, gt=0, lt=1, description="share of the images opened once, at the end, where no test split exists"
+    )
+    download: bool = Field(default=False, description="fetch a known data set that is not there")
+    skip_bad: bool = Field(default=False, description="go on without images that cannot be read, instead of stopping with their names")
+    workers: int = Field(default=0, ge=0, description="processes that decode streamed images; 0 chooses by the number of cores")
+    memory: Literal["auto", "resident", "stream"] = Field(
+        default="auto", description="keep decoded images in memory, or decode them again each epoch"
+    )
+    max_train_images: int | None = Field(default=None, ge=2, description="train on a stratified part of this many images")
+    seed: int = Field(default=0, ge=0, description="seed of the split")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, given: Any) -> Any:
+        return {"source": given} if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _leave_something_to_train_on(self) -> Self:
+        if self.val_fraction + self.test_fraction >= 1:
+            raise ValueError(f"val_fraction + test_fraction must be below 1, got {self.val_fraction + self.test_fraction:g}.")
+        return self
+
+
+class CollectConfig(Section):
+    """Which trials are measured, and how each is fine-tuned."""
+
+    recipe: CollectRecipe = Field(default=COLLECT_RECIPE, description="the short fine-tune of each trial")
+    num_trials: int = Field(default=12, ge=3, le=200, description="trials on the chains of the three axes")
+    off_axis: int = Field(default=0, ge=0, le=100, description="trials more that cut several axes together")
+    min_depth: float = Field(default=0.3, gt=0, le=1, description="smallest keep ratio of depth that is tried")
+    min_width: float = Field(default=0.25, gt=0, le=1, description="smallest keep ratio of width that is tried")
+    min_resolution: float = Field(default=0.5, gt=0, le=1, description="smallest keep ratio of resolution that is tried")
+    block_images: int = Field(default=1000, ge=1, description="images that choose the block to remove")
+    calibrate_images: int = Field(default=1000, ge=1, description="images that re-estimate the batch-norm statistics after a cut")
+    executor: Literal["serial", "ray"] = Field(default="serial", description="one trial after another, or many at once (extra [ray])")
+    workers: int = Field(default=1, ge=1, description="trials at once, where the executor allows it")
+
+
+class WidthConfig(Section):
+    """How channels are chosen."""
+
+    importance: Literal["l1", "l2", "bn_scale", "taylor"] = Field(default="l2", description="which score keeps a channel")
+    scope: Literal["uniform", "global"] = Field(
+        default="uniform", description="the same keep ratio in each channel group, or one ranking of all"
+    )
+    round_to: int = Field(default=8, ge=1, description="channel counts are rounded to the nearest multiple")
+
+
+class FitConfig(Section):
+    """Which accuracy predictor is fitted."""
+
+    kind: str = Field(default="auto", min_length=1, description="family of the accuracy predictor; polynomial is the paper's")
+    degree: int | None = Field(default=None, ge=1, le=5, description="degree of each factor; null chooses it by leave-one-out")
+    rank: int = Field(default=1, ge=1, le=5, description="number of products that are added; above 1 needs off-axis trials")
+    target: Literal["accuracy", "balanced_accuracy"] = Field(
+        default="accuracy", description="what is predicted; balanced for uneven classes"
+    )
+
+
+class ProfileConfig(Section):
+    """How latency and memory are measured."""
+
+    batches: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(1, 64), min_length=1, description="batch sizes of the latency table")
+    repeats: int = Field(default=30, ge=3, description="timed passes for one latency; the median is reported")
+    latency_batch: int = Field(default=1, ge=1, description="batch size that a latency or memory budget speaks of")
+    backend: Literal["eager", "compile", "onnxruntime"] = Field(default="eager", description="what runs the model when latency is measured")
+
+
+class ExportConfig(Section):
+    """What is written beside the compressed model's plan."""
+
+    formats: tuple[Format, ...] = Field(default=("safetensors", "pt2"), description="safetensors, pt2 and onnx")
+
+
+class Config(Section):
+    """Everything a run depends on."""
+
+    seed: int = Field(default=0, ge=0, description="seed of training; the same seed on the same machine gives the same numbers")
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:N")
+    threads: int | None = Field(default=None, ge=1, description="CPU threads; null uses all cores")
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    budget: tuple[str, ...] = Field(
+        default=("macs=50%",), min_length=1, description="such as macs=50%, params=2M, latency=3ms, memory=64MB; or a list"
+    )
+    base: BaseRecipe = Field(default=BASE_RECIPE, description="training of the base model, used only when it has no weights")
+    collect: CollectConfig = CollectConfig()
+    width: WidthConfig = WidthConfig()
+    fit: FitConfig = FitConfig()
+    finetune: FinetuneRecipe = Field(default=FINETUNE_RECIPE, description="the final fine-tune of the compressed model")
+    profile: ProfileConfig = ProfileConfig()
+    export: ExportConfig = ExportConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_sections(cls, given: Any) -> Any:
+        # `collect:` with every key commented out reads as null in YAML; its author means the defaults.
+        return {key: item for key, item in given.items() if item is not None} if isinstance(given, dict) else given
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _check_budgets(cls, given: Any) -> Any:
+        texts = [given] if isinstance(given, str) else given
+        if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"must be a budget such as macs=50%, or a list of them, got {given!r}.")
+        return tuple(texts)
+
+    @field_validator("budget")
+    @classmethod
+    def _parse_budgets(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        parse_budgets(texts, error=ValueError)
+        return texts
+
+    @property
+    def budgets(self) -> tuple[BudgetSpec, ...]:
+        """The budgets, read."""
+        return parse_budgets(self.budget)
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return the whole tree as plain JSON data, defaults included."""
+        return self.model_dump(mode="json")
+
+    def to_yaml(self) -> str:
+        """Return the whole tree as YAML, which `load_config` reads back to an equal configuration."""
+        return yaml.safe_dump(self.to_plain(), sort_keys=False, default_flow_style=False)
+
+
+def parse_budgets(texts: tuple[str, ...] | list[str], error: type[Exception] = ConfigError) -> tuple[BudgetSpec, ...]:
+    """Read budgets such as ``macs=50%``, at most one for each metric.
+
+    Raises:
+        ConfigError: A text is no budget, or two budgets are on one metric (`error` names another class to raise).
+    """
+    try:
+        specs = tuple(BudgetSpec.parse(text) for text in texts)
+    except ConfigError as found:
+        raise error(str(found)) from None
+    metrics = [spec.metric for spec in specs]
+    if repeated := sorted({metric for metric in metrics if metrics.count(metric) > 1}):
+        raise error(f"There must be at most one budget for each metric, got several for {', '.join(repeated)}.")
+    return specs
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML as PyYAML reads it safely, except that a key given twice is an error instead of silently the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if repeated := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.MarkedYAMLError(None, None, f"the key {repeated[0]!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def load_config(path: str | Path) -> Config:
+    """Read a configuration file.
+
+    Raises:
+        ConfigError: The file is missing, is no YAML mapping, or has unknown or wrong settings; all are named.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"The configuration must be a readable YAML file, got {path}: {reason}.") from None
+    try:
+        data = yaml.load(text, _UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} must be YAML; {' '.join(str(error).split())}.") from None
+    return config_from_plain({} if data is None else data, source=str(path))
+
+
+def config_from_plain(data: Any, source: str = "The configuration") -> Config:
+    """Return the configuration that plain data describe; missing keys take their defaults.
+
+    Raises:
+        ConfigError: A key is unknown, or a value has the wrong type or range; all are named, with `source`.
+    """
+    if not isinstance(data, dict):
+        raise ConfigError(f"{source} must hold a mapping of settings such as 'seed: 0', got {type(data).__name__}.")
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        mistakes = [_sentence(dict(found)) for found in error.errors()]
+    head = f"{source} has {len(mistakes)} wrong settings:\n  " if len(mistakes) > 1 else f"{source}: "
+    raise ConfigError(head + "\n  ".join(mistakes))
+
+
+def _sentence(found: dict[str, Any]) -> str:
+    """Turn one pydantic error into: the key path, what must hold, what was got."""
+    path = ".".join(str(part) for part in found["loc"])
+    if found["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return _unknown_key(tuple(str(part) for part in found["loc"]))
+    if found["type"] == "value_error":
+        return f"{path}: {found['ctx']['error']}"
+    must = found["msg"].replace("Input should be", "must be").replace("Input should have", "must have")
+    if found["type"] == "string_pattern_mismatch":
+        return f"{path} must be {_description(path)}, got {found['input']!r}."
+    return f"{path} {must[0].lower() + must[1:]}, got {found['input']!r}."
+
+
+def _unknown_key(location: tuple[str, ...]) -> str:
+    path, parent = ".".join(location), ".".join(location[:-1])
+    known = dict(walk_keys())
+    siblings = [key.rpartition(".")[2] for key in known if key.rpartition(".")[0] == parent]
+    near = difflib.get_close_matches(location[-1], siblings, n=1, cutoff=0.6)
+    elsewhere = [key for key in known if key.rpartition(".")[2] == location[-1]]
+    below = [key for key in elsewhere if key.startswith(f"{parent}.")]
+    nearest = [f"{parent}.{near[0]}".lstrip(".")] if near else below or elsewhere or difflib.get_close_matches(path, known, n=1)
+    hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"the keys here are {', '.join(siblings)}."
+    return f"{path} is not a setting; {hint}"
+
+
+def walk_keys() -> Iterator[tuple[str, str]]:
+    """Yield each key path of the tree with the sentence that describes it; a section comes before its keys."""
+    for name, field in Config.model_fields.items():
+        kind = field.annotation
+        yield name, field.description or _first_line(kind)
+        if isinstance(kind, type) and issubclass(kind, Section):
+            for inner, inner_field in kind.model_fields.items():
+                yield f"{name}.{inner}", inner_field.description or ""
+                if inner_field.annotation is Recipe:
+                    yield from ((f"{name}.{inner}.{key}", text) for key, text in RECIPE_WORDS.items())
+        elif kind is Recipe:
+            yield from ((f"{name}.{key}", text) for key, text in RECIPE_WORDS.items())
+
+
+def _first_line(kind: Any) -> str:
+    return (kind.__doc__ or "").splitlines()[0].rstrip(".")
+
+
+def _description(path: str) -> str:
+    return dict(walk_keys()).get(path, "of the right form")
+
+
+RECIPE_WORDS = {
+    "epochs": "passes over the train split",
+    "batch_size": "images in a step",
+    "optimizer": "sgd (Nesterov) or adamw",
+    "peak_lr": "highest learning rate of the one-cycle schedule",
+    "momentum": "of sgd",
+    "weight_decay": "not applied to biases and norm layers",
+    "warmup": "share of the steps in which the learning rate rises",
+    "label_smoothing": "share of the target spread over all classes",
+    "distill": "share of the loss that is distillation from the base model, in [0, 1]",
+    "temperature": "of the distillation",
+    "average_last": "share of the steps, at the end, whose weights are averaged",
+    "clip_norm": "largest norm of the gradient; 0 is off",
+    "crop_px": "padding of the random crop",
+    "flip": "mirror images at random",
+    "randaugment": "timm's RandAugment string such as rand-m9-mstd0.5; empty is off",
+    "mixup": "alpha of mixup; 0 is off",
+    "cutmix": "alpha of cutmix; 0 is off",
+}
+
+
+def flatten(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return plain nested data as one level of dotted keys; the free mapping `model.args` stays whole."""
+    flat: dict[str, Any] = {}
+    for key, item in plain.items():
+        path = f"{prefix}{key}"
+        if isinstance(item, dict) and path != "model.args":
+            flat |= flatten(item, f"{path}.")
+        else:
+            flat[path] = item
+    return flat
+
+
+def config_diff(old: Config, new: Config) -> list[str]:
+    """Return one line ``key: old -> new`` for each setting that differs, in the tree's order."""
+    before, after = flatten(old.to_plain()), flatten(new.to_plain())
+    return [f"{key}: {before[key]!r} -> {after[key]!r}" for key in before if before[key] != after[key]]
+
+
+def idle_settings(config: Config) -> list[str]:
+    """Return one sentence for each setting that was changed but has no effect, so that nobody waits for one."""
+    known_here = config.data.source.split(":")[0] in ("digits", "imagefolder")
+    cases = (
+        (config.model.weights is not None and config.base != BASE_RECIPE, "base has no effect: model.weights gives a trained base model"),
+        (config.collect.executor == "serial" and config.collect.workers > 1, "collect.workers has no effect: collect.executor is serial"),
+        (config.data.download and known_here, "data.download has no effect on this data.source"),
+        (config.data.workers > 0 and config.data.memory == "resident", "data.workers has no effect: data.memory is resident"),
+    )
+    return [sentence + "." for holds, sentence in cases if holds]
