@@ -1,0 +1,102 @@
+"""A smooth cost model for the continuous problem, fitted to costs that were counted or measured on real cuts.
+
+Notation:
+    x   keep ratios (d, w, r)                       shape (n, 3)
+    C   C(x) = base cost * sum over m of a[m] d^p[m,0] w^p[m,1] r^p[m,2]
+    a   coefficients, 0 or more                     shape (m,)
+    p   exponents: 0, 1 for d; 0, 1, 2 for w and r  shape (m, 3)
+
+With a >= 0 this is a posynomial: positive, rising on every axis, and convex in log x. The paper's d w^2 r^2 is one of
+its terms; stems, heads and first layers of stages make up the others.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy import optimize
+
+from triaxis.maths.polynomial import Floats
+from triaxis.values import CostTable
+
+EXPONENTS = np.array(list(itertools.product((0, 1), (0, 1, 2), (0, 1, 2))), float)
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """C(x) with its relative errors over the table's lattice."""
+
+    metric: str
+    base_cost: float
+    coefficients: Floats
+    max_relative_error: float
+    mean_relative_error: float
+
+    def cost(self, x: Floats) -> Floats:
+        """Return C, shape (n,), in the metric's unit, for keep ratios of shape (n, 3)."""
+        return self.base_cost * (_terms(x) @ self.coefficients)
+
+    def log_gradient(self, x: Floats) -> Floats:
+        """Return d log C / d log x, shape (n, 3): by how many per cent the cost falls for 1 % off each axis."""
+        terms = _terms(x) * self.coefficients
+        return (terms @ EXPONENTS) / terms.sum(axis=1, keepdims=True)
+
+
+class FormulaError(NamedTuple):
+    """How far the paper's C = d w^2 r^2 is off over a lattice: true cost / formula - 1."""
+
+    smallest: float
+    mean: float
+    largest: float
+
+
+def lattice(table: CostTable) -> Floats:
+    """Return the achieved keep ratios of all levels, shape (i * j * k, 3), the last axis running fastest."""
+    grids = np.meshgrid(table.depth, table.width, table.resolution, indexing="ij")
+    return np.stack([grid.reshape(-1) for grid in grids], axis=1)
+
+
+def costs_of(table: CostTable, metric: str) -> Floats:
+    """Return the table's costs in the order of `lattice`, shape (i * j * k,).
+
+    Raises:
+        ConfigError: The table has no such metric.
+    """
+    table.base_cost(metric)
+    return np.array(table.costs[metric], float).reshape(-1)
+
+
+def fit_cost(table: CostTable, metric: str) -> CostModel:
+    """Fit C to one metric of the table by non-negative least squares on relative errors.
+
+    Args:
+        table: Costs on the lattice.
+        metric: One that the table has.
+
+    Raises:
+        ConfigError: The table has no such metric.
+    """
+    x, costs = lattice(table), costs_of(table, metric)
+    relative = _terms(x) * (costs[0] / costs)[:, None]
+    coefficients, _ = optimize.nnls(relative, np.ones(len(costs)))
+    errors = np.abs(relative @ coefficients - 1.0)
+    return CostModel(metric, float(costs[0]), coefficients, float(errors.max()), float(errors.mean()))
+
+
+def formula_error(table: CostTable, metric: str = "macs") -> FormulaError:
+    """Compare the true costs with the paper's formula d w^2 r^2.
+
+    Source:
+        Wang et al., ICML 2021, section 3: C = d w^2 r^2.
+    """
+    x, costs = lattice(table), costs_of(table, metric)
+    error = costs / costs[0] / (x[:, 0] * x[:, 1] ** 2 * x[:, 2] ** 2) - 1.0
+    return FormulaError(float(error.min()), float(error.mean()), float(error.max()))
+
+
+def _terms(x: Floats) -> Floats:
+    """Return d^p w^p r^p for each row and exponent triple, shape (n, m)."""
+    return np.prod(np.asarray(x, float)[:, None, :] ** EXPONENTS, axis=2)
