@@ -1,0 +1,35 @@
+"""One trial after another, in this process."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from triaxis.execution.base import Work, attempt
+from triaxis.values import TrialResult, TrialSpec
+
+
+class SerialExecutor:
+    """Works on trials in the order in which they become ready; see `triaxis.execution.base`."""
+
+    @contextmanager
+    def session(self, work: Work) -> Iterator[SerialSession]:
+        """Get ready to do `work`."""
+        yield SerialSession(work)
+
+
+class SerialSession:
+    """A queue whose head is worked on when a result is asked for."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._queue: deque[TrialSpec] = deque()
+
+    def submit(self, spec: TrialSpec) -> None:
+        """Put one trial at the end of the queue."""
+        self._queue.append(spec)
+
+    def next_result(self) -> TrialResult:
+        """Do the first trial of the queue."""
+        return attempt(self._work, self._queue.popleft())

@@ -1,0 +1,190 @@
+"""The run directory: where everything that belongs to one run lies, and who may write there.
+
+    RUN/
+      config.yaml       the configuration, all defaults written out
+      store.sqlite      trials and records
+      checkpoints/      weights, one safetensors file each
+      summary.json      the numbers of the result
+      report.html       the page
+      compressed/       the model that is handed over
+      log.txt           what happened, with times
+      .lock             held by the one process that writes
+
+Every file is replaced atomically, so that a process killed at any moment leaves a directory on which the same command
+goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from triaxis.config import Config, config_diff, load_config
+from triaxis.errors import ExperimentMismatchError, StoreError, StoreLockedError
+from triaxis.store import SqliteStore, open_store
+from triaxis.store.files import remove_temporary, write_json, write_text
+
+# What may change on an old run: it decides how fast or in which files, never what the numbers are.
+FREE_KEYS = ("export.formats", "collect.executor", "collect.workers", "data.workers", "data.memory", "data.download")
+
+_held: set[Path] = set()
+
+
+class RunDirectory:
+    """The names of everything in a run directory; making one touches no file."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config_file = self.path / "config.yaml"
+        self.store_file = self.path / "store.sqlite"
+        self.checkpoints = self.path / "checkpoints"
+        self.summary_file = self.path / "summary.json"
+        self.report_file = self.path / "report.html"
+        self.compressed = self.path / "compressed"
+        self.log_file = self.path / "log.txt"
+        self.lock_file = self.path / ".lock"
+
+    def checkpoint(self, name: str) -> Path:
+        """Return the file of one checkpoint, for example of a trial id or ``base``."""
+        return self.checkpoints / f"{name}.safetensors"
+
+    def config(self) -> Config:
+        """Return the configuration the run was made with.
+
+        Raises:
+            StoreError: The directory holds no run.
+        """
+        if not self.config_file.exists():
+            raise StoreError(
+                f"{self.path} must be a run directory, but has no config.yaml: make one with `triaxis run CONFIG --out {self.path}`."
+            )
+        return load_config(self.config_file)
+
+    @contextmanager
+    def read(self) -> Iterator[SqliteStore]:
+        """Open the store for reading only; works while another process writes.
+
+        Raises:
+            StoreError: The directory holds no run.
+        """
+        self.config()
+        with open_store(self.store_file, read_only=True) as store:
+            yield store
+
+    @contextmanager
+    def open(self, config: Config | None = None) -> Iterator[SqliteStore]:
+        """Hold the directory for writing and open its store; it is made where it is missing and `config` is given.
+
+        Args:
+            config: What the caller is about to run; None takes the run's own.
+
+        Raises:
+            StoreLockedError: Another process holds the directory.
+            ExperimentMismatchError: The run was made with another configuration.
+            StoreError: The directory cannot be written, or holds no run and `config` is None.
+        """
+        if config is None:
+            config = self.config()
+        self._make()
+        with self._locked(), self._logged():
+            remove_temporary(self.path)
+            self._settle(config)
+            with open_store(self.store_file) as store:
+                store.put_record("config", config.to_plain())
+                yield store
+
+    def write_json(self, name: str, plain: Any) -> Path:
+        """Write plain data to a JSON file of the run, atomically; `name` is relative to the run."""
+        return write_json(self.path / name, plain)
+
+    def _make(self) -> None:
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"The run directory {self.path} must be writable, got '{error.strerror}': choose another with --out."
+            ) from None
+
+    def _settle(self, config: Config) -> None:
+        """Write config.yaml, or check that it is the same in all that decides the numbers."""
+        if self.config_file.exists():
+            old = load_config(self.config_file)
+            differing = [line for line in config_diff(old, config) if not line.startswith(FREE_KEYS)]
+            if differing:
+                raise ExperimentMismatchError(mismatch_sentence(self.path, differing))
+            if old == config:
+                return
+        write_text(self.config_file, config.to_yaml())
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        place = self.path.resolve()
+        if place in _held:
+            raise StoreLockedError(_locked_sentence(self.path, os.getpid()))
+        with self._lock_stream() as descriptor:
+            _held.add(place)
+            try:
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+                yield
+            finally:
+                _held.discard(place)
+
+    @contextmanager
+    def _lock_stream(self) -> Iterator[int]:
+        # fcntl is not on Windows, where everything but writing a run still imports.
+        import fcntl
+
+        try:
+            descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise StoreError(
+                f"The run directory {self.path} must be writable, got '{error.strerror}': choose another with --out."
+            ) from None
+        try:
+            # A record lock, unlike flock, is not inherited by worker processes that outlive a killed driver.
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+            os.close(descriptor)
+            raise StoreLockedError(_locked_sentence(self.path, holder or "unknown")) from None
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def _logged(self) -> Iterator[None]:
+        """Copy what the package logs into log.txt."""
+        logger, handler = logging.getLogger("triaxis"), logging.FileHandler(self.log_file, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        before = logger.level
+        logger.addHandler(handler)
+        logger.setLevel(min(before, logging.INFO) if before else logging.INFO)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(before)
+            handler.close()
+
+
+def mismatch_sentence(path: Path, differing: list[str]) -> str:
+    """Return why a changed configuration is refused, with the differing keys and what to do."""
+    lines = "\n  ".join(differing)
+    hint = f" A new budget needs no new run: `triaxis prune {path} --budget ...` makes that model from the trials already there."
+    budget_only = all(line.startswith("budget:") for line in differing)
+    return (
+        f"The run in {path} was made with another configuration; it differs in\n  {lines}\n"
+        f"Choose another directory with --out, or put these settings back.{hint if budget_only else ''}"
+    )
+
+
+def _locked_sentence(path: Path, holder: int | str) -> str:
+    return (
+        f"A run directory has one writer at a time, but process {holder} is working on {path}: wait for it, or choose another with --out."
+    )

@@ -1,0 +1,98 @@
+"""Files that are either whole or not there: written under a temporary name, synced, then renamed."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from triaxis.errors import StoreError
+
+TEMPORARY_SUFFIX = ".tmp"
+
+
+def write_atomic(path: str | Path, write: Callable[[Path], None]) -> Path:
+    """Let `write` fill a temporary file, then put it in place of `path`, durably.
+
+    A process killed at any moment leaves the old file or the new one, and perhaps a temporary one that
+    `remove_temporary` clears.
+
+    Args:
+        path: The file to replace; its directory is made where it is missing.
+        write: Gets the temporary path and leaves a complete, closed file there.
+
+    Returns:
+        `path`.
+
+    Raises:
+        StoreError: The disk is full, or the place cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        _sync(temporary, os.O_RDWR)
+        os.replace(temporary, path)
+        _sync(path.parent, os.O_RDONLY)
+    except (OSError, SafetensorError) as error:
+        raise StoreError(_sentence(path, error)) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    return path
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write a text file atomically; see `write_atomic`."""
+    return write_atomic(path, lambda temporary: _write_and_close(temporary, text))
+
+
+def write_json(path: str | Path, plain: Any) -> Path:
+    """Write plain data as an indented JSON file, atomically; see `write_atomic`.
+
+    Raises:
+        StoreError: The data are not plain JSON, or the place cannot be written.
+    """
+    try:
+        text = json.dumps(plain, indent=2, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"{path} must hold plain JSON data, got something else: {error}.") from None
+    return write_text(path, text + "\n")
+
+
+def remove_temporary(directory: str | Path) -> list[Path]:
+    """Remove what writers that were killed left behind, in the whole tree; return what was removed.
+
+    Only the holder of the run's lock may call this, since another writer's temporary files look the same.
+    """
+    stale = [path for path in Path(directory).rglob(f".*{TEMPORARY_SUFFIX}") if path.is_file()]
+    for path in stale:
+        path.unlink(missing_ok=True)
+    return stale
+
+
+def _write_and_close(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sentence(path: Path, error: OSError | SafetensorError) -> str:
+    # safetensors wraps an operating-system error in its own class and keeps only the text.
+    reason = getattr(error, "strerror", None) or str(error)
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in reason:
+        return f"{path} must have room, but the disk is full: free some space and run the same command again; finished work is kept."
+    return f"{path} must be writable, got '{reason}': check the permissions of {path.parent}."

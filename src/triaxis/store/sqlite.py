@@ -1,0 +1,146 @@
+"""The store on disk: one SQLite file, safe against a kill at any moment.
+
+The write-ahead log lets `solve` and `status` read while a run writes; ``synchronous=FULL`` makes a commit outlive a
+power cut. Bodies are JSON text, so that the file can be read with nothing but the sqlite3 shell.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+from triaxis.errors import StoreError
+from triaxis.store.base import check_final
+from triaxis.store.memory import to_text
+from triaxis.values import TrialResult
+
+SCHEMA_NUMBER = 1
+BUSY_SECONDS = 10.0
+
+_TABLES = f"""
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS trials (place INTEGER PRIMARY KEY AUTOINCREMENT, trial_id TEXT UNIQUE NOT NULL, body TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS records (key TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+PRAGMA user_version = {SCHEMA_NUMBER};
+COMMIT;
+"""
+
+
+def open_store(path: str | Path, read_only: bool = False) -> SqliteStore:
+    """Open a store file; a missing one is made, unless `read_only`.
+
+    Raises:
+        StoreError: The file is missing (`read_only`), is no store, was written by another version, or cannot be written.
+    """
+    path = Path(path)
+    if read_only and not path.exists():
+        raise StoreError(f"{path} must be the store of a run, but there is no such file: make one with `triaxis run CONFIG`.")
+    return SqliteStore(path, read_only)
+
+
+class SqliteStore:
+    """Keeps the trials and records of one run in a SQLite file; see `triaxis.store.base` for what it promises."""
+
+    def __init__(self, path: Path, read_only: bool = False) -> None:
+        self._path = path
+        with self._told():
+            # Autocommit: each statement is its own transaction, and durable when it returns.
+            self._connection = sqlite3.connect(_address(path, read_only), uri=True, isolation_level=None, timeout=BUSY_SECONDS)
+        try:
+            self._prepare(read_only)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _prepare(self, read_only: bool) -> None:
+        with self._told():
+            found = self._connection.execute("PRAGMA user_version").fetchone()[0]
+            empty = not self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            if found != SCHEMA_NUMBER and not (empty and found == 0 and not read_only):
+                raise StoreError(
+                    f"{self._path} must be a triaxis store of schema {SCHEMA_NUMBER}, got schema {found}: another version wrote it."
+                )
+            if not read_only:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                self._connection.execute("PRAGMA synchronous = FULL")
+                self._connection.executescript(_TABLES)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StoreError(_sentence(self._path, error)) from error
+
+    def put_trial(self, result: TrialResult) -> None:
+        """Commit one result; see `Store`."""
+        if not check_final(self.trial(result.trial_id), result):
+            return
+        body = to_text(result.to_json())
+        with self._told():
+            self._connection.execute("INSERT OR REPLACE INTO trials (trial_id, body) VALUES (?, ?)", (result.trial_id, body))
+
+    def trial(self, trial_id: str) -> TrialResult | None:
+        """Return one result, or None."""
+        row = self._rows("SELECT body FROM trials WHERE trial_id = ?", trial_id)
+        return TrialResult.from_json(row[0]) if row else None
+
+    def trials(self) -> tuple[TrialResult, ...]:
+        """Return all results in the order of commit."""
+        return tuple(TrialResult.from_json(body) for body in self._rows("SELECT body FROM trials ORDER BY place"))
+
+    def put_record(self, key: str, plain: Any) -> None:
+        """Commit plain JSON data under a key; see `Store`."""
+        body = to_text(plain)
+        with self._told():
+            self._connection.execute("INSERT OR REPLACE INTO records (key, body) VALUES (?, ?)", (key, body))
+
+    def record(self, key: str) -> Any:
+        """Return the plain data of a key, or None."""
+        row = self._rows("SELECT body FROM records WHERE key = ?", key)
+        return row[0] if row else None
+
+    def _rows(self, query: str, *arguments: str) -> list[Any]:
+        with self._told():
+            return [json.loads(body) for (body,) in self._connection.execute(query, arguments)]
+
+    def close(self) -> None:
+        """Let go of the file; a second call does nothing."""
+        with self._told():
+            self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def _address(path: Path, read_only: bool) -> str:
+    address = f"file:{quote(str(path.absolute()))}"
+    if not read_only:
+        return f"{address}?mode=rwc"
+    # A reader of a write-ahead log must make a small shared file beside it; where the directory forbids that and no log
+    # is pending, nobody is writing either, and the file can be read as it is.
+    pending = path.with_name(f"{path.name}-wal").exists()
+    return f"{address}?mode=ro" + ("" if pending or os.access(path.parent, os.W_OK) else "&immutable=1")
+
+
+def _sentence(path: Path, error: sqlite3.Error) -> str:
+    reason = str(error)
+    if "full" in reason:
+        return f"{path} must have room to grow, but the disk is full: free some space and run again; finished work is kept."
+    if "readonly" in reason or "unable to open" in reason:
+        return f"{path} must be writable, got '{reason}': check the permissions of {path.parent}."
+    if "locked" in reason:
+        return f"{path} must have one writer, but another process is writing: wait for it to end, then run the same command again."
+    if "not a database" in reason or "malformed" in reason:
+        return f"{path} must be a triaxis store, but the file is damaged or something else ({reason}): choose another run directory."
+    return f"{path} cannot be used: {reason}."
