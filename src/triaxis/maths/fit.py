@@ -46,9 +46,7 @@ class Data(NamedTuple):
         return depth, width, resolution
 
 
-def fit(
-    points: Sequence[Point], *, kind: str = "auto", degree: int | None = None, rank: int = 1
-) -> tuple[AccuracyPredictor, FitReport]:
+def fit(points: Sequence[Point], *, kind: str = "auto", degree: int | None = None, rank: int = 1) -> tuple[AccuracyPredictor, FitReport]:
     """Fit F to measured points by weighted least squares.
 
     An axis on which all points share one keep ratio is closed: its factor is a constant.
@@ -107,7 +105,8 @@ def _form(data: Data, degree: int, rank: int, is_asked: bool) -> ProductForm:
     for axis, levels in zip(AXES, data.levels, strict=True):
         if is_asked and 1 < levels <= degree:
             raise FitError(
-                f"The {axis} axis needs {degree + 1} distinct keep ratios for degree {degree}, got {levels}: add {axis} trials or lower the degree."
+                f"The {axis} axis needs {degree + 1} distinct keep ratios for degree {degree}, got {levels}: "
+                f"add {axis} trials or lower the degree."
             )
         most = degree if is_asked else min(degree, max(1, levels - 2))
         degrees.append(most if levels > 1 else 0)

@@ -10,10 +10,12 @@ The paper writes powers of x; powers of x - 1 span the same polynomials, are bet
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+Floats = NDArray[Any]
 
 
 def powers(x: Floats, degree: int) -> Floats:
