@@ -1,0 +1,122 @@
+"""Accuracy, loss and logits of a network on a split, and batch-norm statistics re-estimated after surgery."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from triaxis.errors import TrainingError, UnsupportedModelError
+from triaxis.training.data import Images
+from triaxis.training.mode import PLAIN, Mode
+from triaxis.values import Recipe
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """`accuracy` and `balanced_accuracy` (mean of the classes' recalls) in [0, 1], mean cross-entropy `loss`, `logits` (N, K)."""
+
+    accuracy: float
+    balanced_accuracy: float
+    loss: float
+    logits: Tensor
+
+
+@torch.inference_mode()
+def evaluate(model: nn.Module, images: Images, side_px: int, device: torch.device, *, limit: int | None = None) -> Evaluation:
+    """Evaluate in fp32, without augmentation; the model is left in evaluation mode.
+
+    Raises:
+        TrainingError: An output is NaN or infinite.
+        UnsupportedModelError: The output is not (B, num_classes).
+    """
+    model.eval()
+    PLAIN.place(model, device)
+    logits, labels = [], []
+    for batch in images.in_order(side_px, limit=limit):
+        output = model(batch.images.to(device, memory_format=torch.channels_last))
+        check_output(output, len(batch.images), images.num_classes)
+        logits.append(output.float().cpu())
+        labels.append(batch.labels.cpu())
+    return _score(torch.cat(logits), torch.cat(labels))
+
+
+def _score(logits: Tensor, labels: Tensor) -> Evaluation:
+    if not bool(torch.isfinite(logits).all()):
+        raise TrainingError("The model's outputs must be finite, got NaN or infinity: check its weights, or lower peak_lr.")
+    right = (logits.argmax(1) == labels).double()
+    counts = torch.bincount(labels, minlength=logits.shape[1])
+    recalls = torch.bincount(labels, weights=right, minlength=logits.shape[1])[counts > 0] / counts[counts > 0]
+    loss = F.cross_entropy(logits.double(), labels)
+    return Evaluation(right.mean().item(), recalls.mean().item(), loss.item(), logits)
+
+
+def check_output(output: object, batch: int, num_classes: int) -> None:
+    """Check that a model's output is (batch, num_classes).
+
+    Raises:
+        UnsupportedModelError: It is not.
+    """
+    shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    if shape != (batch, num_classes):
+        raise UnsupportedModelError(
+            f"The model's output must be ({batch}, {num_classes}), one logit for each class of the data, got {shape}: "
+            "set model.num_classes to the data's number of classes, or adapt the classifier."
+        )
+
+
+@torch.no_grad()
+def calibrate(model: nn.Module, images: Images, side_px: int, device: torch.device, *, num_images: int = 1000) -> None:
+    """Re-estimate the running statistics of every batch norm as plain means over `num_images` images.
+
+    Only batch norms are put in training mode, so that dropout and stochastic depth stay off.
+    """
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    if not norms:
+        return
+    model.eval()
+    PLAIN.place(model, device)
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    plain = Recipe(batch_size=max(2, min(200, len(images))), crop_px=0, flip=False)
+    for batch in images.epoch(side_px, plain, seed=0, epoch=0, limit=num_images):
+        model(batch.images.to(device, memory_format=torch.channels_last))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
+
+
+class Teacher:
+    """The base model as a source of soft labels, which remembers what it said.
+
+    Where an epoch's pictures depend on (seed, epoch) alone, every trial sees the same ones and the base model need look at
+    them only once: `logits` then answers from memory.
+    """
+
+    def __init__(self, model: nn.Module, side_px: int, device: torch.device, mode: Mode) -> None:
+        self.model = mode.place(model, device).eval()
+        self.side_px, self.device, self.mode = side_px, device, mode
+        self.num_seen = 0
+        self._bank: dict[tuple[object, ...], Tensor] = {}
+
+    @torch.no_grad()
+    def look(self, pictures: Tensor) -> Tensor:
+        """Return the base model's logits (B, K), float32, of normalised pictures (B, C, S, S) at the base side."""
+        self.num_seen += len(pictures)
+        with self.mode.autocast(self.device):
+            return self.model(pictures.to(self.device, memory_format=self.mode.torch_format)).float()
+
+    def bank(self, images: Images, recipe: Recipe, *, seed: int, epoch: int) -> Tensor:
+        """Return the logits (N, K) of one epoch's pictures, in the split's order, computed at the first call."""
+        key = (seed, epoch, recipe.batch_size, recipe.crop_px, recipe.flip)
+        if key not in self._bank:
+            table = torch.zeros(len(images), images.num_classes)
+            for batch in images.epoch(self.side_px, recipe, seed=seed, epoch=epoch):
+                table[batch.indices] = self.look(batch.images).cpu()
+            self._bank[key] = table
+        return self._bank[key]
