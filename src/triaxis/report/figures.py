@@ -1,0 +1,346 @@
+"""Records -> the plain numbers of each figure: no markup, no drawing, nothing formatted.
+
+Each function returns None where the records it needs are not there yet. Accuracies are in [0, 1], costs in the
+metric's unit, `fraction` is of the base model's cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import binomtest
+
+from triaxis.maths.frontier import equal_split, frontier, single_axis
+from triaxis.maths.predict import predict
+from triaxis.maths.solve import MARGIN
+from triaxis.report.records import Records
+from triaxis.values import AXES, AccuracyPredictor, Axis, Budget, CostTable, KeepRatios, Metric, Solution, TrialResult
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostPoint:
+    """One cut: its keep ratios, its cost, and the accuracy predicted for it with the 90 % interval."""
+
+    ratios: KeepRatios
+    cost: float
+    fraction: float
+    accuracy: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rival:
+    """Another way to meet the same budget; `point` is None where it cannot, extrapolated where no trial went as far."""
+
+    name: str
+    point: CostPoint | None
+    is_extrapolated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frontier:
+    """The best predicted accuracy at every cost, with the chosen cut, its rivals and what was measured in the end.
+
+    `axes` holds, for each axis that can be cut, what that axis reaches alone. `measured` is (fraction of the base model's
+    cost, val accuracy) of the delivered model.
+    """
+
+    metric: Metric
+    base_cost: float
+    curve: tuple[CostPoint, ...]
+    axes: dict[Axis, tuple[CostPoint, ...]]
+    budget: Budget | None = None
+    chosen: CostPoint | None = None
+    rivals: tuple[Rival, ...] = ()
+    measured: tuple[float, float] | None = None
+    measured_interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """One measured accuracy beside the predicted one; intervals are 95 % (measured) and 90 % (predicted)."""
+
+    axis: str
+    ratios: KeepRatios
+    measured: float
+    measured_interval: tuple[float, float] | None
+    predicted: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AxisCurve:
+    """Predicted accuracy along one axis, the others uncut, with the trials on it and the chosen keep ratio."""
+
+    axis: Axis
+    ratio: tuple[float, ...]
+    accuracy: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    trials: tuple[Estimate, ...]
+    chosen: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AxisShare:
+    """How much of the cut one axis carries.
+
+    `fraction` is the cost left when this axis alone is cut as chosen; `share` its part of the log cost saved by the three
+    alone; `loss` the accuracy it is predicted to cost alone; `loss_per_halving` the same for each halving of the cost along
+    this axis, over the whole measured range.
+    """
+
+    axis: Axis
+    ratio: float
+    fraction: float
+    share: float
+    loss: float
+    loss_per_halving: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One quantity before and after; `kind` says how to print it, `spread` and `interval` how sure it is."""
+
+    name: str
+    kind: str
+    base: float
+    compressed: float
+    base_interval: tuple[float, float] | None = None
+    compressed_interval: tuple[float, float] | None = None
+    base_spread: float | None = None
+    compressed_spread: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removal:
+    """What was cut: (block, is kept), (channel group, channels before, after), sides in pixels."""
+
+    blocks: tuple[tuple[str, bool], ...]
+    num_blocks: int
+    num_kept: int
+    groups: tuple[tuple[str, int, int], ...]
+    num_channels: int
+    num_channels_kept: int
+    base_side_px: int
+    side_px: int
+
+
+def wilson(accuracy: float, num: int | None) -> tuple[float, float] | None:
+    """Return the 95 % Wilson interval of an accuracy measured on `num` images, or None where `num` is not known."""
+    if not num:
+        return None
+    found = binomtest(round(accuracy * num), num).proportion_ci(confidence_level=0.95, method="wilson")
+    return (float(found.low), float(found.high))
+
+
+def _predict(predictor: AccuracyPredictor, ratios: Sequence[KeepRatios]) -> list[tuple[float, float, float]]:
+    found = predict(predictor, np.array([r.as_tuple() for r in ratios], dtype=float))
+    columns = (np.asarray(found.accuracy), np.asarray(found.low), np.asarray(found.high))
+    return [(float(a), float(low), float(high)) for a, low, high in zip(*columns, strict=True)]
+
+
+def _point(solution: Solution, metric: str, base_cost: float) -> CostPoint:
+    cost = solution.costs[metric]
+    low, high = solution.interval
+    return CostPoint(
+        ratios=solution.ratios, cost=cost, fraction=cost / base_cost, accuracy=solution.predicted_accuracy, low=low, high=high
+    )
+
+
+def _level_points(records: Records, levels: Sequence[tuple[int, int, int]], metric: str) -> tuple[CostPoint, ...]:
+    table, predictor = records.cost_table, records.predictor
+    assert table is not None and predictor is not None
+    if not levels:
+        return ()
+    ratios = [KeepRatios(depth=table.depth[i], width=table.width[j], resolution=table.resolution[k]) for i, j, k in levels]
+    costs = [table.costs[metric][i][j][k] for i, j, k in levels]
+    base = table.base_cost(metric)
+    return tuple(
+        CostPoint(ratios=r, cost=c, fraction=c / base, accuracy=a, low=low, high=high)
+        for r, c, (a, low, high) in zip(ratios, costs, _predict(predictor, ratios), strict=True)
+    )
+
+
+def _axis_levels(predictor: AccuracyPredictor, table: CostTable, axis: Axis) -> list[tuple[int, int, int]]:
+    """Levels along one axis, the others uncut, as far as trials were made: beyond is extrapolation."""
+    place, smallest = AXES.index(axis), predictor.domain[axis][0]
+    near = [n for n, ratio in enumerate(getattr(table, axis)) if ratio >= smallest - MARGIN]
+    return [(n, 0, 0) if place == 0 else (0, n, 0) if place == 1 else (0, 0, n) for n in near]
+
+
+def _done(records: Records) -> tuple[TrialResult, ...]:
+    return tuple(t for t in records.trials if t.state == "done")
+
+
+def _rivals(records: Records, table: CostTable, solution: Solution, budget: Budget) -> tuple[Rival, ...]:
+    assert records.predictor is not None
+    base = table.base_cost(budget.metric)
+    alone = single_axis(records.predictor, table, solution.budgets)
+    rivals = []
+    for axis, found in alone.items():
+        point = _point(found, budget.metric, base) if found else None
+        rivals.append(Rival(name=f"{axis} only", point=point, is_extrapolated=bool(found and found.status == "extrapolated")))
+    split = _level_points(records, [equal_split(table, budget)], budget.metric)[0]
+    outside = any(ratio < records.predictor.domain[axis][0] - MARGIN for axis, ratio in zip(AXES, split.ratios.as_tuple(), strict=True))
+    return (*rivals, Rival(name="equal split", point=split, is_extrapolated=outside))
+
+
+def frontier_figure(records: Records, num: int = 50) -> Frontier | None:
+    """Return the accuracy/cost frontier in the metric that binds, the chosen cut and its rivals within the same budget."""
+    table, predictor, solution = records.cost_table, records.predictor, records.solution
+    if table is None or predictor is None:
+        return None
+    metric: Metric = solution.binding if solution else next(iter(table.costs))  # type: ignore[assignment]
+    base = table.base_cost(metric)
+    curve = tuple(dict.fromkeys(_point(s, metric, base) for s in frontier(predictor, table, metric, num)))
+    axes = {axis: _level_points(records, levels, metric) for axis in AXES if len(levels := _axis_levels(predictor, table, axis)) > 1}
+    if solution is None:
+        return Frontier(metric=metric, base_cost=base, curve=curve, axes=axes)
+    budget = next(b for b in solution.budgets if b.metric == metric)
+    chosen, verified = _point(solution, metric, base), records.verification
+    return Frontier(
+        metric=metric,
+        base_cost=base,
+        curve=curve,
+        axes=axes,
+        budget=budget,
+        chosen=chosen,
+        rivals=_rivals(records, table, solution, budget),
+        measured=(chosen.fraction, verified.compressed.val_accuracy) if verified else None,
+        measured_interval=wilson(verified.compressed.val_accuracy, records.num_val) if verified else None,
+    )
+
+
+def predicted_measured(records: Records) -> tuple[Estimate, ...] | None:
+    """Return every finished trial's measured accuracy beside what the predictor gives at its achieved keep ratios."""
+    done = _done(records)
+    if records.predictor is None or not done:
+        return None
+    found = _predict(records.predictor, [t.achieved for t in done])
+    return tuple(
+        Estimate(
+            axis=trial.spec.axis,
+            ratios=trial.achieved,
+            measured=trial.val_accuracy or 0.0,
+            measured_interval=wilson(trial.val_accuracy or 0.0, records.num_val),
+            predicted=accuracy,
+            low=low,
+            high=high,
+        )
+        for trial, (accuracy, low, high) in zip(done, found, strict=True)
+    )
+
+
+def axis_curves(records: Records, num: int = 41) -> tuple[AxisCurve, ...] | None:
+    """Return, for each axis on which trials were made, the predicted curve with its 90 % interval and its trials."""
+    estimates = predicted_measured(records)
+    if estimates is None or records.predictor is None:
+        return None
+    curves = []
+    for axis in AXES:
+        smallest = records.predictor.domain[axis][0]
+        if smallest == 1:
+            continue
+        ratio = tuple(np.linspace(smallest, 1.0, num).tolist())
+        found = _predict(records.predictor, [KeepRatios().replace(**{axis: r}) for r in ratio])
+        accuracy, low, high = (tuple(column) for column in zip(*found, strict=True))
+        chosen = getattr(records.solution.ratios, axis) if records.solution else None
+        trials = tuple(e for e in estimates if e.axis in (axis, "base"))
+        curves.append(AxisCurve(axis=axis, ratio=ratio, accuracy=accuracy, low=low, high=high, trials=trials, chosen=chosen))
+    return tuple(curves)
+
+
+def _loss_per_halving(points: Sequence[CostPoint]) -> float | None:
+    halvings = -np.log2(points[-1].fraction) if len(points) > 1 else 0.0
+    return float((points[0].accuracy - points[-1].accuracy) / halvings) if halvings > 0 else None
+
+
+def axis_shares(records: Records) -> tuple[AxisShare, ...] | None:
+    """Return how much of the saved log cost each axis carries, and what each is predicted to cost in accuracy, alone."""
+    table, predictor, solution = records.cost_table, records.predictor, records.solution
+    if table is None or predictor is None or solution is None:
+        return None
+    uncut = _level_points(records, [(0, 0, 0)], solution.binding)[0]
+    i, j, k = (int(np.abs(np.array(getattr(table, axis)) - getattr(solution.ratios, axis)).argmin()) for axis in AXES)
+    alone = _level_points(records, [(i, 0, 0), (0, j, 0), (0, 0, k)], solution.binding)
+    saved = [max(0.0, -float(np.log(point.fraction))) for point in alone]
+    total = sum(saved) or 1.0
+    return tuple(
+        AxisShare(
+            axis=axis,
+            ratio=getattr(point.ratios, axis),
+            fraction=point.fraction,
+            share=part / total,
+            loss=uncut.accuracy - point.accuracy,
+            loss_per_halving=_loss_per_halving(_level_points(records, _axis_levels(predictor, table, axis), solution.binding)),
+        )
+        for axis, point, part in zip(AXES, alone, saved, strict=True)
+    )
+
+
+def comparison(records: Records) -> tuple[Comparison, ...] | None:
+    """Return what was measured on the base and the compressed model, one row for each quantity."""
+    found = records.verification
+    if found is None:
+        return None
+    base, cut = found.base, found.compressed
+    rows = [
+        Comparison(
+            name="val accuracy",
+            kind="accuracy",
+            base=base.val_accuracy,
+            compressed=cut.val_accuracy,
+            base_interval=wilson(base.val_accuracy, records.num_val),
+            compressed_interval=wilson(cut.val_accuracy, records.num_val),
+        )
+    ]
+    if base.test_accuracy is not None and cut.test_accuracy is not None:
+        intervals = {"base_interval": base.test_interval, "compressed_interval": cut.test_interval}
+        rows.insert(0, Comparison(name="test accuracy", kind="accuracy", base=base.test_accuracy, compressed=cut.test_accuracy, **intervals))
+    rows.append(Comparison(name="MACs", kind="count", base=base.macs, compressed=cut.macs))
+    rows.append(Comparison(name="params", kind="count", base=base.params, compressed=cut.params))
+    for batch in (b for b in base.latency_ms if b in cut.latency_ms):
+        rows.append(
+            Comparison(
+                name=f"latency, batch {batch}",
+                kind="latency",
+                base=base.latency_ms[batch],
+                compressed=cut.latency_ms[batch],
+                base_spread=base.latency_spread_ms.get(batch),
+                compressed_spread=cut.latency_spread_ms.get(batch),
+            )
+        )
+    rows.append(Comparison(name="file", kind="bytes", base=base.file_bytes, compressed=cut.file_bytes))
+    return tuple(rows)
+
+
+def removal(records: Records) -> Removal | None:
+    """Return what the plan removes: blocks, channels per group, pixels."""
+    plan = records.plan
+    if plan is None:
+        return None
+    removed = set(plan.removed_blocks)
+    names = [b["name"] for b in (records.anatomy or {}).get("blocks", [])] or list(plan.removed_blocks)
+    groups = tuple((cut.group, cut.num_channels, len(cut.kept)) for cut in plan.channels)
+    return Removal(
+        blocks=tuple((name, name not in removed) for name in names),
+        num_blocks=plan.num_blocks,
+        num_kept=plan.num_blocks - len(removed),
+        groups=groups,
+        num_channels=plan.num_channels,
+        num_channels_kept=plan.num_channels - sum(before - after for _, before, after in groups),
+        base_side_px=plan.base_side_px,
+        side_px=plan.side_px,
+    )
+
+
+def stage_seconds(records: Records) -> tuple[tuple[str, float, float], ...] | None:
+    """Return (stage, seconds, share of the total) in the order the stages were recorded."""
+    total = sum(records.seconds.values())
+    if total <= 0:
+        return None
+    return tuple((stage, seconds, seconds / total) for stage, seconds in records.seconds.items())

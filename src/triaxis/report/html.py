@@ -1,0 +1,160 @@
+"""Records -> one self-contained HTML page that opens offline: plotly.js is inside, nothing is fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from triaxis import __version__
+from triaxis.report import figures, plots, words
+from triaxis.report.records import Records
+from triaxis.store.files import write_text
+from triaxis.values import TrialResult
+
+MISSING = {
+    "comparison": "The compressed model is not measured yet. Next: triaxis prune RUN.",
+    "frontier": "The accuracy predictor is not fitted yet. Next: triaxis fit RUN.",
+    "axes": "There is no fitted trial yet. Next: triaxis collect RUN, then triaxis fit RUN.",
+    "prediction": "There is no fitted trial yet. Next: triaxis collect RUN, then triaxis fit RUN.",
+    "removal": "Nothing is cut yet. Next: triaxis prune RUN.",
+    "seconds": "No stage is finished yet.",
+}
+
+
+def templates() -> Environment:
+    """Return the environment of the report's templates; everything that is put in is escaped."""
+    return Environment(
+        loader=PackageLoader("triaxis.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+
+
+def write_report(records: Records, path: str | Path) -> Path:
+    """Write the report as one HTML file, whole or not at all; return its path.
+
+    Raises:
+        StoreError: The file cannot be written.
+    """
+    path = Path(path)
+    return write_text(path, render(records, title=path.resolve().parent.name))
+
+
+def render(records: Records, title: str) -> str:
+    """Return the page's text; a section whose records are missing says which command makes them."""
+    found = figures.frontier_figure(records)
+    page = {
+        "title": title,
+        "version": __version__,
+        "headline": words.headline(records),
+        "lead": words.lead(records),
+        "tiles": _tiles(records),
+        "comparison": list(_comparison(records)),
+        "advice": words.advice(found, figures.axis_shares(records), records),
+        "frontier": _frontier(found),
+        "axes": list(_axes(records)),
+        "prediction": _prediction(records),
+        "removal": figures.removal(records),
+        "seconds": figures.stage_seconds(records),
+        "trials": [_trial(trial) for trial in records.trials],
+        "failed": [t for t in records.trials if t.state == "failed"],
+        "collection": words.collection_text(records),
+        "config": yaml.safe_dump(records.config, sort_keys=False, allow_unicode=True) if records.config else "",
+        "environment": _environment(records),
+        "missing": MISSING,
+        "words": words,
+        "plotly_js": Markup(plots.plotly_js()),
+    }
+    return templates().get_template("page.html").render(page)
+
+
+def _tiles(records: Records) -> list[tuple[str, str, str]]:
+    """The three numbers of the head: what changed, the amount, from and to."""
+    wanted = [row for row in figures.comparison(records) or () if row.name in ("MACs", "file") or row.kind == "latency"]
+    latency = [row for row in wanted if row.kind == "latency"]
+    rows = [row for row in wanted if row.kind != "latency"] + latency[-1:]
+    sizes = [f"{words.quantity(row.base, row.kind)} → {words.quantity(row.compressed, row.kind)}" for row in rows]
+    tiles = [(row.name, words.change(row), size) for row, size in zip(rows, sizes, strict=True)]
+    accuracy = next(iter(figures.comparison(records) or ()), None)
+    if accuracy:
+        base = f"base {words.percent(accuracy.base)}, {words.change(accuracy)}"
+        tiles.insert(0, (accuracy.name, words.percent(accuracy.compressed), base))
+    return tiles
+
+
+def _comparison(records: Records) -> Iterator[tuple[str, str, str, str, str, str]]:
+    """Rows of text: name, base, how sure, compressed, how sure, change."""
+    for row in figures.comparison(records) or ():
+        sure = [words.interval(i) for i in (row.base_interval, row.compressed_interval)]
+        if row.kind == "latency":
+            sure = [f"±{words.quantity(s, 'latency')}" if s is not None else "" for s in (row.base_spread, row.compressed_spread)]
+        yield row.name, words.quantity(row.base, row.kind), sure[0], words.quantity(row.compressed, row.kind), sure[1], words.change(row)
+    found = records.verification
+    if found is not None:
+        fewer = found.base.macs / found.compressed.macs
+        for batch in (b for b in found.base.latency_ms if b in found.compressed.latency_ms):
+            yield f"speed-up over MACs reduction, batch {batch}", "", "", "", "", f"{words.speedup(found, batch) / fewer:.2f}"
+
+
+def _drawn(figure: Any, name: str, label: str) -> dict[str, Any]:
+    return {"plot": Markup(plots.to_html(figure, name)), "name": name, "label": label}
+
+
+def _frontier(found: figures.Frontier | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    rows = [("chosen cut", found.chosen)] if found.chosen else []
+    rows += [(f"{rival.name} (extrapolated)" if rival.is_extrapolated else rival.name, rival.point) for rival in found.rivals]
+    table = [_cut_row(name, point, found.metric) for name, point in rows]
+    label = f"Predicted val accuracy against {words.METRIC_NAMES[found.metric]}: all three axes together, and each axis alone."
+    return _drawn(plots.frontier_plot(found), "frontier", label) | {"rows": table, "found": found}
+
+
+def _cut_row(name: str, point: figures.CostPoint | None, metric: str) -> tuple[str, ...]:
+    if point is None:
+        return name, "–", "–", "–", "cannot meet this budget", "–", "–"
+    ratios = [f"{ratio:.2f}" for ratio in point.ratios.as_tuple()]
+    spent = f"{words.cost(point.cost, metric)} ({words.percent(point.fraction)})"
+    return name, *ratios, spent, words.percent(point.accuracy), words.interval((point.low, point.high))
+
+
+def _axes(records: Records) -> Iterator[dict[str, Any]]:
+    curves = figures.axis_curves(records) or ()
+    values = [v for c in curves for v in (*c.low, *c.high, *(t.measured for t in c.trials))]
+    for curve in curves:
+        span = (min(values) - 0.005, min(max(values) + 0.005, 1.002))
+        ends = f"from {words.percent(curve.accuracy[-1])} uncut to {words.percent(curve.accuracy[0])} at {curve.ratio[0]:.2f}"
+        label = f"Predicted val accuracy against the {curve.axis} keep ratio, {ends}, with its interval and trials."
+        yield _drawn(plots.axis_plot(curve, span), f"axis-{curve.axis}", label) | {"curve": curve, "said": words.rise_text(curve)}
+
+
+def _prediction(records: Records) -> dict[str, Any] | None:
+    estimates, verified = figures.predicted_measured(records), records.verification
+    if not estimates:
+        return None
+    delivered = (verified.predicted_accuracy, verified.compressed.val_accuracy) if verified else None
+    label = f"Measured against predicted val accuracy of {len(estimates)} trials; exact predictions lie on the diagonal."
+    return _drawn(plots.prediction_plot(estimates, delivered), "prediction", label) | {"said": words.prediction_text(records)}
+
+
+def _trial(trial: TrialResult) -> tuple[str, ...]:
+    ratios = [f"{ratio:.3f}" for ratio in trial.achieved.as_tuple()]
+    accuracy = words.percent(trial.val_accuracy, 2) if trial.val_accuracy is not None else "failed"
+    macs = words.count(trial.macs) if trial.macs is not None else ""
+    return trial.trial_id[:8], trial.spec.axis, *ratios, accuracy, macs, words.duration(trial.seconds)
+
+
+def _environment(records: Records) -> list[tuple[str, str]]:
+    found = {str(key): value for key, value in records.environment.items()}
+    if records.verification:
+        found = {"device": records.verification.device, "threads": records.verification.threads} | found
+    return [(key.replace("_", " "), _flat(value)) for key, value in found.items()]
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_flat(part)}" for key, part in value.items())
+    return ", ".join(map(_flat, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,0 +1,241 @@
+"""Plain numbers -> the text of a report: formats, the headline, and advice that the numbers bear out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from triaxis.report.figures import AxisCurve, AxisShare, Comparison, Frontier, comparison, removal
+from triaxis.report.records import Records
+from triaxis.values import Budget, Verification
+
+METRIC_NAMES = {"macs": "MACs", "params": "params", "latency_ms": "latency", "memory_bytes": "memory"}
+_KINDS = {"macs": "count", "params": "count", "latency_ms": "latency", "memory_bytes": "bytes"}
+_CARRIES = 0.6  # an axis with more than this share of the saved log cost is said to carry the cut
+_TIME_SAVED = 0.9  # speed-up over MACs reduction from which saved MACs are said to have saved time
+
+
+def percent(ratio: float, digits: int = 1) -> str:
+    """Format a number in [0, 1] as ``97.8 %``."""
+    return f"{100 * ratio:.{digits}f} %"
+
+
+def points(difference: float) -> str:
+    """Format a difference of accuracies as ``0.3 points``, without its sign."""
+    shown = f"{100 * abs(difference):.1f}"
+    return f"{shown} point{'' if shown == '1.0' else 's'}"
+
+
+def count(number: float) -> str:
+    """Format a count with three digits and k, M or G, such as ``40.6 M``."""
+    for size, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if number >= 0.9995 * size:
+            return f"{number / size:.3g}{letter}"
+    return f"{number:.0f}"
+
+
+def quantity(number: float, kind: str) -> str:
+    """Format a number of a kind: accuracy, count, latency (milliseconds) or bytes."""
+    if kind == "accuracy":
+        return percent(number)
+    if kind == "latency":
+        return f"{number:.3g} ms" if number < 100 else f"{number:.0f} ms"
+    return f"{count(number)}B" if kind == "bytes" and number >= 1000 else count(number) + (" B" if kind == "bytes" else "")
+
+
+def cost(number: float, metric: str) -> str:
+    """Format a cost in a budget's metric."""
+    return quantity(number, _KINDS[metric])
+
+
+def duration(seconds: float) -> str:
+    """Format a time as ``0.4 s``, ``42 s``, ``3 min 05 s`` or ``2 h 10 min``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def interval(bounds: tuple[float, float] | None) -> str:
+    """Format an interval of accuracies as ``97.0 to 98.6 %``; empty for None."""
+    return f"{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f} %" if bounds else ""
+
+
+def change(row: Comparison) -> str:
+    """Say how one quantity changed: points for an accuracy, a speed-up for latency, per cent for the rest."""
+    if row.kind == "accuracy":
+        difference = row.compressed - row.base
+        return f"{'+' if difference > 0 else '−'}{points(difference)}" if round(1000 * abs(difference)) else "no change"
+    if row.kind == "latency":
+        return speed(row.base / row.compressed)
+    return f"{'−' if row.compressed <= row.base else '+'}{percent(abs(1 - row.compressed / row.base))}"
+
+
+def speed(factor: float) -> str:
+    """Format a speed-up as ``1.8x faster``, or ``1.2x slower``."""
+    if abs(factor - 1) < 0.005:
+        return "as fast"
+    return f"{factor:.2f}x faster" if factor > 1 else f"{1 / factor:.2f}x slower"
+
+
+def widest_batch(found: Verification) -> str | None:
+    """Return the key of the largest batch at which both models were timed."""
+    both = [key for key in found.base.latency_ms if key in found.compressed.latency_ms]
+    return max(both, key=lambda key: int(key) if key.isdigit() else 0, default=None)
+
+
+def speedup(found: Verification, batch: str) -> float:
+    """Return base latency / compressed latency at one batch."""
+    return found.base.latency_ms[batch] / found.compressed.latency_ms[batch]
+
+
+def headline(records: Records) -> str:
+    """Say the result in one line; what is only predicted, or not known yet, is said to be so."""
+    found, solution = records.verification, records.solution
+    if found is None and solution is None:
+        done = sum(t.state == "done" for t in records.trials)
+        return f"No result yet: {done} of the trials {'is' if done == 1 else 'are'} finished"
+    if found is None:
+        assert solution is not None and records.cost_table is not None
+        left = solution.costs[solution.binding] / records.cost_table.base_cost(solution.binding)
+        name, expected = METRIC_NAMES[solution.binding], percent(solution.predicted_accuracy)
+        return f"{percent(1 - left, 0)} less {name} at a predicted val accuracy of {expected}; not cut yet"
+    parts = [f"{percent(1 - found.compressed.macs / found.base.macs, 0)} fewer MACs"]
+    if batch := widest_batch(found):
+        parts.append(f"{speed(speedup(found, batch))} at batch {batch}")
+    row = next(iter(comparison(records) or ()))
+    return f"{', '.join(parts)}, {row.name} {percent(row.compressed)} (base {percent(row.base)})"
+
+
+def budget_text(budget: Budget) -> str:
+    """Say a budget, such as ``MACs at most 50 % of the base model's (20.4 M)``."""
+    limit, name = cost(budget.limit, budget.metric), METRIC_NAMES[budget.metric]
+    return f"{name} at most {percent(budget.fraction, 0)} of the base model's ({limit})" if budget.fraction else f"{name} at most {limit}"
+
+
+def kept_text(records: Records) -> str | None:
+    """Say what stays, such as ``6 of 9 blocks, 88 % of the channels, 28 of 32 px``."""
+    found = removal(records)
+    if found is None:
+        return None
+    blocks = f"{found.num_kept} of {found.num_blocks} blocks"
+    return f"{blocks}, {percent(found.num_channels_kept / found.num_channels, 0)} of the channels, {found.side_px} of {found.base_side_px} px"
+
+
+def lead(records: Records) -> list[str]:
+    """Say what was asked for and what stays, one sentence each."""
+    said = [f"Asked for: {budget_text(budget)}." for budget in (records.solution.budgets if records.solution else ())]
+    if records.solution and records.solution.status == "extrapolated":
+        said.append("This budget can only be met at smaller keep ratios than any trial measured, so the prediction is an extrapolation.")
+    kept = kept_text(records)
+    return [*said, f"Kept: {kept}."] if kept else said
+
+
+def collection_text(records: Records) -> str | None:
+    """Say how many trials there are and what they cost beside the base model's training."""
+    if not records.trials:
+        return None
+    failed = sum(t.state == "failed" for t in records.trials)
+    said = f"{len(records.trials)} trials" + (f", {failed} of them failed" if failed else "")
+    ratio = records.collection.get("cost_ratio")
+    return f"{said}. They took {ratio:.2f} of the base model's training (images x MACs)." if ratio is not None else f"{said}."
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _carrying(shares: Sequence[AxisShare], metric: str) -> str:
+    saved = sorted((s for s in shares if s.share > 0), key=lambda s: -s.share)
+    if not saved:
+        return "Nothing is cut: the base model meets the budget."
+    if saved[0].share >= _CARRIES:
+        return f"{saved[0].axis.capitalize()} carries {percent(saved[0].share, 0)} of this cut (share of the log {METRIC_NAMES[metric]} saved)."
+    return f"The axes share this cut: {_listed([f'{s.axis} {percent(s.share, 0)}' for s in saved])} of the log {METRIC_NAMES[metric]} saved."
+
+
+def _reason(shares: Sequence[AxisShare], metric: str) -> str | None:
+    known = sorted((s.loss_per_halving, s.axis, s.share) for s in shares if s.loss_per_halving is not None)
+    if len(known) < 2:
+        return None
+    prices = _listed([f"{points(loss)} along {axis}" for loss, axis, _ in known])
+    said = f"Cut alone over its measured range, each halving of the {METRIC_NAMES[metric]} is predicted to cost {prices} of accuracy"
+    cheapest, leading = known[0][1], max(known, key=lambda item: item[2])[1]
+    if cheapest == leading:
+        return f"{said}: {cheapest} is the cheapest axis to cut, and it is cut most."
+    return f"{said}. {leading.capitalize()} is cut most all the same: these are averages over the range, and the first steps along an axis cost least."
+
+
+def _rivals(figure: Frontier) -> list[str]:
+    chosen = figure.chosen
+    if chosen is None:
+        return []
+    met = [f"{r.name} {points(chosen.accuracy - r.point.accuracy)} {_side(chosen.accuracy - r.point.accuracy)}" for r in figure.rivals if r.point]
+    unmet = [r.name for r in figure.rivals if r.point is None]
+    said = [f"Within the same budget and beside this cut, {_listed(met)} in predicted val accuracy."] if met else []
+    if unmet:
+        said.append(f"{_listed(unmet).capitalize()} cannot meet this budget.")
+    width = (chosen.high - chosen.low) / 2
+    close = [r.name for r in figure.rivals if r.point and chosen.accuracy - r.point.accuracy < width]
+    if close:
+        said.append(f"The prediction is good to about ±{points(width)} (90 %), so the lead over {_listed(close)} is not settled by these trials alone.")
+    return said
+
+
+def _side(difference: float) -> str:
+    return "lower" if difference >= 0 else "higher"
+
+
+def time_advice(found: Verification | None) -> str | None:
+    """Say whether the saved MACs became saved time, and what to do if they did not."""
+    batch = widest_batch(found) if found else None
+    if found is None or batch is None or found.compressed.macs >= found.base.macs:
+        return None
+    fewer, faster = found.base.macs / found.compressed.macs, speedup(found, batch)
+    said = f"{fewer:.2f}x fewer MACs run {speed(faster)} at batch {batch}: {faster / fewer:.2f} of the reduction became speed."
+    if faster / fewer >= _TIME_SAVED:
+        return said
+    return f"{said} Where time is what counts, give a latency budget, such as --budget latency=50%: what is fast on a device differs from what has few MACs."
+
+
+def advice(figure: Frontier | None, shares: Sequence[AxisShare] | None, records: Records) -> list[str]:
+    """Say which axis carries the cut and why, how the alternatives compare, and whether the cut saved time."""
+    said: list[str | None] = []
+    if figure and shares:
+        said += [_carrying(shares, figure.metric), _reason(shares, figure.metric), *_rivals(figure)]
+    said.append(time_advice(records.verification))
+    closed = (records.anatomy or {}).get("closed") or {}
+    said += [f"The {axis} axis is closed for this model: {reason}" for axis, reason in closed.items()]
+    return [sentence for sentence in said if sentence]
+
+
+def rise_text(curve: AxisCurve) -> str:
+    """Say whether the measured accuracies along an axis only fall, or where and by how much they rise again."""
+    chain = sorted(curve.trials, key=lambda e: -getattr(e.ratios, curve.axis))
+    rises = [(after.measured - before.measured, after) for before, after in zip(chain, chain[1:], strict=False)]
+    largest, at = max(rises, key=lambda item: item[0], default=(0.0, None))
+    if at is None or largest <= 0:
+        return "Measured accuracy never rises as the axis is cut."
+    half = (at.measured_interval[1] - at.measured_interval[0]) / 2 if at.measured_interval else None
+    verdict = "" if half is None else f", {'within' if largest <= half else 'beyond'} the ±{points(half)} (95 %) of one trial"
+    return f"Measured accuracy rises by {points(largest)} at {getattr(at.ratios, curve.axis):.2f}{verdict}."
+
+
+def prediction_text(records: Records) -> list[str]:
+    """Say how well the predictor fits its trials, and how the delivered model came out beside its prediction."""
+    said, report, found = [], records.fit_report, records.verification
+    if report:
+        said.append(
+            f"A trial that is left out is predicted to {points(report.leave_one_out_mae)} on average "
+            f"(fit: {report.kind}, degree {report.degree}, rank {report.rank}, {report.num_points} trials, "
+            f"root-mean-square residual {points(report.rmse)})."
+        )
+    if found:
+        side = "above" if found.prediction_error >= 0 else "below"
+        said.append(
+            f"The delivered model's val accuracy is {percent(found.compressed.val_accuracy)}, {points(found.prediction_error)} {side} the predicted "
+            f"{percent(found.predicted_accuracy)}. Trials are fine-tuned briefly and the delivered model for longer, so a rise is expected."
+        )
+    return said
