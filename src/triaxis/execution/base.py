@@ -12,7 +12,7 @@ store. `triaxis.testing.ExecutorContract` checks what every executor promises:
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from triaxis.errors import ConfigError, StoreError
 from triaxis.values import TrialResult, TrialSpec
 
 Work = Callable[[TrialSpec], TrialResult]
+Lookup = Callable[[str], TrialResult | None]
 
 
 class Session(Protocol):
@@ -47,7 +48,7 @@ def run_trials(
     specs: Sequence[TrialSpec],
     work: Work,
     on_result: Callable[[TrialResult], None],
-    known: Callable[[str], TrialResult | None] = lambda trial_id: None,
+    known: Lookup = lambda trial_id: None,
 ) -> tuple[TrialResult, ...]:
     """Carry out trials, each after its parent, and return their results in the order of `specs`.
 
@@ -63,22 +64,15 @@ def run_trials(
     Raises:
         ConfigError: A parent is neither among `specs` nor known.
     """
-    found: dict[str, TrialResult] = {}
-    waiting: list[TrialSpec] = []
-    for spec in specs:
-        old = known(spec.trial_id)
-        if old is not None and old.state == "done":
-            found[spec.trial_id] = old
-        elif all(spec.trial_id != other.trial_id for other in waiting):
-            waiting.append(spec)
-    _look_up_parents(waiting, found, known)
+    found = _already_done(specs, known)
+    waiting = {spec.trial_id: spec for spec in specs if spec.trial_id not in found}
+    found |= _outside_parents(waiting, found, known)
+    num_running = 0
     with executor.session(work) as session:
-        num_running = 0
         while waiting or num_running:
-            waiting, ready = _split(waiting, found)
-            for spec in ready:
-                parent = found[spec.parent] if spec.parent else None
-                if parent is not None and parent.state == "failed":
+            for spec in [spec for spec in waiting.values() if spec.parent is None or spec.parent in found]:
+                del waiting[spec.trial_id]
+                if spec.parent and found[spec.parent].state == "failed":
                     found[spec.trial_id] = failed(spec, f"not run, because its parent {spec.parent} failed")
                     on_result(found[spec.trial_id])
                 else:
@@ -92,20 +86,20 @@ def run_trials(
     return tuple(found[spec.trial_id] for spec in specs)
 
 
-def _look_up_parents(waiting: Sequence[TrialSpec], found: dict[str, TrialResult], known: Callable[[str], TrialResult | None]) -> None:
-    """Add to `found` the parents that are not waiting themselves."""
-    ids = {spec.trial_id for spec in waiting}
-    for parent in {spec.parent for spec in waiting if spec.parent} - ids - set(found):
+def _already_done(specs: Sequence[TrialSpec], known: Lookup) -> dict[str, TrialResult]:
+    results = (known(spec.trial_id) for spec in specs)
+    return {result.trial_id: result for result in results if result is not None and result.state == "done"}
+
+
+def _outside_parents(waiting: Mapping[str, TrialSpec], found: Mapping[str, TrialResult], known: Lookup) -> dict[str, TrialResult]:
+    """Return the known results of the parents that are not to be run themselves."""
+    results: dict[str, TrialResult] = {}
+    for parent in {spec.parent for spec in waiting.values() if spec.parent} - set(waiting) - set(found):
         result = known(parent)
         if result is None:
             raise ConfigError(f"A trial's parent must be among the trials or in the store, but {parent} is neither.")
-        found[parent] = result
-
-
-def _split(waiting: Sequence[TrialSpec], found: dict[str, TrialResult]) -> tuple[list[TrialSpec], list[TrialSpec]]:
-    """Return the trials that must wait for their parent, and those that need not."""
-    ready = [spec for spec in waiting if spec.parent is None or spec.parent in found]
-    return [spec for spec in waiting if not (spec.parent is None or spec.parent in found)], ready
+        results[parent] = result
+    return results
 
 
 def attempt(work: Work, spec: TrialSpec) -> TrialResult:
