@@ -215,6 +215,19 @@ def frontier_figure(records: Records, num: int = 50) -> Frontier | None:
     )
 
 
+def frontier_view(found: Frontier) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return the part of the frontier to look at: ranges of cost fraction and of accuracy.
+
+    Much cheaper cuts than the chosen one, and single axes far below it, would only flatten what matters.
+    """
+    least = 0.4 * found.budget.limit / found.base_cost if found.budget else 0.0
+    marks = [(r.point.fraction, r.point.accuracy) for r in found.rivals if r.point] + ([found.measured] if found.measured else [])
+    seen = [(p.fraction, p.accuracy) for p in found.curve if p.fraction >= least] + marks
+    low, high = min(accuracy for _, accuracy in seen), max(accuracy for _, accuracy in seen)
+    reach = max(high - low, 0.004)
+    return (min(fraction for fraction, _ in seen) - 0.02, 1.02), (low - 0.1 * reach, high + 0.12 * reach)
+
+
 def predicted_measured(records: Records) -> tuple[Estimate, ...] | None:
     """Return every finished trial's measured accuracy beside what the predictor gives at its achieved keep ratios."""
     done = _done(records)

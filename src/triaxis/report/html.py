@@ -75,7 +75,7 @@ def _tiles(records: Records) -> list[tuple[str, str, str]]:
     """The three numbers of the head: what changed, the amount, from and to."""
     wanted = [row for row in figures.comparison(records) or () if row.name in ("MACs", "file") or row.kind == "latency"]
     latency = [row for row in wanted if row.kind == "latency"]
-    rows = [row for row in wanted if row.kind != "latency"] + latency[-1:]
+    rows = [*wanted[:1], *latency[-1:], *wanted[-1:]]
     sizes = [f"{words.quantity(row.base, row.kind)} → {words.quantity(row.compressed, row.kind)}" for row in rows]
     tiles = [(row.name, words.change(row), size) for row, size in zip(rows, sizes, strict=True)]
     accuracy = next(iter(figures.comparison(records) or ()), None)
@@ -90,17 +90,17 @@ def _comparison(records: Records) -> Iterator[tuple[str, str, str, str, str, str
     for row in figures.comparison(records) or ():
         sure = [words.interval(i) for i in (row.base_interval, row.compressed_interval)]
         if row.kind == "latency":
-            sure = [f"±{words.quantity(s, 'latency')}" if s is not None else "" for s in (row.base_spread, row.compressed_spread)]
+            sure = [f"±{s:.2g} ms" if s is not None else "" for s in (row.base_spread, row.compressed_spread)]
         yield row.name, words.quantity(row.base, row.kind), sure[0], words.quantity(row.compressed, row.kind), sure[1], words.change(row)
     found = records.verification
     if found is not None:
         fewer = found.base.macs / found.compressed.macs
         for batch in (b for b in found.base.latency_ms if b in found.compressed.latency_ms):
-            yield f"speed-up over MACs reduction, batch {batch}", "", "", "", "", f"{words.speedup(found, batch) / fewer:.2f}"
+            yield f"speed-up / MACs reduction, batch {batch}", "", "", "", "", f"{words.speedup(found, batch) / fewer:.2f}"
 
 
 def _drawn(figure: Any, name: str, label: str) -> dict[str, Any]:
-    return {"plot": Markup(plots.to_html(figure, name)), "name": name, "label": label}
+    return {"plot": plots.to_plain(figure), "height": figure.layout.height, "name": name, "label": label}
 
 
 def _frontier(found: figures.Frontier | None) -> dict[str, Any] | None:
@@ -123,9 +123,10 @@ def _cut_row(name: str, point: figures.CostPoint | None, metric: str) -> tuple[s
 
 def _axes(records: Records) -> Iterator[dict[str, Any]]:
     curves = figures.axis_curves(records) or ()
-    values = [v for c in curves for v in (*c.low, *c.high, *(t.measured for t in c.trials))]
+    trials = [bound for c in curves for t in c.trials for bound in (t.measured_interval or (t.measured, t.measured))]
+    values = [*trials, *(bound for c in curves for bound in (*c.low, *c.high))]
     for curve in curves:
-        span = (min(values) - 0.005, min(max(values) + 0.005, 1.002))
+        span = (min(values) - 0.003, min(max(values) + 0.003, 1.002))
         ends = f"from {words.percent(curve.accuracy[-1])} uncut to {words.percent(curve.accuracy[0])} at {curve.ratio[0]:.2f}"
         label = f"Predicted val accuracy against the {curve.axis} keep ratio, {ends}, with its interval and trials."
         yield _drawn(plots.axis_plot(curve, span), f"axis-{curve.axis}", label) | {"curve": curve, "said": words.rise_text(curve)}

@@ -9,17 +9,23 @@ from pathlib import Path
 import numpy as np
 
 from triaxis.errors import ConfigError
-from triaxis.report.figures import CostPoint, Frontier, frontier_figure
+from triaxis.report.figures import CostPoint, Frontier, frontier_figure, frontier_view
 from triaxis.report.html import templates
-from triaxis.report.plots import COLORS
+from triaxis.report.plots import CHOSEN, COLORS, MEASURED
 from triaxis.report.records import Records
 from triaxis.report.words import METRIC_NAMES, headline, percent
 from triaxis.store.files import write_text
 
-WIDTH, HEIGHT = 860, 480
+WIDTH, HEIGHT = 860, 470
 LEFT, RIGHT, TOP, BOTTOM = 64, 26, 66, 56
-_LABEL_STEP = 19
-_DASHES = {"depth": "8 5", "width": "2 4", "resolution": "9 4 2 4"}
+_DASHES = {"depth only": "8 5", "width only": "2 4", "resolution only": "9 4 2 4"}
+_SHAPES = {
+    "depth only": "M-6.5,-5.5 H6.5 L0,6.5 Z",
+    "width only": "M-5.5,-5.5 H5.5 V5.5 H-5.5 Z",
+    "resolution only": "M-6,0 A6,6 0 1 1 6,0 A6,6 0 1 1 -6,0 Z",
+    "equal split": "M-6,-4 L-4,-6 L0,-2 L4,-6 L6,-4 L2,0 L6,4 L4,6 L0,2 L-4,6 L-6,4 L-2,0 Z",
+}
+_DIAMOND = "M0,-8 L8,0 L0,8 L-8,0 Z"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +65,7 @@ def write_picture(records: Records, path: str | Path) -> Path:
 
 def render_picture(found: Frontier, title: str) -> str:
     """Return the SVG's text."""
-    scale = _scale(found)
+    scale = _Scale(*frontier_view(found))
     picture = {
         "width": WIDTH,
         "height": HEIGHT,
@@ -67,23 +73,12 @@ def render_picture(found: Frontier, title: str) -> str:
         "title": title,
         "metric": METRIC_NAMES[found.metric],
         "x_ticks": [(scale.left(v), percent(v, 0)) for v in _ticks(scale.x, 0.1)],
-        "y_ticks": [(scale.top(v), percent(v, 0)) for v in _ticks(scale.y, _step(scale.y))],
+        "y_ticks": [(scale.top(v), percent(v, 1 if _step(scale.y) < 0.01 else 0)) for v in _ticks(scale.y, _step(scale.y))],
         "band": _band(found, scale),
-        "curve": scale.line(found.curve),
-        "axes": [(axis, scale.line(points), COLORS[axis], _DASHES[axis]) for axis, points in found.axes.items()],
         "budget": scale.left(found.budget.limit / found.base_cost) if found.budget else None,
-        "marks": _marks(found, scale),
+        "entries": _entries(found, scale),
     }
     return templates().get_template("picture.svg.html").render(picture)
-
-
-def _scale(found: Frontier) -> _Scale:
-    points = [*found.curve, *(r.point for r in found.rivals if r.point), *((found.chosen,) if found.chosen else ())]
-    fractions, accuracies = [p.fraction for p in points], [p.accuracy for p in points]
-    if found.measured:
-        fractions, accuracies = [*fractions, found.measured[0]], [*accuracies, found.measured[1]]
-    reach = max(accuracies) - min(accuracies) or 0.01
-    return _Scale((min(fractions) - 0.03, 1.02), (min(accuracies) - 0.06 * reach, max(accuracies) + 0.10 * reach))
 
 
 def _step(ends: tuple[float, float]) -> float:
@@ -101,17 +96,31 @@ def _band(found: Frontier, scale: _Scale) -> str:
     return " ".join([*upper, *lower])
 
 
-def _marks(found: Frontier, scale: _Scale) -> list[dict[str, object]]:
-    """Markers with labels beside them, pushed apart so that no two labels overlap; lowest accuracy last."""
-    rivals = [(r.name, r.point.fraction, r.point.accuracy, COLORS[r.name.removesuffix(" only")]) for r in found.rivals if r.point]
-    if found.chosen:
-        rivals.append(("all three axes, predicted", found.chosen.fraction, found.chosen.accuracy, "#1f4e8c"))
+def _entries(found: Frontier, scale: _Scale) -> list[dict[str, object]]:
+    """What is drawn and explained, in the order of the key: a line, a marker, or both, each with its accuracy."""
+    entries = [_entry("all three axes, predicted", CHOSEN, scale, found.curve, found.chosen) | {"thick": True, "shape": _DIAMOND}]
+    points = {f"{axis} only": line for axis, line in found.axes.items()}
+    rivals = {r.name: r.point for r in found.rivals}
+    for name in dict.fromkeys((*points, *rivals)):
+        entry = _entry(name, COLORS[name.removesuffix(" only")], scale, points.get(name, ()), rivals.get(name))
+        entries.append(entry | {"amount": entry["amount"] or ("cannot" if found.chosen else "")})
     if found.measured:
-        rivals.append(("delivered model, measured", *found.measured, "#0b7a4b"))
-    marks: list[dict[str, object]] = []
-    label = 0.0
-    for name, fraction, accuracy, color in sorted(rivals, key=lambda r: -r[2]):
-        label = max(scale.top(accuracy) + 4, label + _LABEL_STEP)
-        place = {"x": scale.left(fraction), "y": scale.top(accuracy), "label_y": label}
-        marks.append({"name": f"{name} {percent(accuracy)}", "color": color, "is_open": "measured" in name, **place})
-    return marks
+        fraction, accuracy = found.measured
+        entry = _entry("delivered model, measured", MEASURED, scale, (), None)
+        place = (scale.left(fraction), scale.top(accuracy))
+        entries.insert(0, entry | {"place": place, "shape": _DIAMOND, "is_open": True, "amount": percent(accuracy)})
+    return entries
+
+
+def _entry(name: str, color: str, scale: _Scale, line: Sequence[CostPoint], point: CostPoint | None) -> dict[str, object]:
+    return {
+        "name": name,
+        "color": color,
+        "line": scale.line(line),
+        "dash": _DASHES.get(name, ""),
+        "thick": False,
+        "shape": _SHAPES.get(name, ""),
+        "is_open": False,
+        "place": (scale.left(point.fraction), scale.top(point.accuracy)) if point else None,
+        "amount": percent(point.accuracy) if point else "",
+    }

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from triaxis.report.figures import AxisCurve, CostPoint, Estimate, Frontier
+from triaxis.report.figures import AxisCurve, CostPoint, Estimate, Frontier, frontier_view
 from triaxis.report.words import METRIC_NAMES, cost
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ def plotly_js() -> str:
     return get_plotlyjs()
 
 
-def to_html(figure: go.Figure, name: str) -> str:
-    """Return the figure as markup that draws itself into ``<div id=name>`` where plotly.js is loaded."""
-    return figure.to_html(full_html=False, include_plotlyjs=False, div_id=name, config=_CONFIG, default_height=f"{figure.layout.height}px")
+def to_plain(figure: go.Figure) -> dict[str, Any]:
+    """Return the figure as plain data: the arguments of plotly.js's ``newPlot``, and the height in pixels."""
+    return {**figure.to_plotly_json(), "config": _CONFIG}
 
 
 def _figure(x_title: str, y_title: str, height: int, **layout: Any) -> go.Figure:
@@ -57,7 +57,7 @@ def _figure(x_title: str, y_title: str, height: int, **layout: Any) -> go.Figure
         paper_bgcolor="white",
         plot_bgcolor="white",
         hoverlabel={"bgcolor": "white", "bordercolor": QUIET, "font": {"color": INK}},
-        legend={"orientation": "h", "yanchor": "top", "y": -0.17, "x": 0, "font": {"size": 12}},
+        legend={"orientation": "h", "yref": "container", "yanchor": "bottom", "y": 0, "x": 0, "font": {"size": 12}},
         xaxis={**axis, "title": {"text": x_title, "standoff": 8}},
         yaxis={**axis, "title": {"text": y_title, "standoff": 8}},
         dragmode=False,
@@ -65,9 +65,9 @@ def _figure(x_title: str, y_title: str, height: int, **layout: Any) -> go.Figure
     return figure.update_layout(**layout)
 
 
-def _band(figure: go.Figure, x: Sequence[float], low: Sequence[float], high: Sequence[float], name: str) -> None:
+def _band(figure: go.Figure, x: Sequence[float], low: Sequence[float], high: Sequence[float]) -> None:
     outline = [100 * v for v in (*high, *reversed(low))]
-    figure.add_scatter(x=[*x, *reversed(x)], y=outline, fill="toself", fillcolor=BAND, line={"width": 0}, hoverinfo="skip", name=name)
+    figure.add_scatter(x=[*x, *reversed(x)], y=outline, fill="toself", fillcolor=BAND, line={"width": 0}, hoverinfo="skip", showlegend=False)
 
 
 def _cut_trace(points: Sequence[CostPoint], name: str, metric: str, **style: Any) -> dict[str, Any]:
@@ -96,12 +96,15 @@ def _marker(name: str, size: int = 11, color: str | None = None) -> dict[str, An
 
 def frontier_plot(found: Frontier) -> go.Figure:
     """Draw predicted accuracy against cost: the frontier, each axis alone, the chosen cut, its rivals, the delivered model."""
-    name = METRIC_NAMES[found.metric]
+    name, view = METRIC_NAMES[found.metric], frontier_view(found)
     figure = _figure(f"{name}, % of the base model's", "val accuracy", 470)
-    _band(figure, [100 * p.fraction for p in found.curve], [p.low for p in found.curve], [p.high for p in found.curve], "90 % interval")
+    figure.update_xaxes(range=[100 * v for v in view[0]]).update_yaxes(range=[100 * v for v in view[1]])
+    x = [100 * p.fraction for p in found.curve]
+    _band(figure, x, [p.low for p in found.curve], [p.high for p in found.curve])
+    marked = {rival.name for rival in found.rivals if rival.point}
     for axis, points in found.axes.items():
         style = {"mode": "lines", "line": {"color": COLORS[axis], "width": 1.6, "dash": DASHES[axis]}}
-        figure.add_scatter(**_cut_trace(points, f"{axis} alone", found.metric, **style))
+        figure.add_scatter(**_cut_trace(points, f"{axis} only", found.metric, showlegend=f"{axis} only" not in marked, **style))
     line = {"mode": "lines", "line": {"color": CHOSEN, "width": 3}}
     figure.add_scatter(**_cut_trace(found.curve, "all three axes", found.metric, **line))
     for rival in (r for r in found.rivals if r.point):
@@ -109,7 +112,7 @@ def frontier_plot(found: Frontier) -> go.Figure:
         figure.add_scatter(**_cut_trace([rival.point], rival.name, found.metric, mode="markers", marker=_marker(rival.name)))
     if found.chosen and found.budget:
         figure.add_vline(x=100 * found.budget.limit / found.base_cost, line={"color": QUIET, "width": 1, "dash": "dot"})
-        figure.add_scatter(**_cut_trace([found.chosen], "chosen cut, predicted", found.metric, mode="markers", marker=_marker("chosen", 15)))
+        figure.add_scatter(**_cut_trace([found.chosen], "chosen (predicted)", found.metric, mode="markers", marker=_marker("chosen", 15)))
     if found.measured:
         _delivered(figure, found)
     return figure
@@ -125,7 +128,7 @@ def _delivered(figure: go.Figure, found: Frontier) -> None:
         mode="markers",
         marker={"symbol": "diamond-open", "size": 14, "color": MEASURED, "line": {"width": 2.5, "color": MEASURED}},
         hovertemplate="<b>delivered model</b><br>measured %{y:.2f} %<extra></extra>",
-        name="delivered model, measured",
+        name="delivered (measured)",
     )
 
 
@@ -134,7 +137,7 @@ def axis_plot(curve: AxisCurve, y_range: tuple[float, float]) -> go.Figure:
     figure = _figure(f"{curve.axis} keep ratio", "val accuracy", 300, showlegend=False)
     figure.update_xaxes(ticksuffix="", range=[min(curve.ratio) - 0.03, 1.03])
     figure.update_yaxes(range=[100 * y_range[0], 100 * y_range[1]])
-    _band(figure, curve.ratio, curve.low, curve.high, "90 % interval")
+    _band(figure, curve.ratio, curve.low, curve.high)
     color = COLORS[curve.axis]
     figure.add_scatter(
         x=curve.ratio,
@@ -162,7 +165,7 @@ def prediction_plot(estimates: Sequence[Estimate], delivered: tuple[float, float
     figure = _figure("predicted val accuracy", "measured val accuracy", 420)
     values = [v for e in estimates for v in (e.measured, e.predicted)] + list(delivered or ())
     ends = [100 * min(values) - 0.5, 100 * max(values) + 0.5]
-    figure.add_scatter(x=ends, y=ends, mode="lines", line={"color": QUIET, "width": 1, "dash": "dot"}, hoverinfo="skip", name="exact")
+    figure.add_scatter(x=ends, y=ends, mode="lines", line={"color": QUIET, "width": 1, "dash": "dot"}, hoverinfo="skip", showlegend=False)
     for axis in dict.fromkeys(e.axis for e in estimates):
         group = [e for e in estimates if e.axis == axis]
         figure.add_scatter(
@@ -172,11 +175,11 @@ def prediction_plot(estimates: Sequence[Estimate], delivered: tuple[float, float
             mode="markers",
             marker=_marker(axis),
             hovertemplate=f"<b>{axis}</b><br>{_RATIOS}<br>predicted %{{x:.2f}} %, measured %{{y:.2f}} %<extra></extra>",
-            name=f"{axis} trials" if axis != "base" else "base model",
+            name=f"{axis} trials" if axis != "base" else "base",
         )
     if delivered:
         marker = {"symbol": "diamond-open", "size": 14, "color": MEASURED, "line": {"width": 2.5}}
         shown = "<b>delivered model</b><br>predicted %{x:.2f} %, measured %{y:.2f} %<extra></extra>"
         x, y = [100 * delivered[0]], [100 * delivered[1]]
-        figure.add_scatter(x=x, y=y, mode="markers", marker=marker, hovertemplate=shown, name="delivered model")
+        figure.add_scatter(x=x, y=y, mode="markers", marker=marker, hovertemplate=shown, name="delivered")
     return figure

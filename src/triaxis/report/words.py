@@ -29,8 +29,13 @@ def count(number: float) -> str:
     """Format a count with three digits and k, M or G, such as ``40.6 M``."""
     for size, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if number >= 0.9995 * size:
-            return f"{number / size:.3g}{letter}"
+            return f"{_three(number / size)}{letter}"
     return f"{number:.0f}"
+
+
+def _three(number: float) -> str:
+    """Format a number with three digits, or all before the point."""
+    return f"{number:#.3g}".rstrip(".") if abs(number) < 999.5 else f"{number:.0f}"
 
 
 def quantity(number: float, kind: str) -> str:
@@ -38,7 +43,7 @@ def quantity(number: float, kind: str) -> str:
     if kind == "accuracy":
         return percent(number)
     if kind == "latency":
-        return f"{number:.3g} ms" if number < 100 else f"{number:.0f} ms"
+        return f"{_three(number)} ms"
     return f"{count(number)}B" if kind == "bytes" and number >= 1000 else count(number) + (" B" if kind == "bytes" else "")
 
 
@@ -48,7 +53,9 @@ def cost(number: float, metric: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Format a time as ``0.4 s``, ``42 s``, ``3 min 05 s`` or ``2 h 10 min``."""
+    """Format a time as ``20 ms``, ``0.4 s``, ``42 s``, ``3 min 05 s`` or ``2 h 10 min``."""
+    if seconds < 0.1:
+        return f"{1000 * seconds:.0f} ms"
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -160,8 +167,8 @@ def _reason(shares: Sequence[AxisShare], metric: str) -> str | None:
     known = sorted((s.loss_per_halving, s.axis, s.share) for s in shares if s.loss_per_halving is not None)
     if len(known) < 2:
         return None
-    prices = _listed([f"{points(loss)} along {axis}" for loss, axis, _ in known])
-    said = f"Cut alone over its measured range, each halving of the {METRIC_NAMES[metric]} is predicted to cost {prices} of accuracy"
+    prices = _listed([f"{100 * loss:.1f} along {axis}" for loss, axis, _ in known])
+    said = f"Each axis alone over its measured range, a halving of the {METRIC_NAMES[metric]} is predicted to cost, in points of accuracy, {prices}"
     cheapest, leading = known[0][1], max(known, key=lambda item: item[2])[1]
     if cheapest == leading:
         return f"{said}: {cheapest} is the cheapest axis to cut, and it is cut most."
@@ -172,20 +179,15 @@ def _rivals(figure: Frontier) -> list[str]:
     chosen = figure.chosen
     if chosen is None:
         return []
-    met = [f"{r.name} {points(chosen.accuracy - r.point.accuracy)} {_side(chosen.accuracy - r.point.accuracy)}" for r in figure.rivals if r.point]
-    unmet = [r.name for r in figure.rivals if r.point is None]
-    said = [f"Within the same budget and beside this cut, {_listed(met)} in predicted val accuracy."] if met else []
-    if unmet:
-        said.append(f"{_listed(unmet).capitalize()} cannot meet this budget.")
+    leads = [(r.name, chosen.accuracy - r.point.accuracy) for r in figure.rivals if r.point]
+    met = [f"{name} is {points(lead)} {'below' if lead >= 0 else 'above'}" for name, lead in leads]
+    unmet = [f"{r.name} cannot meet it" for r in figure.rivals if r.point is None]
+    said = [f"Within the same budget and in predicted val accuracy beside this cut: {_listed([*met, *unmet])}."]
     width = (chosen.high - chosen.low) / 2
-    close = [r.name for r in figure.rivals if r.point and chosen.accuracy - r.point.accuracy < width]
+    close = [name for name, lead in leads if lead < width]
     if close:
         said.append(f"The prediction is good to about ±{points(width)} (90 %), so the lead over {_listed(close)} is not settled by these trials alone.")
     return said
-
-
-def _side(difference: float) -> str:
-    return "lower" if difference >= 0 else "higher"
 
 
 def time_advice(found: Verification | None) -> str | None:
