@@ -1,0 +1,46 @@
+"""The command line. Each command parses, calls the library and prints; `--help` of each shows an example."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import typer
+
+from triaxis.cli import models, stages
+from triaxis.cli.frame import Commands
+
+app = typer.Typer(
+    cls=Commands,
+    name="triaxis",
+    help="Make a trained CNN as fast as you need: prune depth, width and input resolution together.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_RUN, _STAGES, _MODELS = "The whole job", "One stage of a run", "Models"
+
+app.command(rich_help_panel=_RUN)(stages.run)
+app.command(rich_help_panel=_RUN)(models.init)
+app.command(rich_help_panel=_RUN)(stages.status)
+app.command(rich_help_panel=_STAGES)(stages.collect)
+app.command(rich_help_panel=_STAGES)(stages.fit)
+app.command(rich_help_panel=_STAGES)(stages.solve)
+app.command(rich_help_panel=_STAGES)(stages.frontier)
+app.command(rich_help_panel=_STAGES)(stages.prune)
+app.command(rich_help_panel=_STAGES)(stages.report)
+app.command(rich_help_panel=_MODELS)(models.inspect)
+app.command(rich_help_panel=_MODELS)(models.export)
+app.command(rich_help_panel=_MODELS)(models.predict)
+app.command(rich_help_panel=_MODELS)(models.bench)
+
+if importlib.util.find_spec("triaxis.cli.study"):
+    from triaxis.cli.study import app as study
+
+    app.add_typer(study, name="study", rich_help_panel="The paper's evidence")
+
+
+def main() -> None:
+    """Run the command line; the console script ``triaxis``."""
+    app()

@@ -1,0 +1,84 @@
+"""What all commands share: how an error leaves the program, and the progress bars."""
+
+from __future__ import annotations
+
+import json
+from types import TracebackType
+from typing import Any, Self
+
+import click
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from triaxis.errors import TriaxisError
+
+INTERRUPTED = 130
+
+out = Console(highlight=False, soft_wrap=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Commands(TyperGroup):
+    """Turns an expected error into one sentence and its exit code; anything else is a bug and keeps its traceback."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order in which they were added."""
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except TriaxisError as error:
+            err.print(f"[bold red]error[/]: {_plain(str(error))}")
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            err.print("\nstopped: nothing is lost; run the same command to go on")
+            raise typer.Exit(INTERRUPTED) from None
+
+
+class StageProgress:
+    """One bar with the time left for each stage; call it with how far the stage is, as often as is convenient.
+
+    ``progress("collect", 3, 12, "width 0.7")``: the bar of a stage appears with its first call, and stays when it is full.
+    """
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        self._bars = Progress(
+            TextColumn("{task.description:10}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.percentage:3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("[dim]left"),
+            TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[note]}"),
+            console=err,
+        )
+        self._stages: dict[str, TaskID] = {}
+
+    def __call__(self, stage: str, done: float, total: float, note: str = "") -> None:
+        """Show that `done` of `total` of a stage is finished."""
+        if stage not in self._stages:
+            self._stages[stage] = self._bars.add_task(stage, total=total, note=note)
+        self._bars.update(self._stages[stage], completed=done, total=total, note=_plain(note))
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bars.stop()
+
+
+def print_json(plain: Any) -> None:
+    """Print plain data for another program to read."""
+    typer.echo(json.dumps(plain, indent=2, allow_nan=False))
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

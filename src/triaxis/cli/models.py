@@ -1,0 +1,112 @@
+"""The commands on models and their files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from triaxis.cli import show
+from triaxis.cli.frame import err, out, print_json
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for another program.")]
+
+
+def init(
+    model: Annotated[str, typer.Option("--model", "-m", help="Such as timm:resnet18.")] = "cifar:resnet20",
+    data: Annotated[str, typer.Option("--data", "-d", help="Such as imagefolder:PATH.")] = "digits",
+    budget: Annotated[str, typer.Option("--budget", "-b", help="Such as macs=50%.")] = "macs=50%",
+    file: Annotated[Path, typer.Option("--file", "-f", help="Where to write.")] = Path("triaxis.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
+) -> None:
+    """Write a complete, commented configuration to start from, after a look at the data.
+
+    Example: `triaxis init --model timm:resnet18 --data imagefolder:photos`
+    """
+    from triaxis.cli.start import starting_config
+    from triaxis.errors import ConfigError
+    from triaxis.store.files import write_text
+
+    if file.exists() and not force:
+        raise ConfigError(f"{file} must not exist yet: choose another with --file, or replace it with --force.")
+    write_text(file, starting_config(model, data, budget))
+    out.print(f"wrote {file}; go on with: triaxis run {file}", soft_wrap=True)
+
+
+def inspect(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Such as timm:resnet18.", show_default=False)],
+    input_px: Annotated[int | None, typer.Option("--input", min=4, help="Side in pixels; the model's own.")] = None,
+    classes: Annotated[int, typer.Option("--classes", min=2, help="Number of classes.")] = 10,
+    keep: Annotated[str | None, typer.Option("--keep", metavar="depth=0.7,...", help="Show the plan of this cut.")] = None,
+    save: Annotated[Path | None, typer.Option("--save", metavar="DIR", help="Write the cut model there.")] = None,
+    weights: Annotated[str | None, typer.Option("--weights", help="'pretrained' or a checkpoint file.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what can be cut: axes, blocks, channel groups, sides, costs, and what stops an axis. Needs no training.
+
+    Example: `triaxis inspect timm:resnet18 --input 224 --keep depth=0.7,width=0.7,resolution=0.75`
+    """
+    from triaxis.cli.inspection import parse_keep, print_inspection
+    from triaxis.inspection import inspect_model
+
+    found = inspect_model(model, side_px=input_px, num_classes=classes, weights=weights, keep=parse_keep(keep), save=save)
+    print_json(found) if as_json else print_inspection(found)
+
+
+def export(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.", show_default=False)],
+    format_: Annotated[str, typer.Option("--format", "-f", help="safetensors, pt2 or onnx.")] = "onnx",
+    with_preprocessing: Annotated[bool, typer.Option("--with-preprocessing", help="Fold the input's normalisation in.")] = False,
+) -> None:
+    """Write the compressed model in another format, checked against the live one.
+
+    Example: `triaxis export runs/demo --format onnx`
+    """
+    from triaxis.export import export_run
+
+    path = export_run(run_dir, format_, with_preprocessing=with_preprocessing)
+    out.print(f"wrote {path}", soft_wrap=True)
+
+
+def predict(
+    model_dir: Annotated[Path, typer.Argument(metavar="RUN/compressed", help="Compressed model.", show_default=False)],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.", show_default=False)],
+    top: Annotated[int, typer.Option("--top", min=1, help="Classes to print for each image.")] = 5,
+    as_json: JsonOption = False,
+) -> None:
+    """Try the result by hand: the most probable classes of some images.
+
+    Example: `triaxis predict runs/demo/compressed cat.jpg`
+    """
+    from triaxis.verify import predict_files
+
+    found = predict_files(model_dir, images, top=top)
+    if as_json:
+        print_json(found)
+        return
+    for image, classes in found.items():
+        show.rows((image, "probability"), [(name, show.percent(probability)) for name, probability in classes])
+
+
+def bench(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.", show_default=False)],
+    batch: Annotated[list[int] | None, typer.Option("--batch", min=1, help="Batch size; may be repeated; 1, 8 and 64.")] = None,
+    backend: Annotated[
+        list[str] | None, typer.Option("--backend", help="eager, compile or onnxruntime; may be repeated; all that are installed.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure base and compressed model side by side on this machine: latency, throughput, memory.
+
+    Example: `triaxis bench runs/demo --batch 1 --batch 64`
+    """
+    from triaxis.verify import bench_run
+
+    found = bench_run(run_dir, batches=tuple(batch or (1, 8, 64)), backends=tuple(backend) if backend else None)
+    if as_json:
+        print_json(found)
+    elif found:
+        show.rows(list(found[0]), [[f"{cell:.4g}" if isinstance(cell, float) else cell for cell in row.values()] for row in found])
+    else:
+        err.print("nothing was measured: no backend is installed")

@@ -1,0 +1,43 @@
+"""How far a run is, as plain numbers, from its directory alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from triaxis.rundir import RunDirectory
+
+STAGES = (("base", "base"), ("collect", "collection"), ("fit", "predictor"), ("solve", "solution"), ("prune", "verification"))
+
+
+def progress_of(run_dir: str | Path) -> dict[str, Any]:
+    """Return the state of a run: stages done, trials, failures and the result if there is one.
+
+    Raises:
+        StoreError: The directory holds no run.
+    """
+    run = RunDirectory(run_dir)
+    config = run.config()
+    with run.read() as store:
+        trials = store.trials()
+        stages = {name: store.record(key) is not None for name, key in STAGES}
+        seconds = store.record("seconds") or {}
+    stages["report"] = run.report_file.exists()
+    return {
+        "run": str(run.path),
+        "model": config.model.name,
+        "data": config.data.source,
+        "budget": list(config.budget),
+        "stages": stages,
+        "next": next((name for name, is_done in stages.items() if not is_done), None),
+        "trials": {"done": sum(t.state == "done" for t in trials), "failed": sum(t.state == "failed" for t in trials)},
+        "failures": {t.trial_id: _last_line(t.error) for t in trials if t.state == "failed"},
+        "seconds": seconds,
+        "summary": json.loads(run.summary_file.read_text(encoding="utf-8")) if run.summary_file.exists() else None,
+        "report": str(run.report_file) if run.report_file.exists() else None,
+    }
+
+
+def _last_line(error: str | None) -> str:
+    return (error or "unknown").strip().splitlines()[-1]

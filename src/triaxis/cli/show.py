@@ -1,0 +1,141 @@
+"""Numbers as tables on the terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from triaxis.cli.frame import out
+from triaxis.rundir import RunDirectory
+from triaxis.values import FitReport, Metric, Solution
+
+BAR_WIDTH = 24
+
+
+def percent(ratio: float | None) -> str:
+    """Return a number in [0, 1] as per cent, or a dash."""
+    return "-" if ratio is None else f"{100 * ratio:.2f} %"
+
+
+def cost(number: float | None, metric: str) -> str:
+    """Return a cost with its unit and three digits."""
+    if number is None:
+        return "-"
+    if metric == "latency_ms":
+        return f"{number:.3g} ms"
+    unit = "B" if metric.endswith("bytes") else ""
+    for factor, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= factor:
+            return f"{number / factor:.4g} {prefix}{unit}"
+    return f"{number:.4g} {unit}".strip()
+
+
+def summary(run_dir: str | Path) -> None:
+    """Print the base model beside the compressed one, from summary.json, and where the report is."""
+    run = RunDirectory(run_dir)
+    out.print(summary_table(json.loads(run.summary_file.read_text(encoding="utf-8"))))
+    out.print(f"model:  {escape(str(run.compressed))}\nreport: {escape(str(run.report_file))}", soft_wrap=True)
+
+
+def summary_table(plain: dict[str, Any]) -> Table:
+    """Return base against compressed: accuracies, costs, latency at each batch, file size."""
+    base, compressed = plain["base"], plain["compressed"]
+    table = Table("", "base", "compressed", "change")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name in ("val_accuracy", "test_accuracy"):
+        before, after = base.get(name), compressed.get(name)
+        change = "-" if before is None or after is None else f"{100 * (after - before):+.2f} points"
+        table.add_row(name.replace("_", " "), percent(before), percent(after), change)
+    for label, metric in (("MACs", "macs"), ("params", "params"), ("file size", "file_bytes")):
+        table.add_row(
+            label, cost(base.get(metric), metric), cost(compressed.get(metric), metric), _less(base.get(metric), compressed.get(metric))
+        )
+    for batch, before in base["latency_ms"].items():
+        after = compressed["latency_ms"].get(batch)
+        change = f"{before / after:.2f} x faster" if after else "-"
+        table.add_row(f"latency, batch {batch}", cost(before, "latency_ms"), cost(after, "latency_ms"), change)
+    return table
+
+
+def _less(before: float | None, after: float | None) -> str:
+    return "-" if not before or after is None else f"{100 * (after / before - 1):+.1f} %"
+
+
+def fit_report(report: FitReport) -> None:
+    """Print how well the accuracy predictor describes its points."""
+    table = Table("accuracy predictor", report.kind, title_justify="left")
+    table.add_row("degree, rank", f"{report.degree}, {report.rank}")
+    table.add_row("points (distinct)", f"{report.num_points} ({report.num_distinct})")
+    table.add_row("RMSE", f"{100 * report.rmse:.2f} points")
+    table.add_row("leave-one-out MAE", f"{100 * report.leave_one_out_mae:.2f} points")
+    table.add_row("condition number", f"{report.condition_number:.3g}")
+    for name, mae in report.tried.items():
+        table.add_row(f"tried: {escape(name)}", f"{100 * mae:.2f} points")
+    out.print(table)
+
+
+def solution(found: Solution) -> None:
+    """Print the best cut within the budgets."""
+    table = Table("best cut", "")
+    table.add_row("depth", f"{found.ratios.depth:.3f}  ({found.blocks} blocks)")
+    table.add_row("width", f"{found.ratios.width:.3f}  (asked {found.width:.3f})")
+    table.add_row("resolution", f"{found.ratios.resolution:.3f}  ({found.side_px} px)")
+    table.add_row(
+        "predicted accuracy", f"{percent(found.predicted_accuracy)}  (90 %: {percent(found.interval[0])} to {percent(found.interval[1])})"
+    )
+    for budget in found.budgets:
+        binds = ", binds" if budget.metric == found.binding and found.status == "optimal" else ""
+        spent = cost(found.costs[budget.metric], budget.metric)
+        table.add_row(budget.metric, f"{spent} of {cost(budget.limit, budget.metric)}{binds}")
+    out.print(table)
+
+
+def frontier(solutions: Sequence[Solution], metric: Metric) -> None:
+    """Print the best cut at each budget, with a bar for its accuracy."""
+    distinct = list({found.ratios: found for found in solutions}.values())
+    low = min(found.predicted_accuracy for found in distinct)
+    high = max(found.predicted_accuracy for found in distinct)
+    base = max(found.budgets[0].limit / (found.budgets[0].fraction or 1) for found in distinct)
+    table = Table(f"{metric}", "of base", "depth", "width", "side px", "accuracy", "")
+    for found in sorted(distinct, key=lambda found: -found.costs[metric]):
+        share = (found.predicted_accuracy - low) / (high - low) if high > low else 1.0
+        table.add_row(
+            cost(found.costs[metric], metric),
+            f"{100 * found.costs[metric] / base:.1f} %",
+            f"{found.ratios.depth:.2f}",
+            f"{found.ratios.width:.2f}",
+            str(found.side_px),
+            percent(found.predicted_accuracy),
+            "━" * max(1, round(BAR_WIDTH * share)),
+        )
+    out.print(table)
+
+
+def status(found: dict[str, Any]) -> None:
+    """Print how far a run is."""
+    table = Table("run", escape(found["run"]))
+    table.add_row("model, data", escape(f"{found['model']}, {found['data']}"))
+    table.add_row("budget", ", ".join(found["budget"]))
+    for name, is_done in found["stages"].items():
+        seconds = found["seconds"].get(name)
+        table.add_row(name, ("done" if is_done else "to do") + (f", {seconds:.1f} s" if seconds else ""))
+    table.add_row("trials", f"{found['trials']['done']} done, {found['trials']['failed']} failed")
+    for trial_id, reason in found["failures"].items():
+        table.add_row(f"failed {trial_id[:8]}", escape(reason))
+    out.print(table)
+    if found["summary"]:
+        out.print(summary_table(found["summary"]))
+
+
+def rows(header: Sequence[str], body: Sequence[Sequence[object]]) -> None:
+    """Print any small table."""
+    table = Table(*header)
+    for row in body:
+        table.add_row(*(escape(str(cell)) for cell in row))
+    out.print(table)

@@ -1,0 +1,157 @@
+"""The commands on a run: the whole job, its stages, and the questions that need no training.
+
+`fit`, `solve`, `frontier` and `status` import no torch, so that they answer at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from triaxis.cli import show
+from triaxis.cli.frame import StageProgress, err, out, print_json
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.", show_default=False)]
+BudgetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--budget", "-b", metavar="METRIC=AMOUNT", help="macs=30%, macs=12M, params=50%, latency=3ms or memory=64MB; may be repeated."
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for another program.")]
+
+
+def run(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file.", show_default=False)],
+    out_dir: Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="Run directory; runs/NAME of the config file.")] = None,
+) -> None:
+    """Do it all: train or load the base model, collect, fit, solve, prune, report.
+
+    Killed or stopped, the same command goes on where it was.
+
+    Example: `triaxis run examples/digits.yaml --out runs/demo`
+    """
+    from triaxis.config import idle_settings, load_config
+
+    loaded, place = load_config(config), out_dir or Path("runs") / config.stem
+    for sentence in idle_settings(loaded):
+        err.print(f"[yellow]warning[/]: {sentence}")
+    from triaxis import pipeline
+
+    with StageProgress() as progress:
+        pipeline.run(loaded, place, progress)
+    show.summary(place)
+
+
+def collect(
+    run_dir: RunArgument,
+    trials: Annotated[int, typer.Option("--trials", min=0, help="Trials more, placed where they tell most.")] = 0,
+) -> None:
+    """Measure the trials: cut, fine-tune briefly, evaluate on val.
+
+    Example: `triaxis collect runs/demo`
+    """
+    from triaxis import pipeline
+
+    with StageProgress() as progress:
+        pipeline.collect(run_dir, trials, progress)
+
+
+def fit(
+    source: Annotated[Path, typer.Argument(metavar="RUN|POINTS.csv", help="Run directory, or a table of points.", show_default=False)],
+    predict: Annotated[Path | None, typer.Option("--predict", metavar="OTHER.csv", help="Predict these rows too (points only).")] = None,
+    budget: BudgetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit the accuracy predictor to a run's trials, or to a CSV file of depth, width, resolution, accuracy.
+
+    Examples: `triaxis fit runs/demo`, `triaxis fit points.csv --predict other.csv`
+    """
+    if source.suffix == ".csv":
+        from triaxis.cli.fit_points import fit_points
+
+        fit_points(source, predict=predict, budget=budget, as_json=as_json)
+        return
+    if predict or budget:
+        raise typer.BadParameter("--predict and --budget go with a CSV file; for a run, see `triaxis solve`.")
+    from triaxis.decide import fit_run
+    from triaxis.rundir import RunDirectory
+
+    place = RunDirectory(source)
+    with place.open() as store:
+        predictor, report = fit_run(store, place.config())
+    print_json({"predictor": predictor.to_json(), "fit_report": report.to_json()}) if as_json else show.fit_report(report)
+
+
+def solve(run_dir: RunArgument, budget: BudgetOption = None, as_json: JsonOption = False) -> None:
+    """Answer a budget from the trials already there; several budgets hold together.
+
+    Example: `triaxis solve runs/demo --budget macs=30%`
+    """
+    from triaxis.config import parse_budgets
+    from triaxis.decide import solve_run
+    from triaxis.rundir import RunDirectory
+
+    place = RunDirectory(run_dir)
+    specs = parse_budgets(budget) if budget else place.config().budgets
+    with place.read() as store:
+        solution = solve_run(store, specs)
+    print_json(solution.to_json()) if as_json else show.solution(solution)
+
+
+def frontier(
+    run_dir: RunArgument,
+    metric: Annotated[str, typer.Option("--metric", help="macs, params, latency or memory.")] = "macs",
+    num: Annotated[int, typer.Option("--num", min=2, max=1000, help="Budgets to answer.")] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """Print and plot the best accuracy at every budget.
+
+    Example: `triaxis frontier runs/demo --metric macs`
+    """
+    from triaxis.decide import frontier_run
+    from triaxis.rundir import RunDirectory
+    from triaxis.values import BudgetSpec
+
+    chosen = BudgetSpec.parse(f"{metric}=100%").metric
+    with RunDirectory(run_dir).read() as store:
+        solutions = frontier_run(store, chosen, num)
+    print_json([solution.to_json() for solution in solutions]) if as_json else show.frontier(solutions, chosen)
+
+
+def prune(run_dir: RunArgument, budget: BudgetOption = None) -> None:
+    """Cut the model at the optimum, fine-tune it, verify it on test, export it.
+
+    Example: `triaxis prune runs/demo --budget macs=30%`
+    """
+    from triaxis.config import parse_budgets
+
+    specs = parse_budgets(budget) if budget else None
+    from triaxis import pipeline
+
+    with StageProgress() as progress:
+        pipeline.prune(run_dir, specs, progress)
+    show.summary(run_dir)
+
+
+def report(run_dir: RunArgument) -> None:
+    """Write the page that shows what was done; works on a half-finished run too.
+
+    Example: `triaxis report runs/demo`
+    """
+    from triaxis import pipeline
+
+    out.print(f"report: {pipeline.report(run_dir)}")
+
+
+def status(run_dir: RunArgument, as_json: JsonOption = False) -> None:
+    """Say how far a run is; works while it is running.
+
+    Example: `triaxis status runs/demo`
+    """
+    from triaxis.cli.progress_of import progress_of
+
+    found = progress_of(run_dir)
+    print_json(found) if as_json else show.status(found)

@@ -1,0 +1,126 @@
+"""The configuration that `triaxis init` writes: complete, commented, chosen by looking at the data."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from triaxis.config import Config, config_from_plain
+from triaxis.config_text import commented_yaml
+from triaxis.errors import DataError
+
+PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff", ".gif"}
+SPLIT_NAMES = {"train", "val", "valid", "validation", "test"}
+SAMPLE = 200
+"""Images of a folder whose sides are looked at."""
+
+SMALL_PX = 64
+"""Images of at most this side are used whole; larger ones at the side most pretrained models were made for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FolderFacts:
+    """What a look at an image folder tells; `side_px` is the median shorter side of a sample."""
+
+    num_images: int
+    class_names: tuple[str, ...]
+    side_px: int
+    num_bytes: int
+    has_val: bool
+    has_test: bool
+
+    def __str__(self) -> str:
+        return f"{self.num_images} images of {len(self.class_names)} classes, about {self.side_px} px, {self.num_bytes / 2**20:.0f} MiB on disk"
+
+
+def look_at_folder(path: str | Path) -> FolderFacts:
+    """Count the images and classes of a folder, with or without train, val and test folders in it.
+
+    Raises:
+        DataError: There is no such folder, or it holds no class folders with images.
+    """
+    root = Path(path)
+    if not root.is_dir():
+        raise DataError(f"imagefolder:PATH must name a folder of class folders, but there is no folder {root}.")
+    names = {entry.name.lower() for entry in root.iterdir() if entry.is_dir()}
+    split_roots = [entry for entry in root.iterdir() if entry.name.lower() in SPLIT_NAMES] if "train" in names else [root]
+    pictures = [picture for split in split_roots for picture in _pictures(split)]
+    if not pictures:
+        raise DataError(f"{root} must hold class folders with images in them, but no image was found.")
+    return FolderFacts(
+        num_images=len(pictures),
+        class_names=tuple(sorted({picture.parent.name for picture in pictures})),
+        side_px=_median_side(pictures),
+        num_bytes=sum(picture.stat().st_size for picture in pictures),
+        has_val=bool(names & {"val", "valid", "validation"}),
+        has_test="test" in names,
+    )
+
+
+def _pictures(split: Path) -> Iterator[Path]:
+    for folder in sorted(entry for entry in split.iterdir() if entry.is_dir()):
+        yield from (file for file in sorted(folder.rglob("*")) if file.suffix.lower() in PICTURES)
+
+
+def _median_side(pictures: list[Path]) -> int:
+    from PIL import Image
+
+    sides = []
+    for picture in islice(pictures, 0, None, max(1, len(pictures) // SAMPLE)):
+        try:
+            with Image.open(picture) as image:
+                sides.append(min(image.size))
+        except OSError:
+            continue  # unreadable images are the run's business, which names them all
+    if not sides:
+        raise DataError(f"The folder must hold images that can be read, but none of {len(pictures)} looked at could be.")
+    return round(statistics.median(sides))
+
+
+def starting_config(model: str, data: str, budget: str) -> str:
+    """Return the YAML text of a configuration for a model, data and budget, with the reasons for what was chosen.
+
+    Raises:
+        ConfigError: The model, data or budget has the wrong form.
+        DataError: The image folder is not one.
+    """
+    plain: dict[str, Any] = {"model": {"name": model}, "data": {"source": data}, "budget": budget}
+    config_from_plain(plain, source="triaxis init")
+    notes: dict[str, str] = {}
+    kind, _, place = data.partition(":")
+    if kind == "imagefolder":
+        facts = look_at_folder(place)
+        notes["data.source"] = f"looked at: {facts}"
+        _choose_for(facts, model, plain, notes)
+    head = "# Written by `triaxis init`; every setting is here with its meaning. Delete what you do not change.\n\n"
+    return head + commented_yaml(config_from_plain(plain, source="triaxis init"), notes)
+
+
+def _choose_for(facts: FolderFacts, model: str, plain: dict[str, Any], notes: dict[str, str]) -> None:
+    """Choose sides, splits and batch size by what the folder holds."""
+    plain["model"]["num_classes"] = len(facts.class_names)
+    if model.startswith("cifar:"):
+        plain["data"]["side_px"] = min(32, max(8, facts.side_px))
+        notes["data.side_px"] = "the CIFAR families are made for about 32 px"
+    elif facts.side_px <= SMALL_PX:
+        plain["data"]["side_px"] = facts.side_px
+        notes["data.side_px"] = "the images' own side, since they are small"
+    if not facts.has_val:
+        notes["data.val_fraction"] = "there is no val folder, so that val is drawn from train"
+    if not facts.has_test:
+        notes["data.test_fraction"] = "there is no test folder, so that test is drawn from train"
+    num_train = int(facts.num_images * (1 - Config().data.val_fraction - Config().data.test_fraction))
+    batch_size = Config().base.batch_size
+    if num_train < 8 * batch_size:
+        smaller = max(8, 1 << max(3, (num_train // 16).bit_length() - 1))
+        for section in (
+            plain.setdefault("base", {}),
+            plain.setdefault("finetune", {}),
+            plain.setdefault("collect", {}).setdefault("recipe", {}),
+        ):
+            section["batch_size"] = min(batch_size, smaller)
+        notes["base"] = f"smaller batches, since there are about {num_train} images to train on"
