@@ -322,7 +322,7 @@ def walk_keys() -> Iterator[tuple[str, str]]:
 
 
 def _first_line(kind: Any) -> str:
-    return (kind.__doc__ or "").splitlines()[0].rstrip(".")
+    return (kind.__doc__ or "").splitlines()[0].rstrip(".").replace("`", "")
 
 
 def _description(path: str) -> str:

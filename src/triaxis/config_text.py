@@ -24,13 +24,16 @@ def commented_yaml(config: Config, notes: Mapping[str, str] | None = None) -> st
 
 def _lines(plain: Mapping[str, Any], prefix: str, notes: Mapping[str, str], words: Mapping[str, str]) -> Iterator[str]:
     indent = "  " * prefix.count(".")
+    is_after_section = False
     for key, item in plain.items():
         path = f"{prefix}{key}"
+        is_section = isinstance(item, dict) and bool(item)
+        if (is_section or is_after_section) and not prefix:
+            yield ""
+        is_after_section = is_section
         if path in notes:
             yield f"{indent}# {notes[path]}"
-        if isinstance(item, dict) and item:
-            # A blank line before each section of the first level, and its sentence above it.
-            yield from [] if prefix else [""]
+        if is_section:
             yield f"{indent}# {words[path]}"
             yield f"{indent}{key}:"
             yield from _lines(item, f"{path}.", notes, words) if path != "model.args" else (f"{indent}  {line}" for line in _dump(item))

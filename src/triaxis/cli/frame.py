@@ -6,7 +6,6 @@ import json
 from types import TracebackType
 from typing import Any, Self
 
-import click
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
@@ -22,11 +21,11 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 class Commands(TyperGroup):
     """Turns an expected error into one sentence and its exit code; anything else is a bug and keeps its traceback."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         """Return the commands in the order in which they were added."""
         return list(self.commands)
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run a command."""
         try:
             return super().invoke(ctx)

@@ -22,6 +22,10 @@ SMALL_PX = 64
 """Images of at most this side are used whole; larger ones at the side most pretrained models were made for."""
 
 
+MIN_STEPS = 16
+"""Steps in an epoch below which the batch size is reduced."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderFacts:
     """What a look at an image folder tells; `side_px` is the median shorter side of a sample."""
@@ -34,7 +38,8 @@ class FolderFacts:
     has_test: bool
 
     def __str__(self) -> str:
-        return f"{self.num_images} images of {len(self.class_names)} classes, about {self.side_px} px, {self.num_bytes / 2**20:.0f} MiB on disk"
+        mebibytes = self.num_bytes / 2**20
+        return f"{self.num_images} images of {len(self.class_names)} classes, about {self.side_px} px, {mebibytes:.0f} MiB on disk"
 
 
 def look_at_folder(path: str | Path) -> FolderFacts:
@@ -114,13 +119,12 @@ def _choose_for(facts: FolderFacts, model: str, plain: dict[str, Any], notes: di
     if not facts.has_test:
         notes["data.test_fraction"] = "there is no test folder, so that test is drawn from train"
     num_train = int(facts.num_images * (1 - Config().data.val_fraction - Config().data.test_fraction))
-    batch_size = Config().base.batch_size
-    if num_train < 8 * batch_size:
-        smaller = max(8, 1 << max(3, (num_train // 16).bit_length() - 1))
-        for section in (
-            plain.setdefault("base", {}),
-            plain.setdefault("finetune", {}),
-            plain.setdefault("collect", {}).setdefault("recipe", {}),
-        ):
-            section["batch_size"] = min(batch_size, smaller)
-        notes["base"] = f"smaller batches, since there are about {num_train} images to train on"
+    if num_train < MIN_STEPS * Config().base.batch_size:
+        # A power of two that gives an epoch enough steps to learn from.
+        batch_size = max(8, 1 << max(0, (num_train // MIN_STEPS).bit_length() - 1))
+        plain |= {
+            "base": {"batch_size": batch_size},
+            "finetune": {"batch_size": batch_size},
+            "collect": {"recipe": {"batch_size": batch_size}},
+        }
+        notes["base.batch_size"] = f"smaller than the default, since there are about {num_train} images to train on"
