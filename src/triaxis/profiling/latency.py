@@ -90,10 +90,11 @@ def measure_latency(
     device: torch.device | str = "cpu",
     backend: str = "eager",
     seconds: float = 0.5,
+    max_runs: int = 200,
 ) -> Latency:
     """Measure the latency of one call at a batch; see `prepare` for the arguments."""
     call = prepare(model, input_shape, batch, torch.device(device), backend)
-    return summarise(time_calls(call, seconds=seconds), batch)
+    return summarise(time_calls(call, seconds=seconds, max_runs=max_runs), batch)
 
 
 def device_name(device: torch.device) -> str:

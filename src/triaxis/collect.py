@@ -1,0 +1,240 @@
+"""Collect: a chain of short trials along each axis, each cut from its parent's fine-tuned weights."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from triaxis.blocks import choose_blocks
+from triaxis.execution.base import Executor, run_trials
+from triaxis.execution.serial import SerialExecutor
+from triaxis.maths.design import axis_design
+from triaxis.profiling.costs import Cost, count_costs, latency_cost, with_measured
+from triaxis.profiling.macs import count_macs, count_params
+from triaxis.profiling.memory import memory_cost
+from triaxis.store.checkpoints import load_checkpoint, save_checkpoint
+from triaxis.training.evaluate import evaluate
+from triaxis.training.finetune import finetune
+from triaxis.values import AXES, Axis, CostTable, KeepRatios, Metric, PrunePlan, TrialResult, TrialSpec
+from triaxis.workbench import TEACHER_SHARE, Workbench
+
+log = logging.getLogger(__name__)
+
+
+def collect(bench: Workbench, table: CostTable) -> tuple[TrialResult, ...]:
+    """Measure the trials of the design that are not in the store yet, and return them all.
+
+    The base model, fine-tuned like a trial, is the first trial: so that all points have had the same training.
+
+    Args:
+        bench: The data, the base model, the device.
+        table: The lattice of possible cuts, in which the design chooses its levels.
+
+    Raises:
+        StoreError: A checkpoint or record cannot be written.
+    """
+    specs = design(bench, table)
+    shares = [_share(spec.target) for spec in specs]
+    done = 0.0
+    with bench.timed("collect") as advance:
+
+        def on_result(result: TrialResult) -> None:
+            nonlocal done
+            bench.store.put_trial(result)
+            done += _share(result.spec.target)
+            advance(done / sum(shares), _words(result))
+            log.info("trial %s %s: %s", result.trial_id, result.spec.axis, _words(result))
+
+        def work(spec: TrialSpec) -> TrialResult:
+            share = _share(spec.target)
+            return run_trial(bench, spec, lambda part: advance((done + part * share) / sum(shares), f"{spec.axis} {spec.target}"))
+
+        trials = run_trials(_executor(bench), specs, work, on_result, known=bench.store.trial)
+        record_cost(bench, trials)
+    return trials
+
+
+def design(bench: Workbench, table: CostTable) -> tuple[TrialSpec, ...]:
+    """Return the trials to measure: the base model, then one chain per axis."""
+    collect = bench.config.collect
+    floors = KeepRatios(depth=collect.min_depth, width=collect.min_width, resolution=collect.min_resolution)
+    specs = [_spec(bench, KeepRatios(), "base", None)]
+    parents: dict[Axis, str | None] = dict.fromkeys(AXES)
+    for axis, levels in axis_design(table, num_trials=collect.num_trials, min_ratios=floors):
+        target = targets(table, levels)
+        spec = _spec(bench, target, axis, parents[axis])
+        parents[axis] = spec.trial_id
+        specs.append(spec)
+    return tuple(specs)
+
+
+def targets(table: CostTable, levels: tuple[int, int, int]) -> KeepRatios:
+    """Return what to ask for at levels of the lattice: depth and resolution as achieved, width before rounding."""
+    i, j, k = levels
+    return KeepRatios(depth=table.depth[i], width=table.widths[j], resolution=table.resolution[k])
+
+
+def _spec(bench: Workbench, target: KeepRatios, axis: str, parent: str | None) -> TrialSpec:
+    return TrialSpec(
+        target=target,
+        axis=axis,  # type: ignore[arg-type]
+        parent=parent,
+        recipe=bench.config.collect.recipe,
+        seed=bench.config.seed,
+        base_digest=bench.base_digest,
+        data_digest=bench.data_digest,
+    )
+
+
+def run_trial(bench: Workbench, spec: TrialSpec, advance: object = None) -> TrialResult:
+    """Cut, fine-tune briefly, calibrate and evaluate one trial; its checkpoint is on disk when this returns."""
+    start = time.perf_counter()
+    parent, state = parent_of(bench, spec)
+    plan = child_plan(bench, spec.target, parent, state)
+    model = bench.surgeon.cut(plan, state)
+    shape = (bench.source.in_channels, plan.side_px, plan.side_px)
+    macs = count_macs(model, shape)
+    done = finetune(
+        model,
+        bench.splits.train,
+        spec.recipe,
+        side_px=plan.side_px,
+        seed=spec.seed,
+        device=bench.device,
+        mode=bench.mode,
+        teacher=bench.teacher,
+        on_step=(lambda step, steps: advance(step / steps)) if callable(advance) else None,
+        resume_path=bench.run.checkpoints / f"{spec.trial_id}.resume",
+        calibrate_images=bench.config.collect.calibrate_images,
+    )
+    found = evaluate(model, bench.splits.val, plan.side_px, bench.device)
+    path = save_checkpoint(bench.run.checkpoint(spec.trial_id), model.state_dict())
+    base_macs = (bench.store.record("base") or {})["macs"]
+    return TrialResult(
+        spec=spec,
+        state="done",
+        plan=plan,
+        val_accuracy=bench.accuracy(found),
+        val_loss=found.loss,
+        macs=macs,
+        params=count_params(model),
+        train_macs=float(done.num_images * macs + TEACHER_SHARE * done.num_teacher_images * base_macs),
+        seconds=time.perf_counter() - start,
+        checkpoint=str(path.relative_to(bench.run.path)),
+    )
+
+
+def parent_of(bench: Workbench, spec: TrialSpec) -> tuple[PrunePlan, dict[str, Tensor]]:
+    """Return the parent's plan, and its fine-tuned weights in the base model's shapes."""
+    if spec.parent is None:
+        return bench.surgeon.identity(), bench.surgeon.base.state_dict()
+    parent = bench.store.trial(spec.parent)
+    assert parent is not None and parent.plan is not None and parent.checkpoint is not None
+    return parent.plan, bench.surgeon.expand(parent.plan, load_checkpoint(bench.run.path / parent.checkpoint))
+
+
+def child_plan(bench: Workbench, target: KeepRatios, parent: PrunePlan, state: dict[str, Tensor]) -> PrunePlan:
+    """Return the plan that cuts a parent down to the target ratios, blocks chosen by measured loss."""
+    surgeon, config = bench.surgeon, bench.config
+    wanted = parent.num_blocks - round(target.depth * parent.num_blocks)
+    removed = choose_blocks(
+        surgeon,
+        parent,
+        state,
+        max(0, wanted - len(parent.removed_blocks)),
+        bench.splits.train,
+        bench.device,
+        num_images=config.collect.block_images,
+    )
+    return surgeon.plan(
+        removed_blocks=removed,
+        width=target.width,
+        side_px=round(target.resolution * parent.base_side_px),
+        importance=config.width.importance,
+        state=state,
+        parent=parent,
+    )
+
+
+def first_block_order(bench: Workbench) -> tuple[str, ...]:
+    """Return every removable block in an order of removal, judged on the base model before any trial."""
+    surgeon = bench.surgeon
+    removable = len(surgeon.removable(surgeon.identity()))
+    return choose_blocks(
+        surgeon,
+        surgeon.identity(),
+        surgeon.base.state_dict(),
+        removable,
+        bench.splits.train,
+        bench.device,
+        num_images=bench.config.collect.block_images,
+    )
+
+
+def final_block_order(bench: Workbench, trials: Sequence[TrialResult], first: Sequence[str]) -> tuple[str, ...]:
+    """Return the order of removal that the depth chain took, followed by what it left, as first judged."""
+    chain = [t.plan.removed_blocks for t in trials if t.state == "done" and t.spec.axis == "depth" and t.plan]
+    taken = max(chain, key=len, default=())
+    order = list(taken)
+    while left := set(bench.surgeon.removable(bench.surgeon.plan(removed_blocks=tuple(order)))):
+        order.append(next((name for name in first if name in left), sorted(left)[0]))
+    return tuple(order)
+
+
+def cost_table(bench: Workbench, block_order: Sequence[str]) -> CostTable:
+    """Return the cost of every cut: MACs and parameters counted, the metrics of the budgets measured on a sample of cuts."""
+    with bench.timed("cost") as advance:
+        advance(0.0, "counting MACs and parameters of every cut")
+        table = count_costs(bench.surgeon, block_order, min_depth=bench.config.collect.min_depth, in_channels=bench.source.in_channels)
+        for budget in bench.config.budgets:
+            if budget.metric not in table.costs:
+                cost = latency_of(bench, budget.metric, seconds=0.15)
+                table = with_measured(table, bench.surgeon, block_order, budget.metric, cost, advance)
+    return table
+
+
+def latency_of(bench: Workbench, metric: Metric, *, seconds: float) -> Cost:
+    """Return what measures a metric that is not counted, under the configuration's batch and backend."""
+    profile = bench.config.profile
+    if metric == "memory_bytes":
+        return memory_cost(bench.source.in_channels, profile.latency_batch)
+    return latency_cost(bench.source.in_channels, profile.latency_batch, bench.device, profile.backend, seconds)
+
+
+def record_cost(bench: Workbench, trials: Sequence[TrialResult]) -> None:
+    """Store what the collection cost, beside the base model's training."""
+    base = bench.store.record("base") or {}
+    total = sum(t.train_macs for t in trials)
+    bench.store.put_record(
+        "collection",
+        {
+            "num_trials": len(trials),
+            "num_failed": sum(t.state == "failed" for t in trials),
+            "num_val": len(bench.splits.val),
+            "train_macs": total,
+            "cost_ratio": total / base["train_macs"] if base.get("train_macs") else None,
+        },
+    )
+
+
+def _share(target: KeepRatios) -> float:
+    """A trial's expected effort, for the progress bar."""
+    return target.depth * target.width**2 * target.resolution**2 + 0.1
+
+
+def _words(result: TrialResult) -> str:
+    if result.state == "failed":
+        return "failed: " + (result.error or "").strip().rpartition("\n")[2]
+    return f"{result.achieved}: val accuracy {result.val_accuracy:.4f}"
+
+
+def _executor(bench: Workbench) -> Executor:
+    if bench.config.collect.executor == "ray":
+        from triaxis.execution.ray import RayExecutor
+
+        return RayExecutor(bench.config.collect.workers)
+    return SerialExecutor()

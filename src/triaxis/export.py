@@ -1,0 +1,147 @@
+"""Export: the files that are handed over, each compared with the live model before it counts as done."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from triaxis.errors import ConfigError, ExportError
+from triaxis.models.load import ModelSource, build
+from triaxis.store.checkpoints import load_checkpoint, save_checkpoint
+from triaxis.store.files import write_atomic, write_json
+from triaxis.surgery.surgeon import Surgeon
+from triaxis.training.data import Preprocess
+from triaxis.values import PrunePlan
+
+TOLERANCE = 1e-4
+"""Largest difference of an exported file's logits from the live model's, relative to the largest logit."""
+
+PARITY_BATCHES = (1, 8)
+
+
+def export(
+    directory: Path,
+    model: nn.Module,
+    plan: PrunePlan,
+    source: ModelSource,
+    preprocess: Preprocess,
+    formats: tuple[str, ...],
+    class_names: tuple[str, ...] = (),
+) -> tuple[Path, ...]:
+    """Write the model in every format asked for, and check each file against the live model at batch 1 and 8.
+
+    Args:
+        directory: Where to; made if missing.
+        model: The compressed network.
+        plan: What was cut.
+        source: How to make the base model again.
+        preprocess: What the input must go through.
+        formats: Of ``safetensors``, ``pt2`` and ``onnx``; the first is always written.
+        class_names: Names of the outputs.
+
+    Returns:
+        The files written.
+
+    Raises:
+        ExportError: A file's outputs differ from the live model's.
+        MissingDependencyError: ONNX was asked for without the extra.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    live = copy.deepcopy(model).cpu().float().eval().to(memory_format=torch.contiguous_format)
+    description = {
+        "plan": plan.to_json(),
+        "source": source.to_json(),
+        "preprocess": preprocess.to_json(),
+        "class_names": list(class_names),
+        "input": [source.in_channels, plan.side_px, plan.side_px],
+    }
+    files = [save_checkpoint(directory / "model.safetensors", live.state_dict()), write_json(directory / "plan.json", description)]
+    if source.name:
+        check_parity(live, load(directory), description["input"], "model.safetensors")
+    if "pt2" in formats:
+        files.append(_write_pt2(directory / "model.pt2", live, description["input"]))
+    if "onnx" in formats:
+        from triaxis.profiling.onnx import write_onnx
+
+        files.append(write_onnx(directory / "model.onnx", live, description))
+    return tuple(files)
+
+
+def load(directory: str | Path, *, model: nn.Module | None = None) -> nn.Module:
+    """Return the compressed network that `export` wrote, ready to run and to train on; nothing is unpickled.
+
+    Args:
+        directory: A run's ``compressed`` folder.
+        model: The uncut base model (any weights), needed only if it was handed over in code rather than named.
+
+    Raises:
+        ConfigError: The folder is none, or the base model cannot be made again.
+        PlanError: The plan does not fit the base model.
+    """
+    directory = Path(directory)
+    description = read_description(directory)
+    source, plan = ModelSource.from_json(description["source"]), PrunePlan.from_json(description["plan"])
+    if model is None and not source.name:
+        raise ConfigError(
+            f"The model in {directory} was handed over in code: pass the uncut model again, as load({str(directory)!r}, model=...)."
+        )
+    base = model if model is not None else build(source.name, source.args, source.num_classes)
+    cut = Surgeon.examine(base, side_px=source.side_px, in_channels=source.in_channels).cut(plan)
+    cut.load_state_dict(load_checkpoint(directory / "model.safetensors"))
+    return cut.eval()
+
+
+def read_description(directory: Path) -> dict[str, Any]:
+    """Return what ``plan.json`` says: plan, source, preprocess, class names and input shape.
+
+    Raises:
+        ConfigError: The folder has no such file.
+    """
+    try:
+        return json.loads((directory / "plan.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{directory} must be a folder with plan.json and model.safetensors, such as RUN/compressed, got: {error}."
+        ) from None
+
+
+def _write_pt2(path: Path, live: nn.Module, input_shape: list[int]) -> Path:
+    # Traced at batch 2: at 1, torch.export would freeze the batch.
+    images = torch.zeros(2, *input_shape)
+    program = torch.export.export(live, (images,), dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=65536)},))
+
+    def write(temporary: Path) -> None:
+        # torch.export insists on the suffix.
+        named = temporary.with_name(temporary.name + ".pt2")
+        torch.export.save(program, named)
+        shutil.move(named, temporary)
+
+    write_atomic(path, write)
+    check_parity(live, torch.export.load(path).module(), input_shape, path.name)
+    return path
+
+
+def check_parity(live: nn.Module, other: Callable[[Tensor], Tensor], input_shape: list[int], name: str) -> None:
+    """Compare outputs at batch 1 and 8.
+
+    Raises:
+        ExportError: They differ by more than the tolerance.
+    """
+    generator = torch.Generator().manual_seed(0)
+    for batch in PARITY_BATCHES:
+        images = torch.randn(batch, *input_shape, generator=generator)
+        with torch.inference_mode():
+            expected, found = live(images), other(images)
+        error = (expected - found).abs().max().item() / max(expected.abs().max().item(), 1e-6)
+        if not error <= TOLERANCE:
+            raise ExportError(
+                f"{name} must give the live model's outputs to {TOLERANCE:g}, got a relative difference of {error:.2g} at batch {batch}: "
+                "keep model.safetensors, and report this model."
+            )

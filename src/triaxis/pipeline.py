@@ -1,0 +1,121 @@
+"""The five stages in order: collect -> fit -> solve -> prune -> report. Read this file first.
+
+Each stage reads what earlier ones stored and skips what is already there, so that a run that was stopped at any moment
+goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from triaxis import decide
+from triaxis.collect import collect, cost_table, final_block_order, first_block_order
+from triaxis.config import Config
+from triaxis.export import export
+from triaxis.maths.solve import candidates, feasible_rows
+from triaxis.progress import Progress, Silent
+from triaxis.prune import prune
+from triaxis.rundir import RunDirectory
+from triaxis.store.base import Store
+from triaxis.summary import summarise
+from triaxis.training.data import Splits
+from triaxis.values import BudgetSpec, CostTable, Solution, TrialResult, Verification
+from triaxis.verify import verify
+from triaxis.workbench import Workbench, open_workbench
+
+NUM_CANDIDATES = 40
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished run hands over."""
+
+    model: nn.Module
+    solution: Solution
+    verification: Verification
+    summary: dict[str, Any]
+    directory: Path
+
+
+def run(
+    config: Config, out: str | Path, *, progress: Progress | None = None, model: nn.Module | None = None, splits: Splits | None = None
+) -> Outcome:
+    """Do it all in the run directory `out`, going on where an earlier process stopped."""
+    directory = RunDirectory(out)
+    with directory.open(config) as store:
+        bench = open_workbench(config, directory, store, progress=progress or Silent(), model=model, splits=splits)
+        trials, table, order = collect_stage(bench)
+        decide.fit_run(store, config)
+        return prune_stage(bench, table, order, config.budgets)
+
+
+def collect_stage(bench: Workbench) -> tuple[tuple[TrialResult, ...], CostTable, tuple[str, ...]]:
+    """Count what every cut would cost, measure the trials, and count again in the order of blocks that they found."""
+    store = bench.store
+    if store.record("first_block_order") is None:
+        store.put_record("first_block_order", list(first_block_order(bench)))
+    first = tuple(store.record("first_block_order"))
+    if store.record("first_cost_table") is None:
+        store.put_record("first_cost_table", cost_table(bench, first).to_json())
+    table = CostTable.from_json(store.record("first_cost_table"))
+    # An impossible budget is refused here, before anything is trained.
+    feasible_rows(table, [spec.resolve(table.base_cost(spec.metric)) for spec in bench.config.budgets])
+    trials = collect(bench, table)
+    order = final_block_order(bench, trials, first)
+    if store.record("block_order") != list(order):
+        final = table if order == first else cost_table(bench, order)
+        store.put_record("cost_table", final.to_json())
+        store.put_record("block_order", list(order))
+    return trials, CostTable.from_json(store.record("cost_table")), order
+
+
+def prune_stage(bench: Workbench, table: CostTable, order: tuple[str, ...], specs: Sequence[BudgetSpec]) -> Outcome:
+    """Solve, cut, fine-tune, export, verify, and write the summary."""
+    store, directory = bench.store, bench.run
+    predictor, _ = decide.read_predictor(store)
+    budgets = [spec.resolve(table.base_cost(spec.metric)) for spec in specs]
+    best = decide.solve_run(store, specs)
+    others = [s for s in candidates(predictor, table, budgets, num=NUM_CANDIDATES) if s.ratios != best.ratios]
+    pruned, solution = prune(bench, [best, *others], order)
+    store.put_record("solution", solution.to_json())
+    with bench.timed("export") as advance:
+        advance(0.0, "writing and checking files")
+        files = export(
+            directory.compressed,
+            pruned.model,
+            pruned.plan,
+            bench.source,
+            bench.splits.train.preprocess,
+            bench.config.export.formats,
+            bench.splits.class_names,
+        )
+    verification = verify(bench, pruned, solution, (directory.checkpoint("base"), files[0]))
+    summary = summarise(store)
+    directory.write_json("summary.json", summary)
+    return Outcome(pruned.model, solution, verification, summary, directory.path)
+
+
+def continue_run(
+    path: str | Path, stage: str, *, budgets: Sequence[BudgetSpec] | None = None, progress: Progress | None = None
+) -> Outcome | None:
+    """Do one stage that needs the network, ``collect`` or ``prune``, on an existing run directory."""
+    directory = RunDirectory(path)
+    config = directory.config()
+    with directory.open(config) as store:
+        bench = open_workbench(config, directory, store, progress=progress or Silent())
+        _, table, order = collect_stage(bench)
+        if stage == "collect":
+            return None
+        if store.record("predictor") is None:
+            decide.fit_run(store, config)
+        return prune_stage(bench, table, order, budgets or config.budgets)
+
+
+def base_cost(store: Store, spec: BudgetSpec) -> float:
+    """Return the base model's cost in a budget's metric."""
+    return decide.read_cost_table(store).base_cost(spec.metric)

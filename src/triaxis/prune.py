@@ -1,0 +1,143 @@
+"""Prune: cut the model at the solution, fine-tune it at full length, and make sure that it is within budget."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from triaxis.blocks import choose_blocks
+from triaxis.collect import latency_of
+from triaxis.errors import InfeasibleBudgetError
+from triaxis.profiling.macs import count_macs, count_params
+from triaxis.store.checkpoints import load_checkpoint, save_checkpoint
+from triaxis.training.evaluate import evaluate
+from triaxis.training.finetune import finetune
+from triaxis.values import Budget, PrunePlan, Solution, TrialResult, digest
+from triaxis.workbench import TEACHER_SHARE, Workbench
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """The delivered network with its plan, its val accuracy, and what its fine-tuning cost in images x MACs."""
+
+    model: nn.Module
+    plan: PrunePlan
+    val_accuracy: float
+    train_macs: float
+
+
+def prune(bench: Workbench, solutions: Sequence[Solution], block_order: Sequence[str]) -> tuple[Pruned, Solution]:
+    """Cut at the best solution that a fresh count or measurement finds within budget, and fine-tune it.
+
+    Args:
+        bench: The data, the base model, the device.
+        solutions: Candidates, best first, as the predictor sees them.
+        block_order: Blocks in the order of removal.
+
+    Raises:
+        InfeasibleBudgetError: No candidate is within budget once measured.
+    """
+    with bench.timed("prune") as advance:
+        advance(0.0, "cutting")
+        solution, plan = _first_within_budget(bench, solutions, block_order)
+        pruned = _finish(bench, plan, lambda part: advance(part, "fine-tuning"))
+        bench.store.put_record("plan", plan.to_json())
+    return pruned, solution
+
+
+def _first_within_budget(bench: Workbench, solutions: Sequence[Solution], block_order: Sequence[str]) -> tuple[Solution, PrunePlan]:
+    cheapest: dict[str, float] = {}
+    for solution in solutions:
+        plan = final_plan(bench, solution, block_order)
+        costs = measure(bench, plan, solution.budgets)
+        over = [b for b in solution.budgets if b.slack(costs[b.metric]) < 0]
+        if not over:
+            return _with_costs(solution, costs, plan), plan
+        log.info("%s measured over budget: %s", solution.ratios, ", ".join(f"{b.metric} {costs[b.metric]:g} > {b.limit:g}" for b in over))
+        for budget in over:
+            cheapest[budget.metric] = min(costs[budget.metric], cheapest.get(budget.metric, float("inf")))
+    shown = ", ".join(f"{metric} {cost:g}" for metric, cost in cheapest.items())
+    raise InfeasibleBudgetError(
+        f"The cut model must be within budget when measured, but the best of {len(solutions)} candidates took {shown}: raise the budget a little."
+    )
+
+
+def _with_costs(solution: Solution, costs: dict[str, float], plan: PrunePlan) -> Solution:
+    import dataclasses
+
+    return dataclasses.replace(solution, costs={**solution.costs, **costs}, ratios=plan.achieved)
+
+
+def measure(bench: Workbench, plan: PrunePlan, budgets: Sequence[Budget]) -> dict[str, float]:
+    """Return the costs of a plan's real cut: MACs and parameters counted, the budgets' other metrics measured."""
+    model = bench.surgeon.cut(plan)
+    shape = (bench.source.in_channels, plan.side_px, plan.side_px)
+    costs = {"macs": float(count_macs(model, shape)), "params": float(count_params(model))}
+    for budget in budgets:
+        if budget.metric not in costs:
+            costs[budget.metric] = latency_of(bench, budget.metric, seconds=1.0)(model, plan.side_px)
+    return costs
+
+
+def final_plan(bench: Workbench, solution: Solution, block_order: Sequence[str]) -> PrunePlan:
+    """Return the plan of a solution, cut from the depth chain's weights where that has the solution's depth or more."""
+    parent, state = starting_point(bench, solution.blocks)
+    count = parent.num_blocks - solution.blocks - len(parent.removed_blocks)
+    following = [name for name in block_order if name not in parent.removed_blocks][: max(count, 0)]
+    return bench.surgeon.plan(
+        removed_blocks=(*parent.removed_blocks, *following),
+        width=solution.width,
+        side_px=solution.side_px,
+        importance=bench.config.width.importance,
+        state=state,
+        parent=parent,
+    )
+
+
+def starting_point(bench: Workbench, blocks: int) -> tuple[PrunePlan, dict[str, torch.Tensor]]:
+    """Return plan and base-shaped weights of the trial with full width and side that is nearest above in depth."""
+    chain = [t for t in bench.store.trials() if t.state == "done" and t.spec.axis in ("base", "depth") and t.plan is not None]
+    usable = [t for t in chain if t.plan and t.plan.num_blocks - len(t.plan.removed_blocks) >= blocks]
+    best = max(usable, key=lambda t: len(t.plan.removed_blocks) if t.plan else 0, default=None)
+    if best is None or best.plan is None or best.checkpoint is None:
+        return bench.surgeon.identity(), bench.surgeon.base.state_dict()
+    return best.plan, bench.surgeon.expand(best.plan, load_checkpoint(bench.run.path / best.checkpoint))
+
+
+def _finish(bench: Workbench, plan: PrunePlan, advance: object) -> Pruned:
+    """Fine-tune at full length, or take the weights that an earlier process finished for the same plan."""
+    _, state = starting_point(bench, plan.num_blocks - len(plan.removed_blocks))
+    model = bench.surgeon.cut(plan, state)
+    recipe = bench.config.finetune
+    name = "final-" + digest({"plan": plan.to_json(), "recipe": recipe.to_json(), "base": bench.base_digest, "data": bench.data_digest})
+    path, key = bench.run.checkpoint(name), f"final:{name}"
+    record = bench.store.record(key)
+    if record is not None and path.exists():
+        model.load_state_dict(load_checkpoint(path))
+        return Pruned(model.eval(), plan, record["val_accuracy"], record["train_macs"])
+    macs = count_macs(model, (bench.source.in_channels, plan.side_px, plan.side_px))
+    done = finetune(
+        model,
+        bench.splits.train,
+        recipe,
+        side_px=plan.side_px,
+        seed=bench.config.seed,
+        device=bench.device,
+        mode=bench.mode,
+        teacher=bench.teacher,
+        on_step=(lambda step, steps: advance(step / steps)) if callable(advance) else None,
+        resume_path=bench.run.checkpoints / f"{name}.resume",
+        calibrate_images=bench.config.collect.calibrate_images,
+    )
+    found = evaluate(model, bench.splits.val, plan.side_px, bench.device)
+    base_macs = (bench.store.record("base") or {})["macs"]
+    effort = float(done.num_images * macs + TEACHER_SHARE * done.num_teacher_images * base_macs)
+    save_checkpoint(path, model.state_dict())
+    bench.store.put_record(key, {"val_accuracy": bench.accuracy(found), "train_macs": effort})
+    return Pruned(model, plan, bench.accuracy(found), effort)
