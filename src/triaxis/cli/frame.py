@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from typer.core import TyperGroup
 
 from triaxis.errors import TriaxisError
+from triaxis.progress import Advance
 
 INTERRUPTED = 130
 
@@ -30,7 +34,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except TriaxisError as error:
-            err.print(f"[bold red]error[/]: {_plain(str(error))}")
+            err.print(f"[bold red]error[/]: {escape(str(error))}")
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             err.print("\nstopped: nothing is lost; run the same command to go on")
@@ -38,13 +42,10 @@ class Commands(TyperGroup):
 
 
 class StageProgress:
-    """One bar with the time left for each stage; call it with how far the stage is, as often as is convenient.
-
-    ``progress("collect", 3, 12, "width 0.7")``: the bar of a stage appears with its first call, and stays when it is full.
-    """
+    """One bar with the time left for each stage; what `triaxis.progress.Progress` asks for."""
 
     def __init__(self) -> None:
-        from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
         self._bars = Progress(
             TextColumn("{task.description:10}"),
@@ -56,13 +57,17 @@ class StageProgress:
             TextColumn("[dim]{task.fields[note]}"),
             console=err,
         )
-        self._stages: dict[str, TaskID] = {}
 
-    def __call__(self, stage: str, done: float, total: float, note: str = "") -> None:
-        """Show that `done` of `total` of a stage is finished."""
-        if stage not in self._stages:
-            self._stages[stage] = self._bars.add_task(stage, total=total, note=note)
-        self._bars.update(self._stages[stage], completed=done, total=total, note=_plain(note))
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Advance]:
+        """Show a bar for one stage; it stays, and is full when the stage ends without an error."""
+        bar = self._bars.add_task(name, total=1.0, note="")
+
+        def advance(share: float, note: str) -> None:
+            self._bars.update(bar, completed=share, note=escape(note))
+
+        yield advance
+        self._bars.update(bar, completed=1.0, note="")
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -75,9 +80,3 @@ class StageProgress:
 def print_json(plain: Any) -> None:
     """Print plain data for another program to read."""
     typer.echo(json.dumps(plain, indent=2, allow_nan=False))
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

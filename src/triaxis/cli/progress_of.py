@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from triaxis.rundir import RunDirectory
+from triaxis.store.files import read_json
 
 STAGES = (("base", "base"), ("collect", "collection"), ("fit", "predictor"), ("solve", "solution"), ("prune", "verification"))
 
@@ -34,7 +34,7 @@ def progress_of(run_dir: str | Path) -> dict[str, Any]:
         "trials": {"done": sum(t.state == "done" for t in trials), "failed": sum(t.state == "failed" for t in trials)},
         "failures": {t.trial_id: _last_line(t.error) for t in trials if t.state == "failed"},
         "seconds": seconds,
-        "summary": json.loads(run.summary_file.read_text(encoding="utf-8")) if run.summary_file.exists() else None,
+        "summary": read_json(run.summary_file) if run.summary_file.exists() else None,
         "report": str(run.report_file) if run.report_file.exists() else None,
     }
 

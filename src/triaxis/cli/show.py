@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from rich.table import Table
 
 from triaxis.cli.frame import out
 from triaxis.rundir import RunDirectory
+from triaxis.store.files import read_json
 from triaxis.values import FitReport, Metric, Solution
 
 BAR_WIDTH = 24
@@ -38,7 +38,7 @@ def cost(number: float | None, metric: str) -> str:
 def summary(run_dir: str | Path) -> None:
     """Print the base model beside the compressed one, from summary.json, and where the report is."""
     run = RunDirectory(run_dir)
-    out.print(summary_table(json.loads(run.summary_file.read_text(encoding="utf-8"))))
+    out.print(summary_table(read_json(run.summary_file)))
     out.print(f"model:  {escape(str(run.compressed))}\nreport: {escape(str(run.report_file))}", soft_wrap=True)
 
 

@@ -67,6 +67,20 @@ def write_json(path: str | Path, plain: Any) -> Path:
     return write_text(path, text + "\n")
 
 
+def read_json(path: str | Path) -> Any:
+    """Return the plain data of a JSON file.
+
+    Raises:
+        StoreError: The file is missing or is no JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StoreError(f"{path} must be a JSON file that triaxis wrote, got '{error.strerror}': check the path.") from None
+    except ValueError as error:
+        raise StoreError(f"{path} must be a JSON file that triaxis wrote, but it is damaged: {error}.") from None
+
+
 def remove_temporary(directory: str | Path) -> list[Path]:
     """Remove what writers that were killed left behind, in the whole tree; return what was removed.
 
