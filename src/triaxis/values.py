@@ -541,3 +541,50 @@ class FitReport(Value):
     leave_one_out_mae: float
     condition_number: float
     tried: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockInfo(Value):
+    """One block that depth pruning counts.
+
+    `kind` says why it can go: a residual block's branch adds to its input, a dense block's output is concatenated to
+    what came before, and a block of a sequence keeps its input's shape. `stage` names the blocks that share a shape; one
+    of them always stays. `modules` are the paths that go with the block.
+    """
+
+    name: str
+    kind: Literal["residual", "sequence", "dense"]
+    stage: str
+    is_removable: bool
+    modules: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupInfo(Value):
+    """One channel group: its name (the layer that makes the channels), its channels, and how many separate choices they hold."""
+
+    name: str
+    num_channels: int
+    num_units: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anatomy(Value):
+    """What can be cut in one model.
+
+    `sides_px` falls from the base model's side. ``closed[axis]`` says, in a sentence with the module's path, why an axis
+    offers no choice; ``whole[layer]`` why that layer's channels all stay.
+    """
+
+    base_side_px: int
+    in_channels: int
+    blocks: tuple[BlockInfo, ...]
+    groups: tuple[GroupInfo, ...]
+    sides_px: tuple[int, ...]
+    closed: dict[str, str] = field(default_factory=dict)
+    whole: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def open_axes(self) -> tuple[Axis, ...]:
+        """The axes that offer a choice."""
+        return tuple(axis for axis in AXES if axis not in self.closed)

@@ -1,0 +1,118 @@
+"""Apply a plan: every tensor keeps some positions along some dimensions, and modules learn their new shapes.
+
+Names never change: a removed block's place is taken by a module without parameters, so that a tensor of the cut model
+and the tensor of the base model that it came from have one name.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from triaxis.surgery.channels import Place
+from triaxis.surgery.rules import keeps_groups
+
+State = Mapping[str, Tensor]
+
+
+class Skip(nn.Module):
+    """Return the first input: what stands where a residual block or a run of a sequence was."""
+
+    def forward(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
+        return x
+
+
+class Nothing(nn.Module):
+    """Return no channels: what stands where a dense layer was, if its container cannot simply lose it."""
+
+    def forward(self, x: Any, *_: Any, **__: Any) -> Tensor:
+        first = x if isinstance(x, Tensor) else x[0]
+        return first[:, :0]
+
+
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """Return all parameters and buffers by name; a shared one under each of its names."""
+    named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    return dict(named)
+
+
+def rebuilt(base: nn.Module, change: Callable[[str, Tensor], Tensor], replaced: Mapping[str, nn.Module]) -> nn.Module:
+    """Copy a model's structure with each tensor changed and some modules replaced; nothing of the base is copied twice."""
+    memo: dict[int, Any] = {id(base.get_submodule(path)): module for path, module in replaced.items()}
+    gone = tuple(f"{path}." for path in replaced)
+    for name, tensor in tensors_of(base).items():
+        if id(tensor) in memo or name.startswith(gone):
+            continue
+        changed = change(name, tensor)
+        memo[id(tensor)] = nn.Parameter(changed, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else changed
+    return copy.deepcopy(base, memo)
+
+
+def cut_tensor(tensor: Tensor, kept: Mapping[int, Tensor]) -> Tensor:
+    """Return a copy with only the kept positions along each dimension."""
+    for dim, positions in kept.items():
+        tensor = tensor.index_select(dim, positions)
+    return tensor.clone() if not kept else tensor
+
+
+def scattered(base: Tensor, cut: Tensor, kept: Mapping[int, Tensor]) -> Tensor:
+    """Return a copy of `base` with `cut` written at the kept positions."""
+    full = base.detach().clone().to(cut.dtype)
+    if not kept:
+        return cut.detach().clone().to(full.device)
+    index: list[Tensor] = []
+    for dim, length in enumerate(base.shape):
+        positions = kept.get(dim, torch.arange(length))
+        index.append(positions.reshape([-1 if d == dim else 1 for d in range(base.ndim)]))
+    full[tuple(index)] = cut.detach().to(full.device)
+    return full
+
+
+def zeroed(tensor: Tensor, removed: Mapping[int, Tensor]) -> Tensor:
+    """Return a copy with the removed positions set to zero."""
+    copied = tensor.detach().clone()
+    for dim, positions in removed.items():
+        copied.index_fill_(dim, positions, 0)
+    return copied
+
+
+def complement(removed: Mapping[Place, Tensor], tensors: State) -> dict[str, dict[int, Tensor]]:
+    """Return by tensor and dimension the positions that stay."""
+    kept: dict[str, dict[int, Tensor]] = {}
+    for (name, dim), positions in removed.items():
+        stays = torch.ones(tensors[name].shape[dim], dtype=torch.bool)
+        stays[positions] = False
+        kept.setdefault(name, {})[dim] = stays.nonzero().reshape(-1)
+    return kept
+
+
+def fit_attributes(model: nn.Module, base: nn.Module, changed: Iterable[str]) -> None:
+    """Make the attributes of the modules that hold these tensors agree with the tensors' shapes."""
+    for path in {name.rpartition(".")[0] for name in changed}:
+        module, original = model.get_submodule(path), base.get_submodule(path)
+        if isinstance(module, nn.modules.conv._ConvNd) and isinstance(original, nn.modules.conv._ConvNd):
+            _fit_convolution(module, original)
+        elif isinstance(module, nn.Linear):
+            module.out_features, module.in_features = module.weight.shape
+        elif isinstance(module, nn.modules.batchnorm._NormBase):
+            module.num_features = len(next(t for t in (module.weight, module.running_mean) if t is not None))
+        elif isinstance(module, nn.LayerNorm):
+            module.normalized_shape = tuple(module.weight.shape)
+        elif isinstance(module, nn.GroupNorm) and isinstance(original, nn.GroupNorm):
+            module.num_groups = max(1, original.num_groups * len(module.weight) // original.num_channels)
+            module.num_channels = len(module.weight)
+        elif isinstance(module, nn.PReLU):
+            module.num_parameters = len(module.weight)
+
+
+def _fit_convolution(module: nn.modules.conv._ConvNd, original: nn.modules.conv._ConvNd) -> None:
+    outputs, inputs = (1, 0) if module.transposed else (0, 1)
+    per_group = original.in_channels // original.groups
+    if original.groups > 1 and not keeps_groups(per_group, original.groups):
+        module.groups = module.weight.shape[0] * original.groups // original.out_channels
+    module.out_channels = module.weight.shape[outputs] * (module.groups if module.transposed else 1)
+    module.in_channels = module.weight.shape[inputs] * (1 if module.transposed else module.groups)

@@ -1,0 +1,220 @@
+"""Find the blocks that depth pruning can remove, by what the traced model does; no list of class names.
+
+* residual: with its parameters zeroed, the module returns its input (or the ReLU of it). The innermost such module
+  is the block, so that a block is neither a stage nor a piece of a branch.
+* dense: what the module makes is later concatenated to what it read. The outermost such module is the block.
+* sequence: in a model without skip connections, a run of modules that keeps its input's shape.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from triaxis.surgery.channels import ChannelGroup
+from triaxis.surgery.tracing import Call, ChannelTracer
+
+Kind = Literal["residual", "sequence", "dense"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block: `calls` are its modules' calls in order; `made` the channel groups that vanish with a dense block."""
+
+    name: str
+    kind: Kind
+    is_removable: bool
+    calls: tuple[Call, ...]
+    made: tuple[str, ...] = ()
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Paths of the modules that go with the block."""
+        return tuple(call.path for call in self.calls)
+
+
+def find_blocks(model: nn.Module, tracer: ChannelTracer, groups: list[ChannelGroup], example: Tensor) -> list[Block]:
+    """Return all blocks in the order they run, those that cannot be removed too."""
+    weighted = weighted_paths(model)
+    times = Counter(call.path for call in tracer.calls)
+    once = [call for call in tracer.calls if times[call.path] == 1 and call.path in weighted and call.path and call.end >= 0]
+    found = residual_blocks(model, once, example)
+    found += dense_blocks(model, once, tracer, groups, [b.name for b in found])
+    if not found:
+        found = sequence_blocks(model, once, tracer)
+    found += _alike(model, found, once)
+    return sorted(found, key=lambda block: block.calls[0].order)
+
+
+def weighted_paths(model: nn.Module) -> set[str]:
+    """Return the paths of modules that hold a convolution or linear layer, or are one."""
+    leaves = [path for path, module in model.named_modules() if isinstance(module, nn.Linear | nn.modules.conv._ConvNd)]
+    return {leaf[:end] for leaf in leaves for end in _prefix_ends(leaf)}
+
+
+def _prefix_ends(path: str) -> list[int]:
+    return [i for i, letter in enumerate(path) if letter == "."] + [len(path)]
+
+
+def inside(path: str, outer: str) -> bool:
+    """Say whether `path` is a proper descendant of `outer`."""
+    return path.startswith(f"{outer}.") if outer else bool(path)
+
+
+def keeps_shape(call: Call) -> bool:
+    """Say whether one tensor went in and one of the same shape came out; only images and token grids count."""
+    return call.is_plain and call.inputs[0].shape == call.outputs[0].shape and call.inputs[0].ndim >= 3
+
+
+def residual_blocks(model: nn.Module, calls: Iterable[Call], example: Tensor) -> list[Block]:
+    """Return the innermost modules that return their input when their parameters are zero."""
+    modules = dict(model.named_modules())
+    candidates = [c for c in calls if keeps_shape(c) and not isinstance(modules[c.path], nn.Linear | nn.modules.conv._ConvNd)]
+    inputs = _captured(model, {c.path for c in candidates}, example)
+    found: list[Block] = []
+    for call in sorted(candidates, key=lambda c: -c.path.count(".")):
+        if not any(inside(b.name, call.path) for b in found) and _returns_input(modules[call.path], inputs[call.path]):
+            found.append(Block(call.path, "residual", True, (call,)))
+    return found
+
+
+def _captured(model: nn.Module, paths: set[str], example: Tensor) -> dict[str, Tensor]:
+    """Return what goes into each of these modules; copies, because a module may work in place."""
+    inputs: dict[str, Tensor] = {}
+
+    def keep(path: str) -> torch.utils.hooks.RemovableHandle:
+        return modules[path].register_forward_pre_hook(lambda _m, args: inputs.__setitem__(path, args[0].clone()))
+
+    modules = dict(model.named_modules())
+    handles = [keep(path) for path in paths]
+    try:
+        with torch.no_grad():
+            model(example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return inputs
+
+
+def _returns_input(module: nn.Module, x: Tensor) -> bool:
+    zeroed = copy.deepcopy(module)
+    with torch.no_grad():
+        for parameter in zeroed.parameters():
+            parameter.zero_()
+        try:
+            y = zeroed(x.clone())
+        except Exception:  # noqa: BLE001 - a module that cannot run alone is no block
+            return False
+    if not bool(x.abs().max() > 0) or not isinstance(y, Tensor) or y.shape != x.shape:
+        return False
+    return torch.allclose(y, x, atol=1e-5, rtol=1e-4) or (bool((x < 0).any()) and torch.allclose(y, x.relu(), atol=1e-5, rtol=1e-4))
+
+
+def dense_blocks(model: nn.Module, calls: list[Call], tracer: ChannelTracer, groups: list[ChannelGroup], taken: list[str]) -> list[Block]:
+    """Return the outermost modules whose output is concatenated to what they read, two or more side by side."""
+    seen = [_classes(tracer, call.in_labels) for call in tracer.calls] + [_classes(tracer, call.out_labels) for call in tracer.calls]
+    unions = [classes for classes in seen if classes]
+    owners = {int(root): group for group in groups for root in group.roots}
+    candidates: dict[str, Block] = {}
+    for call in calls:
+        if any(inside(name, call.path) or inside(call.path, name) or name == call.path for name in taken):
+            continue
+        made = _made(tracer, call, unions, owners)
+        if made:
+            candidates[call.path] = Block(call.path, "dense", True, (call,), tuple(g.name for g in made))
+    beside = Counter(path.rpartition(".")[0] for path in candidates)
+    containers = {path for path in candidates if any(inside(parent, path) or parent == path for parent, n in beside.items() if n > 1)}
+    chosen = {path: block for path, block in candidates.items() if path not in containers and beside[path.rpartition(".")[0]] > 1}
+    return [block for path, block in chosen.items() if not any(inside(path, other) for other in chosen)]
+
+
+def _classes(tracer: ChannelTracer, labels: Tensor | None) -> frozenset[int]:
+    return frozenset(tracer.atoms.find(labels).tolist()) if labels is not None else frozenset()
+
+
+def _made(tracer: ChannelTracer, call: Call, unions: list[frozenset[int]], owners: dict[int, ChannelGroup]) -> list[ChannelGroup]:
+    """Return the groups a dense layer makes: later seen beside all it read, made inside it, and nobody's only input."""
+    if len(call.outputs) != 1 or call.outputs[0].ndim != 4 or call.in_labels is None or call.inputs[0].shape[2:] != call.outputs[0].shape[2:]:
+        return []
+    read, out = _classes(tracer, call.in_labels), _classes(tracer, call.out_labels)
+    new = out - read
+    if not new or any(root not in owners for root in new) or not any(union >= read | new for union in unions if union is not out):
+        return []
+    groups = {owners[root].name: owners[root] for root in new}
+    complete = sum(g.num_units for g in groups.values()) == len(new)
+    if not complete or not all(inside(f"{g.name.partition('#')[0]}.", call.path) for g in groups.values()):
+        return []
+    return list(groups.values()) if _leaves_inputs(tracer, call.path, groups.values()) else []
+
+
+def _leaves_inputs(tracer: ChannelTracer, path: str, groups: Iterable[ChannelGroup]) -> bool:
+    """Say whether every tensor outside the module keeps a position when these groups go."""
+    lost: Counter[tuple[str, int]] = Counter()
+    for group in groups:
+        for member in group.members:
+            if not inside(member.tensor, path):
+                lost[member.tensor, member.dim] += len(member.positions)
+    return all(count < len(tracer.labelled[place]) for place, count in lost.items())
+
+
+def sequence_blocks(model: nn.Module, calls: list[Call], tracer: ChannelTracer) -> list[Block]:
+    """Return the outermost shape-keeping modules that are not themselves a chain of such; a lone layer takes its norm and activation along."""
+    keeping = {call.path: call for call in calls if keeps_shape(call)}
+    chains = {path for path in keeping if _is_chain(path, keeping)}
+    chosen = [p for p in keeping if p not in chains and not any(inside(p, other) for other in keeping if other not in chains)]
+    weighted = weighted_paths(model)
+    return [Block(path, "sequence", True, _run(keeping[path], tracer.calls, weighted)) for path in chosen]
+
+
+def _is_chain(path: str, keeping: dict[str, Call]) -> bool:
+    """Say whether the module hands its input through two or more shape-keeping children one after the other."""
+    children = [c for p, c in keeping.items() if p.rpartition(".")[0] == path]
+    return len(children) > 1
+
+
+def _run(call: Call, calls: list[Call], weighted: set[str]) -> tuple[Call, ...]:
+    """Return a call and the calls of its weightless siblings that follow it, each fed by the one before."""
+    run = [call]
+    parent = call.path.rpartition(".")[0]
+    for later in calls:
+        if later.order > run[-1].end and later.path.rpartition(".")[0] == parent:
+            if later.path in weighted or not keeps_shape(later) or later.inputs[0] is not run[-1].outputs[0]:
+                break
+            run.append(later)
+    return tuple(run)
+
+
+def _alike(model: nn.Module, found: list[Block], calls: list[Call]) -> list[Block]:
+    """Return the blocks of the same kinds that cannot be removed: same class, elsewhere or where the shape changes."""
+    modules = dict(model.named_modules())
+    kinds = {type(modules[b.name]): b.kind for b in found}
+    parents = {b.name.rpartition(".")[0] for b in found}
+    taken = [b.name for b in found]
+    others = []
+    for call in calls:
+        kind = kinds.get(type(modules[call.path]))
+        if kind is None or call.path in taken or any(inside(call.path, t) or inside(t, call.path) for t in taken):
+            continue
+        generic = isinstance(modules[call.path], nn.Sequential | nn.modules.conv._ConvNd | nn.Linear)
+        if len(call.outputs) == 1 and call.outputs[0].ndim >= 3 and (not generic or call.path.rpartition(".")[0] in parents):
+            others.append(Block(call.path, kind, False, (call,)))
+    return [b for b in others if not any(inside(b.name, o.name) for o in others)]
+
+
+def stages(blocks: list[Block]) -> dict[str, str]:
+    """Return {block: stage}: consecutive siblings with one output shape, named after the first; dense layers by side alone."""
+    named: dict[str, str] = {}
+    previous, stage = None, ""
+    for block in blocks:
+        shape = tuple(block.calls[-1].outputs[0].shape[2 if block.kind == "dense" else 1 :])
+        key = (block.name.rpartition(".")[0], shape)
+        if key != previous:
+            previous, stage = key, block.name
+        named[block.name] = stage
+    return named

@@ -1,0 +1,140 @@
+"""Run a model once and see what it does: which channels must be cut together, and what went into and out of each module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from triaxis.surgery.atoms import Atoms, squeezed, support
+from triaxis.surgery.rules import rule_for, tensors_in
+
+
+@dataclass
+class Call:
+    """One call of one module: shapes, identities (to follow chains) and channel labels of what went in and out."""
+
+    path: str
+    order: int
+    inputs: list[Tensor]
+    extra: bool
+    outputs: list[Tensor] = field(default_factory=list)
+    in_labels: Tensor | None = None
+    out_labels: Tensor | None = None
+    end: int = -1
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether one tensor went in and one came out, and nothing else did."""
+        return len(self.inputs) == 1 and len(self.outputs) == 1 and not self.extra
+
+
+class ChannelTracer(TorchDispatchMode):
+    """Follow channel labels through every tensor operation of one forward pass at batch 1.
+
+    Tensors are kept alive while tracing, so that an address is never used twice.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.atoms = Atoms()
+        self.calls: list[Call] = []
+        self.inexact: set[str] = set()
+        self.labelled: dict[tuple[str, int], Tensor] = {}
+        self._names = {id(t): name for name, t in [*model.named_parameters(), *model.named_buffers()] if t.ndim and t.is_floating_point()}
+        self._planes: dict[int, list[Tensor]] = {}
+        self._alive: list[Any] = []
+        self._stack: list[Call] = []
+        self._clock = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        self._alive += tensors_in([out])
+        rule_for(func)(self, func, args, kwargs, out)
+        return out
+
+    def planes(self, tensor: Tensor) -> list[Tensor]:
+        """Return the label planes of a tensor; a parameter gets one for each dimension that could lose positions."""
+        if id(tensor) not in self._planes and id(tensor) in self._names:
+            name = self._names[id(tensor)]
+            dims = range(min(tensor.ndim, 2)) if tensor.ndim >= 4 else range(tensor.ndim)
+            self._planes[id(tensor)] = [self._fresh(name, tensor, d) for d in dims if tensor.shape[d] > 1]
+        return self._planes.get(id(tensor), [])
+
+    def _fresh(self, name: str, tensor: Tensor, dim: int) -> Tensor:
+        labels = self.labelled[(name, dim)] = self.atoms.new(tensor.shape[dim])
+        return labels.reshape([-1 if d == dim else 1 for d in range(tensor.ndim)])
+
+    def label(self, tensor: Tensor, planes: list[Tensor]) -> None:
+        """Set the planes of a result; a plane that varies over nothing is no longer a choice, so it is pinned."""
+        for plane in planes:
+            if not support(plane):
+                self.pin(plane, "it is used alone")
+        self._planes[id(tensor)] = [p for p in planes if support(p)]
+
+    def canonical(self, plane: Tensor) -> Tensor:
+        """Return the plane with each label replaced by its class, and dimensions that became constant dropped."""
+        return squeezed(self.atoms.find(plane))
+
+    def pin(self, plane: Tensor, reason: str) -> None:
+        """Keep these channels, naming the module that is running."""
+        where = self._stack[-1].path if self._stack else ""
+        self.atoms.pin(plane, f"{where or 'the model'}: {reason}")
+
+    def note_inexact(self) -> None:
+        """Remember that the running module's statistics depend on how many channels there are."""
+        self.inexact.add(self._stack[-1].path if self._stack else "")
+
+    def enter(self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Record that a module is called."""
+        inputs = tensors_in((*args, *kwargs.values()))
+        extra = len(args) != 1 or any(v is not None for v in kwargs.values()) or not isinstance(args[0], Tensor)
+        call = Call(path, self._tick(), inputs, extra, in_labels=self.channel_labels(inputs))
+        self.calls.append(call)
+        self._stack.append(call)
+
+    def leave(self, out: Any) -> None:
+        """Record what the innermost running module returned."""
+        call = self._stack.pop()
+        call.end = self._tick()
+        call.outputs = tensors_in(out.values() if isinstance(out, dict) else [out])
+        self._alive += [*call.inputs, *call.outputs]
+        call.out_labels = self.channel_labels(call.outputs)
+
+    def channel_labels(self, tensors: list[Tensor]) -> Tensor | None:
+        """Return the channel labels of tensors, one after the other, or None if one of them has none."""
+        flat = [next((p.reshape(-1) for p in self.planes(t) if len(support(p)) == 1), None) for t in tensors]
+        known = [labels for labels in flat if labels is not None]
+        return torch.cat(known) if known and len(known) == len(flat) else None
+
+    def _tick(self) -> int:
+        self._clock += 1
+        return self._clock
+
+
+def trace(model: nn.Module, example: Tensor) -> ChannelTracer:
+    """Run `model` once on `example` (batch 1) and return what was seen; the outputs' channels are pinned."""
+    tracer = ChannelTracer(model)
+    handles = []
+    for path, module in model.named_modules():
+        handles.append(module.register_forward_pre_hook(_entering(tracer, path), with_kwargs=True))
+        handles.append(module.register_forward_hook(lambda _m, _a, out: tracer.leave(out), always_call=False))
+    try:
+        with torch.no_grad(), tracer:
+            out = model(example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    for tensor in tensors_in(out.values() if isinstance(out, dict) else [out]):
+        for plane in tracer.planes(tensor):
+            tracer.pin(plane, "it is the model's output")
+    return tracer
+
+
+def _entering(tracer: ChannelTracer, path: str) -> Callable[..., None]:
+    return lambda _module, args, kwargs: tracer.enter(path, args, kwargs)
