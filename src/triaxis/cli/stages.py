@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from triaxis.cli import show
 from triaxis.cli.frame import StageProgress, err, out, print_json
@@ -38,25 +39,23 @@ def run(
     loaded, place = load_config(config), out_dir or Path("runs") / config.stem
     for sentence in idle_settings(loaded):
         err.print(f"[yellow]warning[/]: {sentence}")
-    from triaxis import pipeline
+    from triaxis.pipeline import run as run_pipeline
 
     with StageProgress() as progress:
-        pipeline.run(loaded, place, progress)
+        run_pipeline(loaded, place, progress=progress)
+        _write_report(place, progress)
     show.summary(place)
 
 
-def collect(
-    run_dir: RunArgument,
-    trials: Annotated[int, typer.Option("--trials", min=0, help="Trials more, placed where they tell most.")] = 0,
-) -> None:
+def collect(run_dir: RunArgument) -> None:
     """Measure the trials: cut, fine-tune briefly, evaluate on val.
 
     Example: `triaxis collect runs/demo`
     """
-    from triaxis import pipeline
+    from triaxis.pipeline import continue_run
 
     with StageProgress() as progress:
-        pipeline.collect(run_dir, trials, progress)
+        continue_run(run_dir, "collect", progress=progress)
 
 
 def fit(
@@ -129,10 +128,11 @@ def prune(run_dir: RunArgument, budget: BudgetOption = None) -> None:
     from triaxis.config import parse_budgets
 
     specs = parse_budgets(budget) if budget else None
-    from triaxis import pipeline
+    from triaxis.pipeline import continue_run
 
     with StageProgress() as progress:
-        pipeline.prune(run_dir, specs, progress)
+        continue_run(run_dir, "prune", budgets=specs, progress=progress)
+        _write_report(run_dir, progress)
     show.summary(run_dir)
 
 
@@ -141,9 +141,20 @@ def report(run_dir: RunArgument) -> None:
 
     Example: `triaxis report runs/demo`
     """
-    from triaxis import pipeline
+    with StageProgress() as progress:
+        path = _write_report(run_dir, progress)
+    out.print(f"report: {escape(str(path))}", soft_wrap=True)
 
-    out.print(f"report: {pipeline.report(run_dir)}")
+
+def _write_report(run_dir: Path, progress: StageProgress) -> Path:
+    from triaxis.report.html import write_report
+    from triaxis.report.records import read_records
+    from triaxis.rundir import RunDirectory
+
+    place = RunDirectory(run_dir)
+    with progress.stage("report") as advance, place.read() as store:
+        advance(0.0, "drawing")
+        return write_report(read_records(store), place.report_file)
 
 
 def status(run_dir: RunArgument, as_json: JsonOption = False) -> None:
