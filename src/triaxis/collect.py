@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from triaxis.blocks import choose_blocks

@@ -49,7 +49,7 @@ def run(
     directory = RunDirectory(out)
     with directory.open(config) as store:
         bench = open_workbench(config, directory, store, progress=progress or Silent(), model=model, splits=splits)
-        trials, table, order = collect_stage(bench)
+        _, table, order = collect_stage(bench)
         decide.fit_run(store, config)
         return prune_stage(bench, table, order, config.budgets)
 

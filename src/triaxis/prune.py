@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,14 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from triaxis.blocks import choose_blocks
 from triaxis.collect import latency_of
 from triaxis.errors import InfeasibleBudgetError
 from triaxis.profiling.macs import count_macs, count_params
 from triaxis.store.checkpoints import load_checkpoint, save_checkpoint
 from triaxis.training.evaluate import evaluate
 from triaxis.training.finetune import finetune
-from triaxis.values import Budget, PrunePlan, Solution, TrialResult, digest
+from triaxis.values import Budget, PrunePlan, Solution, digest
 from triaxis.workbench import TEACHER_SHARE, Workbench
 
 log = logging.getLogger(__name__)
@@ -64,13 +64,12 @@ def _first_within_budget(bench: Workbench, solutions: Sequence[Solution], block_
             cheapest[budget.metric] = min(costs[budget.metric], cheapest.get(budget.metric, float("inf")))
     shown = ", ".join(f"{metric} {cost:g}" for metric, cost in cheapest.items())
     raise InfeasibleBudgetError(
-        f"The cut model must be within budget when measured, but the best of {len(solutions)} candidates took {shown}: raise the budget a little."
+        f"The cut model must be within budget when measured, but the best of {len(solutions)} candidates took {shown}: "
+        "raise the budget a little."
     )
 
 
 def _with_costs(solution: Solution, costs: dict[str, float], plan: PrunePlan) -> Solution:
-    import dataclasses
-
     return dataclasses.replace(solution, costs={**solution.costs, **costs}, ratios=plan.achieved)
 
 
