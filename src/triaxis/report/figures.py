@@ -6,8 +6,9 @@ metric's unit, `fraction` is of the base model's cost.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 from scipy.stats import binomtest
@@ -16,7 +17,8 @@ from triaxis.maths.frontier import equal_split, frontier, single_axis
 from triaxis.maths.predict import predict
 from triaxis.maths.solve import MARGIN
 from triaxis.report.records import Records
-from triaxis.values import AXES, AccuracyPredictor, Axis, Budget, CostTable, KeepRatios, Metric, Solution, TrialResult
+from triaxis.values import AXES, AccuracyPredictor, Axis, Budget, CostTable, KeepRatios, Measured, Metric, Solution, TrialResult
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostPoint:
@@ -117,9 +119,9 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Removal:
-    """What was cut: (block, is kept), (channel group, channels before, after), sides in pixels."""
+    """What was cut: by stage (block, is kept), (channel group, channels before, after), sides in pixels."""
 
-    blocks: tuple[tuple[str, bool], ...]
+    stages: tuple[tuple[tuple[str, bool], ...], ...]
     num_blocks: int
     num_kept: int
     groups: tuple[tuple[str, int, int], ...]
@@ -146,9 +148,7 @@ def _predict(predictor: AccuracyPredictor, ratios: Sequence[KeepRatios]) -> list
 def _point(solution: Solution, metric: str, base_cost: float) -> CostPoint:
     cost = solution.costs[metric]
     low, high = solution.interval
-    return CostPoint(
-        ratios=solution.ratios, cost=cost, fraction=cost / base_cost, accuracy=solution.predicted_accuracy, low=low, high=high
-    )
+    return CostPoint(ratios=solution.ratios, cost=cost, fraction=cost / base_cost, accuracy=solution.predicted_accuracy, low=low, high=high)
 
 
 def _level_points(records: Records, levels: Sequence[tuple[int, int, int]], metric: str) -> tuple[CostPoint, ...]:
@@ -301,34 +301,45 @@ def comparison(records: Records) -> tuple[Comparison, ...] | None:
     if found is None:
         return None
     base, cut = found.base, found.compressed
-    rows = [
-        Comparison(
-            name="val accuracy",
-            kind="accuracy",
-            base=base.val_accuracy,
-            compressed=cut.val_accuracy,
-            base_interval=wilson(base.val_accuracy, records.num_val),
-            compressed_interval=wilson(cut.val_accuracy, records.num_val),
-        )
-    ]
+    return (
+        *_accuracies(base, cut, records.num_val),
+        Comparison(name="MACs", kind="count", base=base.macs, compressed=cut.macs),
+        Comparison(name="params", kind="count", base=base.params, compressed=cut.params),
+        *_latencies(base, cut),
+        Comparison(name="file", kind="bytes", base=base.file_bytes, compressed=cut.file_bytes),
+    )
+
+
+def _accuracies(base: Measured, cut: Measured, num_val: int | None) -> Iterator[Comparison]:
     if base.test_accuracy is not None and cut.test_accuracy is not None:
-        intervals = {"base_interval": base.test_interval, "compressed_interval": cut.test_interval}
-        rows.insert(0, Comparison(name="test accuracy", kind="accuracy", base=base.test_accuracy, compressed=cut.test_accuracy, **intervals))
-    rows.append(Comparison(name="MACs", kind="count", base=base.macs, compressed=cut.macs))
-    rows.append(Comparison(name="params", kind="count", base=base.params, compressed=cut.params))
-    for batch in (b for b in base.latency_ms if b in cut.latency_ms):
-        rows.append(
-            Comparison(
-                name=f"latency, batch {batch}",
-                kind="latency",
-                base=base.latency_ms[batch],
-                compressed=cut.latency_ms[batch],
-                base_spread=base.latency_spread_ms.get(batch),
-                compressed_spread=cut.latency_spread_ms.get(batch),
-            )
+        yield Comparison(
+            name="test accuracy",
+            kind="accuracy",
+            base=base.test_accuracy,
+            compressed=cut.test_accuracy,
+            base_interval=base.test_interval,
+            compressed_interval=cut.test_interval,
         )
-    rows.append(Comparison(name="file", kind="bytes", base=base.file_bytes, compressed=cut.file_bytes))
-    return tuple(rows)
+    yield Comparison(
+        name="val accuracy",
+        kind="accuracy",
+        base=base.val_accuracy,
+        compressed=cut.val_accuracy,
+        base_interval=wilson(base.val_accuracy, num_val),
+        compressed_interval=wilson(cut.val_accuracy, num_val),
+    )
+
+
+def _latencies(base: Measured, cut: Measured) -> Iterator[Comparison]:
+    for batch in (b for b in base.latency_ms if b in cut.latency_ms):
+        yield Comparison(
+            name=f"latency, batch {batch}",
+            kind="latency",
+            base=base.latency_ms[batch],
+            compressed=cut.latency_ms[batch],
+            base_spread=base.latency_spread_ms.get(batch),
+            compressed_spread=cut.latency_spread_ms.get(batch),
+        )
 
 
 def removal(records: Records) -> Removal | None:
@@ -337,10 +348,11 @@ def removal(records: Records) -> Removal | None:
     if plan is None:
         return None
     removed = set(plan.removed_blocks)
-    names = [b["name"] for b in (records.anatomy or {}).get("blocks", [])] or list(plan.removed_blocks)
+    blocks = (records.anatomy or {}).get("blocks") or [{"name": name, "stage": ""} for name in plan.removed_blocks]
+    stages = [[block["name"] for block in stage] for _, stage in groupby(blocks, key=lambda block: block["stage"])]
     groups = tuple((cut.group, cut.num_channels, len(cut.kept)) for cut in plan.channels)
     return Removal(
-        blocks=tuple((name, name not in removed) for name in names),
+        stages=tuple(tuple((name, name not in removed) for name in names) for names in stages),
         num_blocks=plan.num_blocks,
         num_kept=plan.num_blocks - len(removed),
         groups=groups,

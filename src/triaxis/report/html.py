@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from triaxis import __version__
 from triaxis.report import figures, plots, words
@@ -26,11 +27,18 @@ MISSING = {
 }
 
 
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=%|ms\b|px\b|points?\b|[kMG]B?\b)|(?<=batch) (?=\d)")
+
+
 def templates() -> Environment:
-    """Return the environment of the report's templates; everything that is put in is escaped."""
-    return Environment(
-        loader=PackageLoader("triaxis.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    """Return the environment of the report's templates; everything that is put in is escaped, numbers keep their units."""
+    loader = PackageLoader("triaxis.report", ".")
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_unbroken)
+
+
+def _unbroken(item: Any) -> Any:
+    """Keep a number and its unit on one line; markup and program text stay as they are."""
+    return _BEFORE_UNIT.sub("\u00a0", item) if type(item) is str else item
 
 
 def write_report(records: Records, path: str | Path) -> Path:
@@ -62,7 +70,7 @@ def render(records: Records, title: str) -> str:
         "trials": [_trial(trial) for trial in records.trials],
         "failed": [t for t in records.trials if t.state == "failed"],
         "collection": words.collection_text(records),
-        "config": yaml.safe_dump(records.config, sort_keys=False, allow_unicode=True) if records.config else "",
+        "config": escape(yaml.safe_dump(records.config, sort_keys=False, allow_unicode=True)) if records.config else "",
         "environment": _environment(records),
         "missing": MISSING,
         "words": words,
@@ -106,7 +114,7 @@ def _drawn(figure: Any, name: str, label: str) -> dict[str, Any]:
 def _frontier(found: figures.Frontier | None) -> dict[str, Any] | None:
     if found is None:
         return None
-    rows = [("chosen cut", found.chosen)] if found.chosen else []
+    rows: list[tuple[str, figures.CostPoint | None]] = [("chosen cut", found.chosen)] if found.chosen else []
     rows += [(f"{rival.name} (extrapolated)" if rival.is_extrapolated else rival.name, rival.point) for rival in found.rivals]
     table = [_cut_row(name, point, found.metric) for name, point in rows]
     label = f"Predicted val accuracy against {words.METRIC_NAMES[found.metric]}: all three axes together, and each axis alone."
@@ -157,5 +165,7 @@ def _environment(records: Records) -> list[tuple[str, str]]:
 
 def _flat(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_flat(part)}" for key, part in value.items())
+        return ", ".join(f"{key.replace('_', ' ')} {_flat(part)}" for key, part in value.items() if key != "schema")
+    if isinstance(value, float):
+        return f"{value:.4g}"
     return ", ".join(map(_flat, value)) if isinstance(value, list | tuple) else str(value)

@@ -67,7 +67,8 @@ def _figure(x_title: str, y_title: str, height: int, **layout: Any) -> go.Figure
 
 def _band(figure: go.Figure, x: Sequence[float], low: Sequence[float], high: Sequence[float]) -> None:
     outline = [100 * v for v in (*high, *reversed(low))]
-    figure.add_scatter(x=[*x, *reversed(x)], y=outline, fill="toself", fillcolor=BAND, line={"width": 0}, hoverinfo="skip", showlegend=False)
+    style = {"fill": "toself", "fillcolor": BAND, "line": {"width": 0}}
+    figure.add_scatter(x=[*x, *reversed(x)], y=outline, hoverinfo="skip", showlegend=False, **style)
 
 
 def _cut_trace(points: Sequence[CostPoint], name: str, metric: str, **style: Any) -> dict[str, Any]:
@@ -89,9 +90,10 @@ def _error(interval: tuple[float, float] | None, value: float, color: str) -> di
     return {"type": "data", "symmetric": False, "thickness": 1.2, "width": 4, "color": color, **reach}
 
 
-def _marker(name: str, size: int = 11, color: str | None = None) -> dict[str, Any]:
+def _marker(name: str, size: int = 11) -> dict[str, Any]:
     key = name.removesuffix(" only")
-    return {"symbol": SYMBOLS.get(key, "diamond"), "size": size, "color": color or COLORS.get(key, CHOSEN), "line": {"width": 1, "color": "white"}}
+    look = {"symbol": SYMBOLS.get(key, "diamond"), "color": COLORS.get(key, CHOSEN)}
+    return {**look, "size": size, "line": {"width": 1, "color": "white"}}
 
 
 def frontier_plot(found: Frontier) -> go.Figure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from triaxis.report.figures import AxisCurve, AxisShare, Comparison, Frontier, comparison, removal
 from triaxis.report.records import Records
@@ -127,8 +128,8 @@ def kept_text(records: Records) -> str | None:
     found = removal(records)
     if found is None:
         return None
-    blocks = f"{found.num_kept} of {found.num_blocks} blocks"
-    return f"{blocks}, {percent(found.num_channels_kept / found.num_channels, 0)} of the channels, {found.side_px} of {found.base_side_px} px"
+    channels = f"{percent(found.num_channels_kept / found.num_channels, 0)} of the channels"
+    return f"{found.num_kept} of {found.num_blocks} blocks, {channels}, {found.side_px} of {found.base_side_px} px"
 
 
 def lead(records: Records) -> list[str]:
@@ -155,12 +156,12 @@ def _listed(parts: Sequence[str]) -> str:
 
 
 def _carrying(shares: Sequence[AxisShare], metric: str) -> str:
-    saved = sorted((s for s in shares if s.share > 0), key=lambda s: -s.share)
+    saved, name = sorted((s for s in shares if s.share > 0), key=lambda s: -s.share), METRIC_NAMES[metric]
     if not saved:
         return "Nothing is cut: the base model meets the budget."
     if saved[0].share >= _CARRIES:
-        return f"{saved[0].axis.capitalize()} carries {percent(saved[0].share, 0)} of this cut (share of the log {METRIC_NAMES[metric]} saved)."
-    return f"The axes share this cut: {_listed([f'{s.axis} {percent(s.share, 0)}' for s in saved])} of the log {METRIC_NAMES[metric]} saved."
+        return f"{saved[0].axis.capitalize()} carries {percent(saved[0].share, 0)} of this cut (share of the log {name} saved)."
+    return f"The axes share this cut: {_listed([f'{s.axis} {percent(s.share, 0)}' for s in saved])} of the log {name} saved."
 
 
 def _reason(shares: Sequence[AxisShare], metric: str) -> str | None:
@@ -168,11 +169,12 @@ def _reason(shares: Sequence[AxisShare], metric: str) -> str | None:
     if len(known) < 2:
         return None
     prices = _listed([f"{100 * loss:.1f} along {axis}" for loss, axis, _ in known])
-    said = f"Each axis alone over its measured range, a halving of the {METRIC_NAMES[metric]} is predicted to cost, in points of accuracy, {prices}"
+    halving = f"a halving of the {METRIC_NAMES[metric]} is predicted to cost, in points of accuracy, {prices}"
+    said = f"Each axis alone over its measured range, {halving}"
     cheapest, leading = known[0][1], max(known, key=lambda item: item[2])[1]
     if cheapest == leading:
         return f"{said}: {cheapest} is the cheapest axis to cut, and it is cut most."
-    return f"{said}. {leading.capitalize()} is cut most all the same: these are averages over the range, and the first steps along an axis cost least."
+    return f"{said}. {leading.capitalize()} is cut most all the same: these are averages, and the first steps along an axis cost least."
 
 
 def _rivals(figure: Frontier) -> list[str]:
@@ -186,7 +188,8 @@ def _rivals(figure: Frontier) -> list[str]:
     width = (chosen.high - chosen.low) / 2
     close = [name for name, lead in leads if lead < width]
     if close:
-        said.append(f"The prediction is good to about ±{points(width)} (90 %), so the lead over {_listed(close)} is not settled by these trials alone.")
+        good = f"The prediction is good to about ±{points(width)} (90 %)"
+        said.append(f"{good}, so the lead over {_listed(close)} is not settled by these trials alone.")
     return said
 
 
@@ -199,7 +202,8 @@ def time_advice(found: Verification | None) -> str | None:
     said = f"{fewer:.2f}x fewer MACs run {speed(faster)} at batch {batch}: {faster / fewer:.2f} of the reduction became speed."
     if faster / fewer >= _TIME_SAVED:
         return said
-    return f"{said} Where time is what counts, give a latency budget, such as --budget latency=50%: what is fast on a device differs from what has few MACs."
+    instead = "Where time is what counts, give a latency budget, such as --budget latency=50%"
+    return f"{said} {instead}: few MACs and little time are not the same on this device."
 
 
 def advice(figure: Frontier | None, shares: Sequence[AxisShare] | None, records: Records) -> list[str]:
@@ -216,7 +220,7 @@ def advice(figure: Frontier | None, shares: Sequence[AxisShare] | None, records:
 def rise_text(curve: AxisCurve) -> str:
     """Say whether the measured accuracies along an axis only fall, or where and by how much they rise again."""
     chain = sorted(curve.trials, key=lambda e: -getattr(e.ratios, curve.axis))
-    rises = [(after.measured - before.measured, after) for before, after in zip(chain, chain[1:], strict=False)]
+    rises = [(after.measured - before.measured, after) for before, after in pairwise(chain)]
     largest, at = max(rises, key=lambda item: item[0], default=(0.0, None))
     if at is None or largest <= 0:
         return "Measured accuracy never rises as the axis is cut."
@@ -236,8 +240,9 @@ def prediction_text(records: Records) -> list[str]:
         )
     if found:
         side = "above" if found.prediction_error >= 0 else "below"
+        off = f"{points(found.prediction_error)} {side} the predicted {percent(found.predicted_accuracy)}"
         said.append(
-            f"The delivered model's val accuracy is {percent(found.compressed.val_accuracy)}, {points(found.prediction_error)} {side} the predicted "
-            f"{percent(found.predicted_accuracy)}. Trials are fine-tuned briefly and the delivered model for longer, so a rise is expected."
+            f"The delivered model's val accuracy is {percent(found.compressed.val_accuracy)}, {off}. "
+            "Trials are fine-tuned briefly and the delivered model for longer, so a result above its prediction is usual."
         )
     return said

@@ -41,9 +41,7 @@ def true_cost(ratios: KeepRatios) -> float:
 
 def table() -> CostTable:
     depth, resolution = tuple(b / 9 for b in BLOCKS), tuple(s / 32 for s in SIDES)
-    cube = tuple(
-        tuple(tuple(true_cost(KeepRatios(depth=d, width=w, resolution=r)) for r in resolution) for w in WIDTHS) for d in depth
-    )
+    cube = tuple(tuple(tuple(true_cost(KeepRatios(depth=d, width=w, resolution=r)) for r in resolution) for w in WIDTHS) for d in depth)
     slower = tuple(tuple(tuple(0.4 + 1.6 * c / BASE_MACS for c in row) for row in plane) for plane in cube)
     costs = {"macs": cube, "latency_ms": slower}
     return CostTable(blocks=BLOCKS, widths=WIDTHS, sides_px=SIDES, depth=depth, width=WIDTHS, resolution=resolution, costs=costs)
@@ -52,14 +50,16 @@ def table() -> CostTable:
 def plan(num_removed: int = 0, width: float = 1.0, side_px: int = 32) -> PrunePlan:
     removed = tuple(STAGES[i] for i in (1, 2, 4, 5, 8)[:num_removed])
     groups = (("stem.conv", 16), *((f"{name}.conv1", 16 * 2 ** int(name[7])) for name in STAGES))
-    cuts = tuple(ChannelCut(group=n, num_channels=c, kept=tuple(range(round(c * width)))) for n, c in groups if width < 1 and n not in removed)
+    cuts = tuple(ChannelCut(group=name, num_channels=num, kept=tuple(range(round(num * width)))) for name, num in groups if width < 1)
     return PrunePlan(num_blocks=9, removed_blocks=removed, channels=cuts, num_channels=352, base_side_px=32, side_px=side_px)
 
 
 def trial(axis: str, target: KeepRatios, made: PrunePlan, noise: float, parent: str | None) -> TrialResult:
-    spec = TrialSpec(target=target, axis=axis, parent=parent, recipe=Recipe(epochs=2), seed=0, base_digest="b", data_digest="d")  # type: ignore[arg-type]
+    digests = {"base_digest": "b", "data_digest": "d"}
+    spec = TrialSpec(target=target, axis=axis, parent=parent, recipe=Recipe(epochs=2), seed=0, **digests)  # type: ignore[arg-type]
     accuracy, macs = true_accuracy(target) + noise, int(true_cost(target))
-    return TrialResult(spec=spec, state="done", plan=made, val_accuracy=accuracy, macs=macs, params=270_000, train_macs=2e4 * macs, seconds=6.5)
+    effort = {"macs": macs, "params": 270_000, "train_macs": 2e4 * macs, "seconds": 6.5}
+    return TrialResult(spec=spec, state="done", plan=made, val_accuracy=accuracy, **effort)  # type: ignore[arg-type]
 
 
 def chains() -> tuple[TrialResult, ...]:
@@ -97,7 +97,7 @@ def example_records(fraction: float = 0.5) -> Records:
     final = true_accuracy(solution.ratios) + 0.006
     return Records(
         config={"seed": 0, "model": {"name": "cifar:resnet20"}, "data": {"source": "digits"}, "budget": [f"macs={100 * fraction:g}%"]},
-        anatomy={"blocks": [{"name": name} for name in STAGES], "closed": {}},
+        anatomy={"blocks": [{"name": name, "stage": name[:8]} for name in STAGES], "closed": {}},
         base={"val_accuracy": BASE_ACCURACY},
         trials=trials,
         cost_table=costs,
@@ -116,7 +116,9 @@ def example_records(fraction: float = 0.5) -> Records:
         ),
         seconds={"base": 61.2, "collect": 38.4, "fit": 0.02, "solve": 0.11, "prune": 12.9, "verify": 4.2},
         collection={"cost_ratio": 0.43, "num_val": 5000},
-        environment={"python": "3.11.7", "torch": "2.15.0", "precision": "bf16", "channels_last": True},
+        environment={
+            "device": "cpu",
+            "mode": {"schema": 1, "precision": "bf16", "channels_last": True},
+            "versions": {"torch": "2.15.0", "triaxis": "0.1.0"},
+        },
     )
-
-

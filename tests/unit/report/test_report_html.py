@@ -1,0 +1,139 @@
+"""The page and the picture as files: whole, well formed, escaped, closed to the network."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from triaxis.errors import ConfigError, StoreError
+from triaxis.report import html, write_picture, write_report
+from triaxis.report.records import Records
+
+EVIL = "<script>alert('x')</script>\"&"
+STAGES = ("trials", "predictor", "solution", "plan", "verification")
+
+
+class Page(HTMLParser):
+    """Collects tags and checks that each is closed in order."""
+
+    void = {"meta", "br", "img", "link", "input", "hr"}  # noqa: RUF012
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(autouse=True)
+def _small_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave plotly.js out but in the test of it: it makes a page of 5 MB, slow to parse in Python."""
+    monkeypatch.setattr(html.plots, "plotly_js", lambda: "/* plotly.js */")
+
+
+def test_the_page_is_well_formed_and_asks_for_nothing(records: Records) -> None:
+    page = Page(html.render(records, "demo"))
+    assert page.open == []
+    for tag, attributes in page.tags:
+        assert not {"src", "href", "srcset"} & set(attributes), tag
+    policy = next(a["content"] for t, a in page.tags if t == "meta" and a.get("http-equiv") == "Content-Security-Policy")
+    assert policy and policy.startswith("default-src 'none'")
+    names = [a["id"] for _, a in page.tags if "id" in a]
+    assert len(names) == len(set(names))
+    assert {"frontier", "axis-depth", "axis-width", "axis-resolution", "prediction"} <= set(names)
+
+
+def test_every_figure_and_scrolling_table_has_spoken_text(records: Records) -> None:
+    page = Page(html.render(records, "demo"))
+    spoken = [a for t, a in page.tags if t == "figure" or a.get("class") == "wide"]
+    assert len(spoken) == 8 and all(a.get("aria-label") for a in spoken)
+
+
+def test_plotly_is_inside_exactly_once(records: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from plotly.offline import get_plotlyjs
+
+    monkeypatch.setattr(html.plots, "plotly_js", get_plotlyjs)
+    text = write_report(records, tmp_path / "report.html").read_text()
+    assert text.count("* plotly.js v") == 1
+    assert len(text) < len(get_plotlyjs()) + 150_000
+
+
+@pytest.mark.parametrize("reached", range(len(STAGES) + 1))
+def test_a_run_stopped_after_any_stage_has_a_page(records: Records, reached: int) -> None:
+    missing = {name: () if name == "trials" else None for name in STAGES[reached:]}
+    text = html.render(dataclasses.replace(records, **missing), "demo")  # type: ignore[arg-type]
+    Page(text)
+    assert ("Next: triaxis prune RUN" in text) == (reached < len(STAGES))
+    assert ("Next: triaxis fit RUN" in text) == (reached < 2)
+
+
+def test_an_empty_run_has_a_page() -> None:
+    text = html.render(Records(), "demo")
+    Page(text)
+    assert all(f'<p class="lacking">{sentence}' in text for sentence in html.MISSING.values())
+
+
+def test_everything_from_outside_is_escaped(records: Records) -> None:
+    assert records.plan
+    failed = dataclasses.replace(records.trials[-1], state="failed", val_accuracy=None, plan=None, error=EVIL)
+    anatomy = {"blocks": [{"name": EVIL, "stage": ""}], "closed": {"width": EVIL}}
+    channels = (dataclasses.replace(records.plan.channels[0], group=EVIL),)
+    hostile = dataclasses.replace(
+        records,
+        config={"name": EVIL},
+        anatomy=anatomy,
+        plan=dataclasses.replace(records.plan, channels=channels),
+        trials=(*records.trials[:-1], failed),
+        environment={EVIL: EVIL},
+        seconds={EVIL: 1.0},
+    )
+    text = html.render(hostile, EVIL)
+    assert "<script>alert" not in text
+    assert text.count("&lt;script&gt;alert") >= 8
+
+
+def test_numbers_keep_their_units_but_configuration_is_not_touched(records: Records) -> None:
+    text = html.render(dataclasses.replace(records, config={"note": "90 % of 5 ms"}), "demo")
+    assert "note: 90 % of 5 ms" in text
+    assert not re.search(r"<td>[\d.]+ %", text)
+
+
+def test_a_report_that_cannot_be_written_is_one_sentence_and_no_half_file(records: Records, tmp_path: Path) -> None:
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(StoreError, match=r"report\.html must be writable"):
+        write_report(records, tmp_path / "report.html")
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_the_picture_is_an_svg_with_everything_inside_its_frame(records: Records, tmp_path: Path) -> None:
+    path = write_picture(records, tmp_path / "picture.svg")
+    root = ElementTree.parse(path).getroot()
+    assert root.tag.endswith("svg") and root.get("aria-label")
+    width, height = float(root.get("width", 0)), float(root.get("height", 0))
+    for mark in root.iter():
+        for x, y in (("x", "y"), ("x1", "y1"), ("x2", "y2")):
+            if mark.get(x) and mark.get(y):
+                assert 0 <= float(mark.get(x, 0)) <= width and 0 <= float(mark.get(y, 0)) <= height
+    said = "".join(root.itertext())
+    assert all(name in said for name in ("delivered model", "all three axes", "depth only", "width only", "resolution only", "equal split"))
+
+
+def test_a_picture_needs_svg_and_a_predictor(records: Records, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"\.svg"):
+        write_picture(records, tmp_path / "picture.png")
+    with pytest.raises(ConfigError, match="triaxis fit"):
+        write_picture(Records(), tmp_path / "picture.svg")

@@ -1,0 +1,116 @@
+"""What the report says, on numbers whose right words are known."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+
+from triaxis.report import figures, words
+from triaxis.report.records import Records
+from triaxis.values import KeepRatios
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        (words.percent(0.978), "97.8 %"),
+        (words.points(-0.003), "0.3 points"),
+        (words.points(0.01), "1.0 point"),
+        (words.count(40_550_000), "40.5 M"),
+        (words.count(999_700), "1.00 M"),
+        (words.count(272_474), "272 k"),
+        (words.count(16), "16"),
+        (words.quantity(1_089_896, "bytes"), "1.09 MB"),
+        (words.quantity(640, "bytes"), "640 B"),
+        (words.quantity(1.0 / 3, "latency"), "0.333 ms"),
+        (words.quantity(1234.5, "latency"), "1234 ms"),
+        (words.duration(0.02), "20 ms"),
+        (words.duration(59.6), "1 min 00 s"),
+        (words.duration(3725), "1 h 02 min"),
+        (words.speed(1.8), "1.80x faster"),
+        (words.speed(0.5), "2.00x slower"),
+        (words.speed(1.001), "as fast"),
+        (words.interval((0.97, 0.986)), "97.0 to 98.6 %"),
+    ],
+)
+def test_formats(said: str, wanted: str) -> None:
+    assert said == wanted
+
+
+def test_headline_of_a_finished_run(records: Records) -> None:
+    assert records.verification
+    base, cut = records.verification.base, records.verification.compressed
+    base = dataclasses.replace(base, macs=1000, latency_ms={"1": 3.0, "64": 90.0}, test_accuracy=0.981)
+    cut = dataclasses.replace(cut, macs=540, latency_ms={"1": 3.0, "64": 50.0}, test_accuracy=0.978)
+    found = dataclasses.replace(records, verification=dataclasses.replace(records.verification, base=base, compressed=cut))
+    assert words.headline(found) == "46 % fewer MACs, 1.80x faster at batch 64, test accuracy 97.8 % (base 98.1 %)"
+
+
+def test_headline_says_what_is_not_known_yet(records: Records) -> None:
+    assert words.headline(Records()).startswith("No result yet: 0 ")
+    assert words.headline(Records(trials=records.trials[:1])).startswith("No result yet: 1 of the trials is")
+    assert "predicted" in words.headline(dataclasses.replace(records, verification=None))
+
+
+def test_advice_names_the_axis_that_carries_the_cut_and_the_price_of_each(make_records: Callable[..., Records]) -> None:
+    found = make_records(0.35)
+    said = " ".join(words.advice(figures.frontier_figure(found), figures.axis_shares(found), found))
+    assert "Width carries" in said
+    assert "width is the cheapest axis to cut, and it is cut most" in said
+    assert "depth only cannot meet it" in said
+
+
+def test_advice_does_not_call_a_dear_axis_cheap(records: Records) -> None:
+    shares = figures.axis_shares(records)
+    assert shares
+    dear = [dataclasses.replace(s, share=1.0 if s.axis == "resolution" else 0.0) for s in shares]
+    said = " ".join(words.advice(figures.frontier_figure(records), dear, records))
+    assert "Resolution carries 100 %" in said and "cut most all the same" in said and "cheapest axis to cut" not in said
+
+
+def test_a_lead_smaller_than_the_interval_is_called_unsettled(records: Records) -> None:
+    found = figures.frontier_figure(records)
+    assert found and found.chosen
+    near = figures.Rival(name="equal split", point=dataclasses.replace(found.chosen, accuracy=found.chosen.accuracy - 0.0005))
+    shares = figures.axis_shares(records)
+    said = " ".join(words.advice(dataclasses.replace(found, rivals=(near,)), shares, records))
+    assert "lead over equal split is not settled" in said
+    far = dataclasses.replace(found.chosen, accuracy=found.chosen.accuracy - 0.2)
+    said = " ".join(words.advice(dataclasses.replace(found, rivals=(dataclasses.replace(near, point=far),)), shares, records))
+    assert "not settled" not in said
+
+
+@pytest.mark.parametrize(("latency", "is_advised"), [(50.0, False), (95.0, True), (120.0, True)])
+def test_a_latency_budget_is_advised_where_saved_macs_saved_no_time(records: Records, latency: float, is_advised: bool) -> None:
+    assert records.verification
+    base = dataclasses.replace(records.verification.base, macs=1000, latency_ms={"64": 100.0})
+    cut = dataclasses.replace(records.verification.compressed, macs=500, latency_ms={"64": latency})
+    said = words.time_advice(dataclasses.replace(records.verification, base=base, compressed=cut))
+    assert said and ("latency budget" in said) is is_advised
+
+
+def test_closed_axes_are_explained(records: Records) -> None:
+    found = Records(anatomy={"blocks": [], "closed": {"width": "features.0 cannot be traced."}})
+    assert words.advice(None, None, found) == ["The width axis is closed for this model: features.0 cannot be traced."]
+
+
+def test_a_rising_curve_is_admitted(records: Records) -> None:
+    curve = next(iter(figures.axis_curves(records) or ()))
+    assert words.rise_text(curve) == "Measured accuracy never rises as the axis is cut."
+
+    def estimate(depth: float, measured: float) -> figures.Estimate:
+        ends = (measured - 0.005, measured + 0.005)
+        shown = {"measured": measured, "measured_interval": ends, "predicted": 0.9, "low": 0.8, "high": 1.0}
+        return figures.Estimate(axis="depth", ratios=KeepRatios(depth=depth), **shown)  # type: ignore[arg-type]
+
+    bent = dataclasses.replace(curve, trials=(estimate(0.5, 0.90), estimate(1.0, 0.92), estimate(0.75, 0.88)))
+    assert words.rise_text(bent) == "Measured accuracy rises by 2.0 points at 0.50, beyond the ±0.5 points (95 %) of one trial."
+
+
+def test_an_extrapolated_budget_is_said_to_be_one(records: Records) -> None:
+    assert records.solution
+    found = dataclasses.replace(records, solution=dataclasses.replace(records.solution, status="extrapolated"))
+    assert any("extrapolation" in sentence for sentence in words.lead(found))
+    assert not any("extrapolation" in sentence for sentence in words.lead(records))
