@@ -1,61 +1,45 @@
 """Fit the accuracy predictor F(depth, width, resolution) to a dozen measured points.
 
-Notation:
-    n   points; repeats of one place are averaged, their weights added, before the fit
-    p   numbers that the data must determine: R (K_d + K_w + K_r + 1)
-    K   degree, R rank, see forms.py
+Two kinds. "growth", the default: the error grows along each axis, joint effects have a prior and off-axis points switch
+them on (growth.py, bayes.py). "polynomial", the paper's: a sum of R products of three polynomials of degree K (forms.py).
 
-Source: Wang et al., ICML 2021, supplement, eq. 1 and 2. The choice of K by leave-one-out is ours.
+Source: Wang et al., ICML 2021, supplement, eq. 1 and 2. The choice of K by leave-one-out and the kind "growth" are ours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from scipy import special
 
 from triaxis.errors import FitError
+from triaxis.maths.bayes import QUANTILE, average
 from triaxis.maths.forms import ProductForm
+from triaxis.maths.growth import ErrorGrowthForm
 from triaxis.maths.least_squares import Minimum, minimise
+from triaxis.maths.points import Data, confounded, gather, require_separable
 from triaxis.maths.polynomial import Floats
 from triaxis.maths.predict import Prediction, gradient, predict
 from triaxis.values import AXES, AccuracyPredictor, FitReport, Point
 
 __all__ = ["KINDS", "Prediction", "fit", "gradient", "predict"]
 
-KINDS = ("auto", "polynomial")
+KINDS = ("auto", "growth", "polynomial")
 MAX_DEGREE = 3
-
-
-class Data(NamedTuple):
-    """Points as arrays: all of them, and the distinct places with averaged accuracies. `place` maps the first to the second."""
-
-    accuracies: Floats
-    weights: Floats
-    place: np.ndarray
-    x: Floats
-    y: Floats
-    weight: Floats
-
-    @property
-    def levels(self) -> tuple[int, int, int]:
-        """Distinct keep ratios on each axis; 1 on a closed one."""
-        depth, width, resolution = (len(np.unique(self.x[:, a])) for a in range(3))
-        return depth, width, resolution
+GROWTH_DEGREE = 4
 
 
 def fit(points: Sequence[Point], *, kind: str = "auto", degree: int | None = None, rank: int = 1) -> tuple[AccuracyPredictor, FitReport]:
-    """Fit F to measured points by weighted least squares.
+    """Fit F to measured points.
 
-    An axis on which all points share one keep ratio is closed: its factor is a constant.
+    An axis on which all points share one keep ratio is closed: it has no part in F, and its domain is that ratio.
 
     Args:
         points: Accuracies in [0, 1] at keep ratios in (0, 1]; repeats are allowed.
-        kind: One of `KINDS`.
-        degree: K of each open axis; None chooses among 1..3 by leave-one-out, with fewer where an axis has few levels.
-        rank: R, 1 as in the paper; more needs off-axis points.
+        kind: One of `KINDS`; "auto" is "growth", or "polynomial" where a degree or a rank above 1 is asked for.
+        degree: Of the polynomials; for the paper's kind None chooses among 1..3 by leave-one-out, less where an axis has few levels.
+        rank: R of the paper's kind; above 1 needs points that cut several axes.
 
     Returns:
         The predictor and the report on it.
@@ -64,32 +48,44 @@ def fit(points: Sequence[Point], *, kind: str = "auto", degree: int | None = Non
         FitError: The points do not determine the predictor; the message names the axis and what it needs.
 
     Source:
-        Wang et al., ICML 2021, supplement, eq. 1.
+        Wang et al., ICML 2021, supplement, eq. 1, for the kind "polynomial".
     """
     if kind not in KINDS:
         raise FitError(f"The predictor's kind must be one of {', '.join(KINDS)}, got {kind!r}.")
     if rank < 1 or (degree is not None and degree < 1):
         raise FitError(f"The predictor's rank and degree must be 1 or more, got rank {rank}, degree {degree}.")
-    data = _gather(points)
-    candidates = {f"degree {k}": (k, _form(data, k, rank, degree is not None)) for k in _degrees(data, degree)}
-    found = {name: _minimum(form, data) for name, (_, form) in candidates.items() if name == "degree 1" or _is_possible(form, data)}
-    tried = {name: _mae(minimum.leave_one_out, data) for name, minimum in found.items()}
-    best = min(tried, key=lambda name: tried[name])
-    k, form = candidates[best]
-    return _predictor(data, k, form, found[best]), _report(data, k, form, found[best], tried)
+    data = gather(points)
+    if kind == "polynomial" or (kind == "auto" and (degree is not None or rank > 1)):
+        return _fit_polynomial(data, degree, rank)
+    if rank > 1:
+        raise FitError(f"Only the kind polynomial has a rank, got rank {rank} with kind {kind}: leave the rank at 1.")
+    return _fit_growth(data, degree or GROWTH_DEGREE)
 
 
-def _gather(points: Sequence[Point]) -> Data:
-    if not points:
-        raise FitError("A fit needs measured points, got none: collect trials first.")
-    x = np.array([p.ratios.as_tuple() for p in points])
-    y = np.array([p.accuracy for p in points])
-    weight = np.array([p.weight for p in points])
-    weight = weight / weight.mean()
-    distinct, place = np.unique(x.round(9), axis=0, return_inverse=True)
-    place = place.reshape(-1)
-    total = np.bincount(place, weight)
-    return Data(y, weight, place, distinct, np.bincount(place, weight * y) / total, total)
+def _fit_growth(data: Data, degree: int) -> tuple[AccuracyPredictor, FitReport]:
+    require_separable(data)
+    depth, width, resolution = (degree if levels > 1 else 0 for levels in data.levels)
+    spans = -np.log(data.x.min(axis=0))
+    form = ErrorGrowthForm((depth, width, resolution), (float(spans[0]), float(spans[1]), float(spans[2])))
+    found = average(form, data.x, data.y, data.weight, data.num_repeats, data.repeat_squares)
+    predictor = _predictor(data, "growth", form, degree, found.coefficients, found.covariance, found.noise, QUANTILE)
+    tried = {f"growth, degree {degree}": _mae(found.leave_one_out, data)}
+    return predictor, _report(data, predictor, form, found.leave_one_out, found.condition_number, tried)
+
+
+def _fit_polynomial(data: Data, degree: int | None, rank: int) -> tuple[AccuracyPredictor, FitReport]:
+    candidates = {k: _product_form(data, k, rank, degree is not None) for k in _degrees(data, degree)}
+    found = {k: _minimum(form, data) for k, form in candidates.items() if k == min(candidates) or _is_possible(form, data)}
+    tried = {k: _mae(minimum.leave_one_out, data) for k, minimum in found.items()}
+    best = min(tried, key=lambda k: tried[k])
+    form, minimum = candidates[best], found[best]
+    residuals = data.accuracies - form.value(minimum.coefficients, data.x)[data.place]
+    spare = len(data.accuracies) - minimum.num_determined
+    noise = float(np.sqrt(np.sum(data.weights * residuals**2) / spare))
+    quantile = float(special.stdtrit(spare, 0.95))
+    predictor = _predictor(data, "polynomial", form, best, minimum.coefficients, minimum.covariance * noise**2, noise, quantile)
+    shown = {f"degree {k}": error for k, error in tried.items()}
+    return predictor, _report(data, predictor, form, minimum.leave_one_out, minimum.condition_number, shown)
 
 
 def _degrees(data: Data, degree: int | None) -> Sequence[int]:
@@ -99,7 +95,7 @@ def _degrees(data: Data, degree: int | None) -> Sequence[int]:
     return range(1, max(1, min(MAX_DEGREE, max(data.levels) - 2)) + 1)
 
 
-def _form(data: Data, degree: int, rank: int, is_asked: bool) -> ProductForm:
+def _product_form(data: Data, degree: int, rank: int, is_asked: bool) -> ProductForm:
     """Return the product form with this degree, or on axes with few levels less where the degree was not asked for."""
     degrees = []
     for axis, levels in zip(AXES, data.levels, strict=True):
@@ -118,28 +114,18 @@ def _is_possible(form: ProductForm, data: Data) -> bool:
 
 
 def _minimum(form: ProductForm, data: Data) -> Minimum:
-    shown = f"A predictor of degrees {form.degrees} and rank {form.rank}"
+    shown = f"A polynomial predictor of degrees {form.degrees} and rank {form.rank}"
     if not _is_possible(form, data):
-        need = ", ".join(f"{axis} {levels}" for axis, levels in zip(AXES, data.levels, strict=True))
         raise FitError(
             f"{shown} has {form.num_free} numbers to determine and needs {form.num_free + 1} distinct points, got {len(data.y)} "
-            f"(distinct keep ratios: {need}): add trials, or lower the degree or the rank."
+            f"(distinct keep ratios: {data.shown_levels()}): add trials, or lower the degree or the rank."
         )
     minimum = minimise(form, data.x, data.y, data.weight)
     if minimum.num_determined < form.num_free or not np.isfinite(minimum.leave_one_out).any():
         raise FitError(
-            f"{shown} needs {form.num_free} independent numbers, but the points determine {minimum.num_determined}: {_confounded(data)}."
+            f"{shown} needs {form.num_free} independent numbers, but the points determine {minimum.num_determined}; {confounded(data)}."
         )
     return minimum
-
-
-def _confounded(data: Data) -> str:
-    """Say which two axes always change together, if that is what is wrong."""
-    for a, b in ((0, 1), (0, 2), (1, 2)):
-        pairs = len(np.unique(data.x[:, [a, b]], axis=0))
-        if 1 < pairs == data.levels[a] == data.levels[b]:
-            return f"{AXES[a]} and {AXES[b]} always change together; add trials that cut only the {AXES[a]} axis"
-    return "add trials that cut one axis only, and for a rank above 1 trials that cut all three"
 
 
 def _mae(errors: Floats, data: Data) -> float:
@@ -148,38 +134,42 @@ def _mae(errors: Floats, data: Data) -> float:
     return float(np.average(np.abs(errors[finite]), weights=data.weight[finite]))
 
 
-def _predictor(data: Data, degree: int, form: ProductForm, minimum: Minimum) -> AccuracyPredictor:
-    residuals = data.accuracies - form.value(minimum.coefficients, data.x)[data.place]
-    spare = len(data.accuracies) - minimum.num_determined
-    noise = float(np.sqrt(np.sum(data.weights * residuals**2) / spare))
-    covariance = minimum.covariance * noise**2
+def _predictor(
+    data: Data, kind: str, form: ProductForm | ErrorGrowthForm, degree: int, c: Floats, covariance: Floats, noise: float, quantile: float
+) -> AccuracyPredictor:
     return AccuracyPredictor(
-        kind="polynomial",
+        kind=kind,
         degree=degree,
-        rank=form.rank,
+        rank=form.rank if isinstance(form, ProductForm) else 1,
         degrees=form.degrees,
-        coefficients=tuple(minimum.coefficients.tolist()),
+        coefficients=tuple(c.tolist()),
         covariance=tuple(tuple(row) for row in covariance.tolist()),
         noise=noise,
-        quantile=float(special.stdtrit(spare, 0.95)),
-        domain={axis: (float(data.x[:, a].min()), float(data.x[:, a].max())) for a, axis in enumerate(AXES)},
+        quantile=quantile,
+        domain=data.domain,
         num_points=len(data.accuracies),
     )
 
 
-def _report(data: Data, degree: int, form: ProductForm, minimum: Minimum, tried: dict[str, float]) -> FitReport:
-    residuals = data.accuracies - form.value(minimum.coefficients, data.x)[data.place]
-    errors = minimum.leave_one_out[np.isfinite(minimum.leave_one_out)]
+def _report(
+    data: Data,
+    predictor: AccuracyPredictor,
+    form: ProductForm | ErrorGrowthForm,
+    leave_one_out: Floats,
+    condition_number: float,
+    tried: dict[str, float],
+) -> FitReport:
+    residuals = data.accuracies - form.value(np.array(predictor.coefficients), data.x)[data.place]
     return FitReport(
-        kind="polynomial",
-        degree=degree,
-        rank=form.rank,
+        kind=predictor.kind,
+        degree=predictor.degree,
+        rank=predictor.rank,
         num_points=len(data.accuracies),
         num_distinct=len(data.y),
         residuals=tuple(residuals.tolist()),
         rmse=float(np.sqrt(np.average(residuals**2, weights=data.weights))),
-        leave_one_out_errors=tuple(errors.tolist()),
-        leave_one_out_mae=_mae(minimum.leave_one_out, data),
-        condition_number=minimum.condition_number,
+        leave_one_out_errors=tuple(leave_one_out[np.isfinite(leave_one_out)].tolist()),
+        leave_one_out_mae=_mae(leave_one_out, data),
+        condition_number=condition_number,
         tried=tried,
     )

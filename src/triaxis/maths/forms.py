@@ -26,13 +26,6 @@ class Form(Protocol):
     def num_coefficients(self) -> int:
         """p."""
 
-    @property
-    def num_free(self) -> int:
-        """Numbers that data must determine; below p where c has redundant scales."""
-
-    def start(self, x: Floats, y: Floats, weight: Floats) -> list[Floats]:
-        """Return coefficients to start the fit from."""
-
     def value(self, c: Floats, x: Floats) -> Floats:
         """Return F, shape (n,)."""
 

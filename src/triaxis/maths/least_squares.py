@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from triaxis.maths.forms import Form
+from triaxis.maths.forms import ProductForm
 from triaxis.maths.polynomial import Floats
 
 MAX_STEPS = 60
@@ -35,7 +35,7 @@ class Minimum(NamedTuple):
     loss: float
 
 
-def minimise(form: Form, x: Floats, y: Floats, weight: Floats) -> Minimum:
+def minimise(form: ProductForm, x: Floats, y: Floats, weight: Floats) -> Minimum:
     """Return argmin over c of sum of weight (y - F(x; c))^2, by Gauss-Newton with step halving.
 
     Redundant directions of c (the scales between the factors of a product) are left where they are: each step is the
@@ -55,7 +55,7 @@ def minimise(form: Form, x: Floats, y: Floats, weight: Floats) -> Minimum:
     return min(found, key=lambda minimum: minimum.loss)
 
 
-def _descend(form: Form, c: Floats, x: Floats, y: Floats, s: Floats) -> Minimum:
+def _descend(form: ProductForm, c: Floats, x: Floats, y: Floats, s: Floats) -> Minimum:
     residuals = s * (y - form.value(c, x))
     for _ in range(MAX_STEPS):
         step = np.linalg.lstsq(s[:, None] * form.jacobian(c, x), residuals, rcond=RELATIVE_RANK)[0]
@@ -67,7 +67,7 @@ def _descend(form: Form, c: Floats, x: Floats, y: Floats, s: Floats) -> Minimum:
     return _summary(form, c, x, s, residuals)
 
 
-def _halved(form: Form, c: Floats, step: Floats, x: Floats, y: Floats, s: Floats, before: Floats) -> tuple[Floats, Floats]:
+def _halved(form: ProductForm, c: Floats, step: Floats, x: Floats, y: Floats, s: Floats, before: Floats) -> tuple[Floats, Floats]:
     """Return the first of c + step, c + step/2, ... that does not raise the loss, with its residuals; c itself if none does."""
     for halvings in range(12):
         trial = c + step / 2**halvings
@@ -77,7 +77,7 @@ def _halved(form: Form, c: Floats, step: Floats, x: Floats, y: Floats, s: Floats
     return c, before
 
 
-def _summary(form: Form, c: Floats, x: Floats, s: Floats, residuals: Floats) -> Minimum:
+def _summary(form: ProductForm, c: Floats, x: Floats, s: Floats, residuals: Floats) -> Minimum:
     """Return covariance, leverages and condition number from one singular value decomposition of J with unit columns."""
     jacobian = s[:, None] * form.jacobian(c, x)
     norms = np.linalg.norm(jacobian, axis=0)

@@ -24,7 +24,7 @@ from scipy import optimize
 from triaxis.errors import ConfigError, InfeasibleBudgetError
 from triaxis.maths.cost import CostModel, costs_of, fit_cost, lattice
 from triaxis.maths.polynomial import Floats
-from triaxis.maths.predict import gradient, predict
+from triaxis.maths.predict import accuracy, gradient, predict
 from triaxis.values import AXES, AccuracyPredictor, Axis, Budget, ContinuousOptimum, CostTable, KeepRatios, Solution
 
 Levels = tuple[int, int, int]
@@ -175,7 +175,7 @@ def continuous_optimum(
     feasible = [y for y in found if all(np.log(m.cost(np.exp(y)[None])[0] / limit) <= 1e-8 for m, limit in models)]
     if not feasible:
         return None
-    y = max(feasible, key=lambda y: float(predict(predictor, np.exp(y)).accuracy[0]))
+    y = max(feasible, key=lambda y: float(accuracy(predictor, np.exp(y))[0]))
     return _certificate(predictor, models, y, bounds)
 
 
@@ -201,7 +201,7 @@ def _ascend(predictor: AccuracyPredictor, models: Sequence[tuple[CostModel, floa
         for model, limit in models
     ]
     result = optimize.minimize(
-        lambda y: -100.0 * predict(predictor, np.exp(y)).accuracy[0],
+        lambda y: -100.0 * accuracy(predictor, np.exp(y))[0],
         y,
         jac=lambda y: -100.0 * gradient(predictor, np.exp(y))[0] * np.exp(y),
         bounds=bounds,
@@ -231,7 +231,7 @@ def _certificate(predictor: AccuracyPredictor, models: Sequence[tuple[CostModel,
     residual = g - (np.array(normals).T @ weights if normals else 0.0)
     return ContinuousOptimum(
         ratios=KeepRatios(depth=float(x[0]), width=float(x[1]), resolution=float(x[2])),
-        predicted_accuracy=float(predict(predictor, x).accuracy[0]),
+        predicted_accuracy=float(accuracy(predictor, x)[0]),
         multiplier=float(weights[:num_budgets].sum()),
         active=tuple(names),
         kkt_residual=float(np.abs(residual).max()),
