@@ -1,0 +1,36 @@
+# One command per chore; each works from a fresh clone with nothing but Python >= 3.11 and make.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: install demo test lint zoo bench-cifar clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"triaxis needs Python 3.11 or newer, got {sys.version.split()[0]}: make install PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)
+
+demo: install
+	$(BIN)/triaxis run examples/digits.yaml --out runs/demo
+
+test: lint
+	$(BIN)/pytest
+
+lint: install
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+zoo: install
+	$(BIN)/python benchmarks/zoo.py
+
+bench-cifar: install
+	@test -n "$(DATA)" || { echo "make bench-cifar DATA=PATH must name CIFAR-10, as an image folder or as torchvision keeps it" >&2; exit 2; }
+	$(BIN)/python benchmarks/cifar.py --data "$(DATA)" $(ARGS)
+
+clean:
+	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist src/*.egg-info
