@@ -2,4 +2,75 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from triaxis.api import Result, compress
+    from triaxis.config import Config, load_config
+    from triaxis.deployed import predict_files
+    from triaxis.errors import TriaxisError
+    from triaxis.export import load
+    from triaxis.inspection import inspect_model
+    from triaxis.maths.fit import fit
+    from triaxis.maths.frontier import frontier
+    from triaxis.maths.solve import solve
+    from triaxis.surgery.surgeon import Surgeon
+    from triaxis.training.data import Splits
+    from triaxis.training.sources import from_datasets
+    from triaxis.values import Budget, KeepRatios, Point, PrunePlan, Recipe, Solution
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Budget": "values",
+    "Config": "config",
+    "KeepRatios": "values",
+    "Point": "values",
+    "PrunePlan": "values",
+    "Recipe": "values",
+    "Result": "api",
+    "Solution": "values",
+    "Splits": "training.data",
+    "Surgeon": "surgery.surgeon",
+    "TriaxisError": "errors",
+    "compress": "api",
+    "fit": "maths.fit",
+    "from_datasets": "training.sources",
+    "frontier": "maths.frontier",
+    "inspect_model": "inspection",
+    "load": "export",
+    "load_config": "config",
+    "predict_files": "deployed",
+    "solve": "maths.solve",
+}
+
+__all__ = [
+    "Budget",
+    "Config",
+    "KeepRatios",
+    "Point",
+    "PrunePlan",
+    "Recipe",
+    "Result",
+    "Solution",
+    "Splits",
+    "Surgeon",
+    "TriaxisError",
+    "compress",
+    "fit",
+    "from_datasets",
+    "frontier",
+    "inspect_model",
+    "load",
+    "load_config",
+    "predict_files",
+    "solve",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: `triaxis solve` must not wait for torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'triaxis' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"triaxis.{_HOMES[name]}"), name)

@@ -177,8 +177,9 @@ def first_block_order(bench: Workbench) -> tuple[str, ...]:
 def final_block_order(bench: Workbench, trials: Sequence[TrialResult], first: Sequence[str]) -> tuple[str, ...]:
     """Return the order of removal that the depth chain took, followed by what it left, as first judged."""
     chain = [t.plan.removed_blocks for t in trials if t.state == "done" and t.spec.axis == "depth" and t.plan]
-    taken = max(chain, key=len, default=())
-    order = list(taken)
+    order: list[str] = []
+    for removed in sorted(chain, key=len):
+        order += [name for name in first if name in removed and name not in order]
     while left := set(bench.surgeon.removable(bench.surgeon.plan(removed_blocks=tuple(order)))):
         order.append(next((name for name in first if name in left), sorted(left)[0]))
     return tuple(order)

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from triaxis.errors import ConfigError, ExportError
 from triaxis.models.load import ModelSource, build
+from triaxis.profiling.onnx import run_onnx, write_onnx
+from triaxis.rundir import RunDirectory
 from triaxis.store.checkpoints import load_checkpoint, save_checkpoint
 from triaxis.store.files import write_atomic, write_json
 from triaxis.surgery.surgeon import Surgeon
@@ -68,10 +70,48 @@ def export(
     if "pt2" in formats:
         files.append(_write_pt2(directory / "model.pt2", live, description["input"]))
     if "onnx" in formats:
-        from triaxis.profiling.onnx import write_onnx
-
-        files.append(write_onnx(directory / "model.onnx", live, description))
+        files.append(_write_onnx(directory / "model.onnx", live, description))
     return tuple(files)
+
+
+def export_run(run_dir: Path, form: str, *, with_preprocessing: bool = False, model: nn.Module | None = None) -> Path:
+    """Write the compressed model of a finished run in one more format.
+
+    Args:
+        run_dir: The run directory.
+        form: ``safetensors``, ``pt2`` or ``onnx``.
+        with_preprocessing: Fold the normalisation in: the file then takes pixels in [0, 1].
+        model: As for `load`.
+
+    Raises:
+        ConfigError: The format is unknown, or the run has no compressed model.
+        ExportError: The file's outputs differ from the live model's.
+    """
+    directory = RunDirectory(run_dir).compressed
+    live = load(directory, model=model)
+    description = read_description(directory)
+    if form == "safetensors":
+        return directory / "model.safetensors"
+    if with_preprocessing:
+        live = nn.Sequential(Normalise(Preprocess.from_json(description["preprocess"])), live).eval()
+        description = {**description, "preprocess": {"input": "pixels in [0, 1]"}}
+    name = f"model_from_pixels.{form}" if with_preprocessing else f"model.{form}"
+    writers = {"pt2": lambda path: _write_pt2(path, live, description["input"]), "onnx": lambda path: _write_onnx(path, live, description)}
+    if form not in writers:
+        raise ConfigError(f"The format must be safetensors, pt2 or onnx, got {form!r}.")
+    return writers[form](directory / name)
+
+
+class Normalise(nn.Module):
+    """Turns pixels in [0, 1] into the network's input."""
+
+    def __init__(self, preprocess: Preprocess) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(preprocess.mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(preprocess.std).view(1, -1, 1, 1))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return (pixels - self.mean) / self.std
 
 
 def load(directory: str | Path, *, model: nn.Module | None = None) -> nn.Module:
@@ -125,6 +165,13 @@ def _write_pt2(path: Path, live: nn.Module, input_shape: list[int]) -> Path:
 
     write_atomic(path, write)
     check_parity(live, torch.export.load(path).module(), input_shape, path.name)
+    return path
+
+
+def _write_onnx(path: Path, live: nn.Module, description: dict[str, Any]) -> Path:
+    metadata = {key: description[key] for key in ("preprocess", "class_names", "input", "plan")}
+    write_atomic(path, lambda temporary: write_onnx(temporary, live, description["input"], metadata))
+    check_parity(live, run_onnx(path), description["input"], path.name)
     return path
 
 

@@ -313,6 +313,26 @@ class Budget(Value):
         _require(self.metric in METRICS, f"A budget's metric must be one of {METRICS}, got {self.metric!r}.")
         _require(math.isfinite(self.limit) and self.limit > 0, f"A budget must be above 0, got {self.limit!r} {self.metric}.")
 
+    @staticmethod
+    def macs(limit: float | None = None, *, fraction: float | None = None) -> BudgetSpec:
+        """Return a budget on multiply-accumulates at batch 1, absolute or as a fraction of the base model's."""
+        return BudgetSpec(metric="macs", limit=limit, fraction=fraction)
+
+    @staticmethod
+    def params(limit: float | None = None, *, fraction: float | None = None) -> BudgetSpec:
+        """Return a budget on parameters, absolute or as a fraction of the base model's."""
+        return BudgetSpec(metric="params", limit=limit, fraction=fraction)
+
+    @staticmethod
+    def latency(limit_ms: float | None = None, *, fraction: float | None = None) -> BudgetSpec:
+        """Return a budget on measured latency, in milliseconds per batch or as a fraction of the base model's."""
+        return BudgetSpec(metric="latency_ms", limit=limit_ms, fraction=fraction)
+
+    @staticmethod
+    def memory(limit_bytes: float | None = None, *, fraction: float | None = None) -> BudgetSpec:
+        """Return a budget on weights and peak activations, in bytes or as a fraction of the base model's."""
+        return BudgetSpec(metric="memory_bytes", limit=limit_bytes, fraction=fraction)
+
     def slack(self, cost: float) -> float:
         """Return limit - cost; 0 or more means that the cost is within budget."""
         return self.limit - cost

@@ -79,7 +79,7 @@ def predict(
 
     Example: `triaxis predict runs/demo/compressed cat.jpg`
     """
-    from triaxis.verify import predict_files
+    from triaxis.deployed import predict_files
 
     found = predict_files(model_dir, images, top=top)
     if as_json:
@@ -101,7 +101,7 @@ def bench(
 
     Example: `triaxis bench runs/demo --batch 1 --batch 64`
     """
-    from triaxis.verify import bench_run
+    from triaxis.deployed import bench_run
 
     found = bench_run(run_dir, batches=tuple(batch or (1, 8, 64)), backends=tuple(backend) if backend else None)
     if as_json:

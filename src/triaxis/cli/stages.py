@@ -147,14 +147,11 @@ def report(run_dir: RunArgument) -> None:
 
 
 def _write_report(run_dir: Path, progress: StageProgress) -> Path:
-    from triaxis.report.html import write_report
-    from triaxis.report.records import read_records
-    from triaxis.rundir import RunDirectory
+    from triaxis.report import report_run
 
-    place = RunDirectory(run_dir)
-    with progress.stage("report") as advance, place.read() as store:
+    with progress.stage("report") as advance:
         advance(0.0, "drawing")
-        return write_report(read_records(store), place.report_file)
+        return report_run(run_dir)
 
 
 def status(run_dir: RunArgument, as_json: JsonOption = False) -> None:

@@ -6,8 +6,22 @@ Read in this order: `records` (what the store holds), `figures` (the numbers of 
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from triaxis.report.html import write_report
 from triaxis.report.picture import write_picture
 from triaxis.report.records import Records, read_records
+from triaxis.rundir import RunDirectory
 
-__all__ = ["Records", "read_records", "write_picture", "write_report"]
+__all__ = ["Records", "read_records", "report_run", "write_picture", "write_report"]
+
+
+def report_run(path: str | Path) -> Path:
+    """Write ``report.html`` into a run directory, finished or not, and return its path.
+
+    Raises:
+        StoreError: The directory holds no run, or cannot be written.
+    """
+    run = RunDirectory(path)
+    with run.read() as store:
+        return write_report(read_records(store), run.report_file)

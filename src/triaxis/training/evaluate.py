@@ -120,3 +120,22 @@ class Teacher:
                 table[batch.indices] = self.look(batch.images).cpu()
             self._bank[key] = table
         return self._bank[key]
+
+
+@torch.no_grad()
+def loss_with_batch_statistics(model: nn.Module, images: Images, side_px: int, device: torch.device, *, num_images: int) -> float:
+    """Return the mean cross-entropy with every batch norm normalising by the batch at hand.
+
+    One pass where calibrating and then evaluating would take two; batches are large, so the two agree closely.
+    """
+    PLAIN.place(model, device).eval()
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.train()
+    total, count = 0.0, 0
+    plain = Recipe(batch_size=max(2, min(250, len(images))), crop_px=0, flip=False)
+    for batch in images.epoch(side_px, plain, seed=0, epoch=0, limit=max(num_images, plain.batch_size)):
+        output = model(batch.images.to(device, memory_format=torch.channels_last)).float()
+        total += F.cross_entropy(output, batch.labels.to(device), reduction="sum").item()
+        count += len(batch.images)
+    return total / count

@@ -51,8 +51,6 @@ def load_splits(config: DataConfig, *, side_px: int | None = None, preprocess: P
         ConfigError: The source is unknown.
     """
     kind, _, place = config.source.partition(":")
-    if kind not in READERS and "." not in kind:
-        raise ConfigError(f"data.source must start with one of {', '.join(READERS)}, or be package.module:function, got {config.source!r}.")
     source = READERS[kind](place, config) if kind in READERS else _from_function(config.source)
     if isinstance(source, Splits):
         return source
@@ -185,7 +183,10 @@ def import_function(name: str) -> Callable[..., Any]:
     try:
         return getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{name!r} must name an importable package.module:function, got: {error}.") from None
+        known = ", ".join(READERS)
+        raise ConfigError(
+            f"{name!r} must name an importable package.module:function, or a data source of {known}, got: {error}."
+        ) from None
 
 
 READERS: dict[str, Callable[[str, DataConfig], Source]] = {

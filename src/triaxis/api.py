@@ -1,0 +1,87 @@
+"""The library's front door: `compress` a trained model in a few lines."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from triaxis.config import Config
+from triaxis.errors import ConfigError
+from triaxis.pipeline import run
+from triaxis.progress import Progress
+from triaxis.training.data import Splits
+from triaxis.training.sources import from_datasets
+from triaxis.values import Budget, BudgetSpec, Solution, Verification
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `compress` returns.
+
+    `model` is a plain ``nn.Module`` in evaluation mode for images of ``solution.side_px``; `summary` is what
+    ``summary.json`` holds; `directory` is the run directory, on which the command line goes on.
+    """
+
+    model: nn.Module
+    summary: dict[str, Any]
+    solution: Solution
+    verification: Verification
+    directory: Path
+
+    def report(self) -> Path:
+        """Write ``report.html`` into the run directory and return its path."""
+        from triaxis.report import report_run
+
+        return report_run(self.directory)
+
+
+def compress(
+    model: nn.Module,
+    splits: Splits | Sequence[Any],
+    *,
+    budget: BudgetSpec | Budget | str | Sequence[BudgetSpec | Budget | str],
+    out: str | Path | None = None,
+    config: Config | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Return the most accurate cut of a trained model that fits the budget, fine-tuned and verified.
+
+    Args:
+        model: A trained CNN that takes (B, C, S, S) images and returns (B, classes) logits; it is not changed.
+        splits: `Splits`, or (train, val, test) map-style data sets of (image, label) pairs.
+        budget: Such as ``Budget.macs(fraction=0.5)`` or ``"latency=3ms"``; a sequence for several at once.
+        out: Run directory; a new temporary one if None. The same directory goes on where an earlier call stopped.
+        config: Everything else; the defaults if None.
+        progress: Shows how far it is; silent if None.
+
+    Raises:
+        TriaxisError: See the error's own sentence; nothing that was measured is lost.
+    """
+    budgets = [budget] if isinstance(budget, BudgetSpec | Budget | str) else list(budget)
+    chosen = (config or Config()).model_copy(update={"budget": tuple(_text(item) for item in budgets)})
+    data = splits if isinstance(splits, Splits) else _from_sequence(splits)
+    place = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="triaxis-"))
+    outcome = run(chosen, place, progress=progress, model=model, splits=data)
+    return Result(outcome.model, outcome.summary, outcome.solution, outcome.verification, place)
+
+
+def _from_sequence(splits: Sequence[Any]) -> Splits:
+    if len(splits) != 3:
+        raise ConfigError(f"splits must be a Splits or three data sets (train, val, test), got {len(splits)}.")
+    return from_datasets(*splits)
+
+
+def _text(budget: BudgetSpec | Budget | str) -> str:
+    if isinstance(budget, str):
+        return budget
+    name, unit = {"macs": ("macs", ""), "params": ("params", ""), "latency_ms": ("latency", "ms"), "memory_bytes": ("memory", "B")}[
+        budget.metric
+    ]
+    if budget.fraction is not None:
+        return f"{name}={100 * budget.fraction!r}%"
+    return f"{name}={budget.limit!r}{unit}"

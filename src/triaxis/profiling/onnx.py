@@ -1,0 +1,81 @@
+"""ONNX: written from the live model, checked and run by onnxruntime (extra ``[onnx]``)."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from triaxis.errors import MissingDependencyError
+
+
+def require_onnx() -> None:
+    """Check that onnx, onnxscript and onnxruntime are installed.
+
+    Raises:
+        MissingDependencyError: One is not.
+    """
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingDependencyError(f"ONNX needs the packages {', '.join(missing)}: install the extra with pip install 'triaxis[onnx]'.")
+
+
+def write_onnx(path: Path, model: nn.Module, input_shape: tuple[int, ...], metadata: Mapping[str, Any] | None = None) -> Path:
+    """Write `model` (on the CPU, in evaluation mode) with a dynamic batch, input ``images`` and output ``logits``.
+
+    Args:
+        path: The file to write, not atomically.
+        model: The network.
+        input_shape: (C, S, S).
+        metadata: Plain data kept in the file's ``metadata_props``, a JSON text under each key.
+    """
+    require_onnx()
+    import onnx
+
+    # Traced at batch 2: at 1 the exporter would take the batch for a constant.
+    example = torch.zeros(2, *input_shape)
+    batch = torch.export.Dim("batch", min=1, max=65536)
+    program = torch.onnx.export(
+        model,
+        (example,),
+        dynamo=True,
+        input_names=["images"],
+        output_names=["logits"],
+        dynamic_shapes=({0: batch},),
+        external_data=False,
+        verbose=False,
+    )
+    assert program is not None
+    proto = program.model_proto
+    for key, item in (metadata or {}).items():
+        proto.metadata_props.add(key=key, value=json.dumps(item))
+    onnx.checker.check_model(proto)
+    path.write_bytes(proto.SerializeToString())
+    return path
+
+
+def run_onnx(path: Path) -> Callable[[Tensor], Tensor]:
+    """Return a function that runs an ONNX file on the CPU with as many threads as torch uses."""
+    require_onnx()
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run(None, {session.get_inputs()[0].name: images.numpy()})[0])
+
+
+def onnx_call(model: nn.Module, images: Tensor) -> Callable[[], object]:
+    """Return a call that runs `model` through onnxruntime on the same images each time."""
+    with tempfile.TemporaryDirectory() as folder:
+        plain = model.to(memory_format=torch.contiguous_format)
+        runner = run_onnx(write_onnx(Path(folder) / "model.onnx", plain, tuple(images.shape[1:])))
+    fixed = images.contiguous()
+    return lambda: runner(fixed)
