@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import triaxis.cli
+from triaxis import errors
+from triaxis.cli import app, stages
+from triaxis.cli.frame import StageProgress
+from triaxis.config import Config, config_from_plain, load_config
+from triaxis.rundir import RunDirectory
+from triaxis.store.files import write_json
+from triaxis.testing import FakeTrainer, chain_specs
+from triaxis.values import TrialResult
+
+runner = CliRunner()
+
+MEASURED = {"macs": 40_000_000, "params": 270_000, "file_bytes": 1_100_000}
+SUMMARY = {
+    "base": {**MEASURED, "val_accuracy": 0.98, "test_accuracy": 0.97, "latency_ms": {"1": 4.0, "64": 80.0}},
+    "compressed": {
+        "macs": 2e7,
+        "params": 1e5,
+        "file_bytes": 5e5,
+        "val_accuracy": 0.975,
+        "test_accuracy": 0.972,
+        "latency_ms": {"1": 2.0, "64": 50},
+    },
+}
+
+
+def invoke(*arguments: object, code: int = 0) -> Any:
+    result = runner.invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "160"})
+    assert result.exit_code == code, (result.output, result.exception)
+    return result
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    """A run whose trials were collected by the fake trainer, one of them broken."""
+    trainer, specs = FakeTrainer(), chain_specs((0.9, 0.75, 0.6, 0.45, 0.25))
+    place = RunDirectory(tmp_path / "run")
+    with place.open(config_from_plain({"fit": {"kind": "polynomial"}})) as store:
+        for spec in specs[:-1]:
+            store.put_trial(trainer(spec))
+        store.put_trial(TrialResult(spec=specs[-1], state="failed", error="Traceback\nRuntimeError: out of memory"))
+        store.put_record("cost_table", trainer.cost_table().to_json())
+        store.put_record("seconds", {"collect": 12.5})
+    return place.path
+
+
+@pytest.fixture
+def fitted(run_dir: Path) -> Path:
+    invoke("fit", run_dir)
+    return run_dir
+
+
+def test_fit_prints_the_report_and_stores_it(run_dir: Path) -> None:
+    found = json.loads(invoke("fit", run_dir, "--json").stdout)
+    assert found["fit_report"]["rmse"] < 1e-6
+    with RunDirectory(run_dir).read() as store:
+        assert store.record("predictor") == found["predictor"]
+    assert "leave-one-out MAE" in invoke("fit", run_dir).output
+
+
+def test_solve_answers_a_budget(fitted: Path) -> None:
+    found = json.loads(invoke("solve", fitted, "--budget", "macs=25%", "--json").stdout)
+    assert found["costs"]["macs"] <= 0.25 * FakeTrainer().macs == found["budgets"][0]["limit"]
+    text = invoke("solve", fitted, "-b", "macs=25%").output
+    assert f"{found['side_px']} px" in text and "of 10 M" in text
+
+
+def test_solve_takes_the_runs_own_budget_when_none_is_given(fitted: Path) -> None:
+    assert json.loads(invoke("solve", fitted, "--json").stdout)["budgets"][0]["fraction"] == 0.5
+
+
+def test_frontier_has_a_line_for_each_budget(fitted: Path) -> None:
+    found = json.loads(invoke("frontier", fitted, "--num", 10, "--json").stdout)
+    assert len(found) == 10
+    text = invoke("frontier", fitted, "--num", 10).output
+    assert "100.0 %" in text and "━" in text
+
+
+def test_status_says_how_far_a_run_is(fitted: Path) -> None:
+    found = json.loads(invoke("status", fitted, "--json").stdout)
+    assert found["trials"] == {"done": 15, "failed": 1}
+    assert found["stages"] == {"base": False, "collect": False, "fit": True, "solve": False, "prune": False, "report": False}
+    assert list(found["failures"].values()) == ["RuntimeError: out of memory"]
+    text = invoke("status", fitted).output
+    assert "15 done, 1 failed" in text and "out of memory" in text
+
+
+def test_status_shows_the_result_of_a_finished_run(fitted: Path) -> None:
+    write_json(fitted / "summary.json", SUMMARY)
+    text = invoke("status", fitted).output
+    for shown in ("97.20 %", "+0.20 points", "20 M", "-50.0 %", "2.00 x faster", "1.60 x faster"):
+        assert shown in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["solve", "{run}", "-b", "macs=0%"], errors.ConfigError),
+        (["solve", "{run}", "-b", "macs=200%"], errors.ConfigError),
+        (["solve", "{run}", "-b", "speed"], errors.ConfigError),
+        (["solve", "{run}", "-b", "macs=10%", "-b", "macs=1M"], errors.ConfigError),
+        (["solve", "{run}", "-b", "macs=1k"], errors.InfeasibleBudgetError),
+        (["solve", "{run}", "-b", "latency=3ms"], errors.ConfigError),
+        (["solve", "{run}/nowhere"], errors.StoreError),
+        (["status", "{run}/nowhere"], errors.StoreError),
+        (["frontier", "{run}", "--metric", "beauty"], errors.ConfigError),
+        (["run", "{run}/missing.yaml"], errors.ConfigError),
+        (["inspect", "timm:resnet18", "--keep", "depth=2"], errors.ConfigError),
+        (["inspect", "timm:resnet18", "--keep", "height=0.5"], errors.ConfigError),
+        (["init", "--file", "{run}/config.yaml"], errors.ConfigError),
+        (["init", "--data", "imagefolder:{run}/nowhere", "--file", "{run}/new.yaml"], errors.DataError),
+    ],
+)
+def test_bad_input_is_one_sentence_and_its_exit_code(fitted: Path, arguments: list[str], error: type[errors.TriaxisError]) -> None:
+    result = invoke(*(argument.format(run=fitted) for argument in arguments), code=error.exit_code)
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ")
+    assert "Traceback" not in result.stderr
+
+
+def test_a_wrong_option_is_a_usage_error() -> None:
+    assert "--bugdet" in invoke("solve", "run", "--bugdet", "macs=1%", code=2).stderr
+    invoke("fit", "run", "--predict", "other.csv", code=2)
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, fitted: Path) -> None:
+    monkeypatch.setattr("triaxis.decide.solve_run", lambda *_: 1 / 0)
+    result = runner.invoke(app, ["solve", str(fitted)])
+    assert isinstance(result.exception, ZeroDivisionError)
+
+
+def fake_pipeline(monkeypatch: pytest.MonkeyPatch, calls: list[Any], error: BaseException | None = None) -> None:
+    def run(config: Config, out: Path, *, progress: StageProgress) -> None:
+        with progress.stage("collect") as advance:
+            advance(0.5, "width [0.7]")
+        if error:
+            raise error
+        calls.append((config, out))
+        write_json(out / "summary.json", SUMMARY)
+
+    def continue_run(path: Path, stage: str, *, budgets: Any = None, progress: StageProgress) -> None:
+        calls.append((path, stage, budgets))
+        write_json(path / "summary.json", SUMMARY)
+
+    # In place of the module, so that torch is not imported for a test of words.
+    monkeypatch.setitem(sys.modules, "triaxis.pipeline", SimpleNamespace(run=run, continue_run=continue_run))
+    monkeypatch.setattr(stages, "_write_report", lambda place, progress: place / "report.html")
+
+
+def test_run_goes_into_a_directory_named_after_its_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    fake_pipeline(monkeypatch, calls)
+    monkeypatch.chdir(tmp_path)
+    Path("small.yaml").write_text("budget: macs=30%\ncollect: {workers: 3}\n")
+    result = invoke("run", "small.yaml")
+    invoke("run", "small.yaml", "--out", "elsewhere")
+    config = load_config("small.yaml")
+    assert calls == [(config, Path("runs/small")), (config, Path("elsewhere"))]
+    assert "97.20 %" in result.stdout and "runs/small/report.html" in result.stdout
+    assert "collect.workers has no effect" in result.stderr
+
+
+def test_ctrl_c_says_that_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_pipeline(monkeypatch, [], KeyboardInterrupt())
+    (tmp_path / "a.yaml").write_text("")
+    result = invoke("run", tmp_path / "a.yaml", code=130)
+    assert "run the same command to go on" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_every_error_class_becomes_its_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.yaml").write_text("")
+    for kind in (errors.TrainingError, errors.StoreLockedError, errors.ExportError):
+        fake_pipeline(monkeypatch, [], kind("it must hold [that], got this"))
+        assert "it must hold [that], got this" in invoke("run", tmp_path / "a.yaml", code=kind.exit_code).stderr
+
+
+def test_collect_and_prune_go_on_with_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    fake_pipeline(monkeypatch, calls)
+    invoke("collect", tmp_path)
+    invoke("prune", tmp_path)
+    invoke("prune", tmp_path, "--budget", "macs=30%")
+    assert [call[:2] for call in calls] == [(tmp_path, "collect"), (tmp_path, "prune"), (tmp_path, "prune")]
+    assert calls[1][2] is None
+    assert calls[2][2][0].fraction == 0.3
+
+
+def test_report_works_on_a_half_finished_run(fitted: Path) -> None:
+    assert "report.html" in invoke("report", fitted).stdout
+    assert "<html" in (fitted / "report.html").read_text()
+
+
+def test_every_command_shows_an_example() -> None:
+    names = re.findall(r'"(\w+)"', str([command.callback.__name__ for command in app.registered_commands]).replace("'", '"'))
+    assert len(names) >= 13
+    for name in names:
+        assert f"triaxis {name}" in invoke(name, "--help").output
+
+
+QUICK = """
+import sys
+from typer.testing import CliRunner
+from triaxis.cli import app
+for arguments in {arguments!r}:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+loaded = {{"torch", "torchvision", "timm", "plotly", "ray", "sklearn"}} & set(sys.modules)
+assert not loaded, loaded
+"""
+
+
+def test_what_needs_no_network_imports_no_torch(fitted: Path, tmp_path: Path) -> None:
+    run = str(fitted)
+    arguments = [["--help"], ["run", "--help"], ["fit", run], ["solve", run], ["frontier", run], ["status", run]]
+    arguments += [["init", "--file", str(tmp_path / "new.yaml")]]
+    subprocess.run([sys.executable, "-c", QUICK.format(arguments=arguments)], check=True)
+
+
+def test_the_console_script_is_the_app() -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", "import triaxis.cli; triaxis.cli.main()", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "frontier" in result.stdout
+    assert callable(triaxis.cli.main)

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from triaxis.cli.inspection import parse_keep
+from triaxis.cli.start import look_at_folder, starting_config
+from triaxis.config import load_config
+from triaxis.errors import ConfigError, DataError
+from triaxis.values import KeepRatios
+
+
+def fill(folder: Path, num: int, size: tuple[int, int]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(num):
+        Image.new("RGB", size, (i, 0, 0)).save(folder / f"{i}.png")
+
+
+def test_a_look_at_a_plain_folder(tmp_path: Path) -> None:
+    fill(tmp_path / "cat", 3, (40, 48))
+    fill(tmp_path / "dog", 2, (64, 30))
+    (tmp_path / "dog" / "broken.jpg").write_bytes(b"not an image")
+    (tmp_path / "dog" / "notes.txt").write_text("no image at all")
+    facts = look_at_folder(tmp_path)
+    assert (facts.num_images, facts.class_names, facts.side_px) == (6, ("cat", "dog"), 40)
+    assert not facts.has_val and not facts.has_test
+    assert "6 images of 2 classes, about 40 px" in str(facts)
+
+
+def test_a_look_at_a_folder_with_splits(tmp_path: Path) -> None:
+    fill(tmp_path / "train" / "a", 2, (8, 8))
+    fill(tmp_path / "train" / "b", 1, (8, 8))
+    fill(tmp_path / "test" / "a", 1, (8, 8))
+    facts = look_at_folder(tmp_path)
+    assert (facts.num_images, facts.class_names, facts.has_val, facts.has_test) == (4, ("a", "b"), False, True)
+
+
+def test_what_is_no_image_folder_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no folder"):
+        look_at_folder(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="no image"):
+        look_at_folder(tmp_path)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b.png").write_bytes(b"")
+    with pytest.raises(DataError, match="can be read"):
+        look_at_folder(tmp_path)
+
+
+def test_the_written_configuration_is_complete_and_fits_the_images(tmp_path: Path) -> None:
+    fill(tmp_path / "images" / "a", 20, (28, 28))
+    fill(tmp_path / "images" / "b", 20, (28, 28))
+    text = starting_config("timm:resnet18", f"imagefolder:{tmp_path / 'images'}", "macs=40%")
+    (tmp_path / "run.yaml").write_text(text)
+    config = load_config(tmp_path / "run.yaml")
+    assert (config.model.name, config.model.num_classes, config.data.side_px) == ("timm:resnet18", 2, 28)
+    assert config.budget == ("macs=40%",)
+    assert config.base.batch_size == config.finetune.batch_size == config.collect.recipe.batch_size == 8
+    for remark in ("40 images of 2 classes", "own side", "there is no val folder", "there is no test folder", "about 28 images"):
+        assert remark in text
+
+
+def test_a_wrong_choice_is_named_before_anything_is_written() -> None:
+    with pytest.raises(ConfigError, match=r"model\.name"):
+        starting_config("resnet18", "digits", "macs=50%")
+    with pytest.raises(ConfigError, match="budget"):
+        starting_config("timm:resnet18", "digits", "macs=500%")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (None, None),
+        ("depth=0.7,width=0.8,resolution=0.75", KeepRatios(depth=0.7, width=0.8, resolution=0.75)),
+        (" width = 0.5", KeepRatios(width=0.5)),
+    ],
+)
+def test_keep_is_read(text: str | None, expected: KeepRatios | None) -> None:
+    assert parse_keep(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "depth", "depth=", "depth=x", "height=0.5", "depth=0", "depth=1.5", "depth=0.5,,"])
+def test_keep_that_is_wrong_is_a_config_error(text: str) -> None:
+    with pytest.raises(ConfigError):
+        parse_keep(text)
