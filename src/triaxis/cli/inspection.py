@@ -21,9 +21,9 @@ def parse_keep(text: str | None) -> KeepRatios | None:
     """
     if text is None:
         return None
-    pairs = dict(part.strip().partition("=")[::2] for part in text.split(","))
+    pairs = [part.partition("=")[::2] for part in text.split(",")]
     try:
-        return KeepRatios(**{axis: float(ratio) for axis, ratio in pairs.items()})
+        return KeepRatios(**{axis.strip(): float(ratio) for axis, ratio in pairs})
     except (TypeError, ValueError):
         raise ConfigError(f"--keep must read AXIS=RATIO,... with AXIS one of {', '.join(AXES)}, got {text!r}.") from None
 

@@ -48,9 +48,11 @@ def inspect(
     Example: `triaxis inspect timm:resnet18 --input 224 --keep depth=0.7,width=0.7,resolution=0.75`
     """
     from triaxis.cli.inspection import parse_keep, print_inspection
+
+    ratios = parse_keep(keep)
     from triaxis.inspection import inspect_model
 
-    found = inspect_model(model, side_px=input_px, num_classes=classes, weights=weights, keep=parse_keep(keep), save=save)
+    found = inspect_model(model, side_px=input_px, num_classes=classes, weights=weights, keep=ratios, save=save)
     print_json(found) if as_json else print_inspection(found)
 
 
