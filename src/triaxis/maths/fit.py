@@ -123,7 +123,7 @@ def _minimum(form: ProductForm, data: Data) -> Minimum:
     minimum = minimise(form, data.x, data.y, data.weight)
     if minimum.num_determined < form.num_free or not np.isfinite(minimum.leave_one_out).any():
         raise FitError(
-            f"{shown} needs {form.num_free} independent numbers, but the points determine {minimum.num_determined}; {confounded(data)}."
+            f"{shown} needs {form.num_free} independent numbers, but the points determine {minimum.num_determined}: {confounded(data)}."
         )
     return minimum
 

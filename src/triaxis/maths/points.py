@@ -70,7 +70,8 @@ def gather(points: Sequence[Point]) -> Data:
     data = Data(y, weight, place, distinct, np.bincount(place, weight * y) / total, total)
     if max(data.levels) == 1:
         raise FitError(
-            f"A fit needs points at different keep ratios, got {len(points)} at one place: add trials on the depth, width or resolution axis."
+            f"A fit needs points at different keep ratios, got {len(points)} at one place: "
+            "add trials on the depth, width or resolution axis."
         )
     return data
 
@@ -90,7 +91,7 @@ def require_separable(data: Data) -> None:
         )
     logs = np.log(data.x[:, is_open])
     if np.linalg.matrix_rank(logs - logs.mean(axis=0), tol=1e-6) < sum(is_open):
-        raise FitError(f"The points must tell the axes apart, but {confounded(data)}.")
+        raise FitError(f"The points must tell the axes apart: {confounded(data)}.")
 
 
 def confounded(data: Data) -> str:
@@ -98,5 +99,5 @@ def confounded(data: Data) -> str:
     for a, b in ((0, 1), (0, 2), (1, 2)):
         pairs = len(np.unique(data.x[:, [a, b]], axis=0))
         if 1 < pairs == data.levels[a] == data.levels[b]:
-            return f"{AXES[a]} and {AXES[b]} always change together: add trials that cut only the {AXES[a]} axis"
-    return "they do not: add trials that cut one axis only, and for a rank above 1 trials that cut all three"
+            return f"{AXES[a]} and {AXES[b]} always change together, so add trials that cut only the {AXES[a]} axis"
+    return "add trials that cut one axis only, and for a rank above 1 trials that cut all three"

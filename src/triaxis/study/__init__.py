@@ -1,0 +1,1 @@
+"""The paper's evidence, and the same analysis for anyone's own measurements."""
