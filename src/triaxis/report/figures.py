@@ -6,6 +6,7 @@ metric's unit, `fraction` is of the base model's cost.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -18,6 +19,8 @@ from triaxis.maths.predict import predict
 from triaxis.maths.solve import MARGIN
 from triaxis.report.records import Records
 from triaxis.values import AXES, AccuracyPredictor, Axis, Budget, CostTable, KeepRatios, Measured, Metric, Solution, TrialResult
+
+STAGES = ("load", "base", "cost", "collect", "fit", "solve", "prune", "verify", "export", "report")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +61,12 @@ class Frontier:
     rivals: tuple[Rival, ...] = ()
     measured: tuple[float, float] | None = None
     measured_interval: tuple[float, float] | None = None
+
+    @property
+    def drawn(self) -> tuple[CostPoint, ...]:
+        """The curve up to the base model's cost: where no dearer cut is predicted to be better, the last one goes on."""
+        last = self.curve[-1]
+        return (*self.curve, dataclasses.replace(last, fraction=1.0)) if last.fraction < 1 else self.curve
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +231,7 @@ def frontier_view(found: Frontier) -> tuple[tuple[float, float], tuple[float, fl
     """
     least = 0.4 * found.budget.limit / found.base_cost if found.budget else 0.0
     marks = [(r.point.fraction, r.point.accuracy) for r in found.rivals if r.point] + ([found.measured] if found.measured else [])
-    seen = [(p.fraction, p.accuracy) for p in found.curve if p.fraction >= least] + marks
+    seen = [(p.fraction, p.accuracy) for p in found.drawn if p.fraction >= least] + marks
     low, high = min(accuracy for _, accuracy in seen), max(accuracy for _, accuracy in seen)
     reach = max(high - low, 0.004)
     return (min(fraction for fraction, _ in seen) - 0.02, 1.02), (low - 0.1 * reach, high + 0.12 * reach)
@@ -364,8 +373,10 @@ def removal(records: Records) -> Removal | None:
 
 
 def stage_seconds(records: Records) -> tuple[tuple[str, float, float], ...] | None:
-    """Return (stage, seconds, share of the total) in the order the stages were recorded."""
+    """Return (stage, seconds, share of the total) in the order in which stages run."""
     total = sum(records.seconds.values())
     if total <= 0:
         return None
-    return tuple((stage, seconds, seconds / total) for stage, seconds in records.seconds.items())
+    known = [stage for stage in STAGES if stage in records.seconds]
+    stages = [*known, *(stage for stage in records.seconds if stage not in STAGES)]
+    return tuple((stage, records.seconds[stage], records.seconds[stage] / total) for stage in stages)

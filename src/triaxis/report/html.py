@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from triaxis import __version__
 from triaxis.report import figures, plots, words
 from triaxis.report.records import Records
 from triaxis.store.files import write_text
@@ -56,7 +56,7 @@ def render(records: Records, title: str) -> str:
     found = figures.frontier_figure(records)
     page = {
         "title": title,
-        "version": __version__,
+        "version": version("triaxis"),
         "headline": words.headline(records),
         "lead": words.lead(records),
         "tiles": _tiles(records),
@@ -98,7 +98,7 @@ def _comparison(records: Records) -> Iterator[tuple[str, str, str, str, str, str
     for row in figures.comparison(records) or ():
         sure = [words.interval(i) for i in (row.base_interval, row.compressed_interval)]
         if row.kind == "latency":
-            sure = [f"±{s:.2g} ms" if s is not None else "" for s in (row.base_spread, row.compressed_spread)]
+            sure = [words.spread(s) if s is not None else "" for s in (row.base_spread, row.compressed_spread)]
         yield row.name, words.quantity(row.base, row.kind), sure[0], words.quantity(row.compressed, row.kind), sure[1], words.change(row)
     found = records.verification
     if found is not None:

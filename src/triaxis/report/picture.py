@@ -82,7 +82,7 @@ def render_picture(found: Frontier, title: str) -> str:
 
 
 def _step(ends: tuple[float, float]) -> float:
-    return next(step for step in (0.005, 0.01, 0.02, 0.05, 0.1, 1.0) if (ends[1] - ends[0]) / step <= 8)
+    return next(step for step in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 1.0) if (ends[1] - ends[0]) / step <= 8)
 
 
 def _ticks(ends: tuple[float, float], step: float) -> list[float]:
@@ -91,14 +91,14 @@ def _ticks(ends: tuple[float, float], step: float) -> list[float]:
 
 def _band(found: Frontier, scale: _Scale) -> str:
     low, high = scale.y
-    upper = [f"{scale.left(p.fraction)},{scale.top(min(p.high, high))}" for p in found.curve]
-    lower = [f"{scale.left(p.fraction)},{scale.top(max(p.low, low))}" for p in reversed(found.curve)]
+    upper = [f"{scale.left(p.fraction)},{scale.top(min(p.high, high))}" for p in found.drawn]
+    lower = [f"{scale.left(p.fraction)},{scale.top(max(p.low, low))}" for p in reversed(found.drawn)]
     return " ".join([*upper, *lower])
 
 
 def _entries(found: Frontier, scale: _Scale) -> list[dict[str, object]]:
     """What is drawn and explained, in the order of the key: a line, a marker, or both, each with its accuracy."""
-    entries = [_entry("all three axes, predicted", CHOSEN, scale, found.curve, found.chosen) | {"thick": True, "shape": _DIAMOND}]
+    entries = [_entry("all three axes, predicted", CHOSEN, scale, found.drawn, found.chosen) | {"thick": True, "shape": _DIAMOND}]
     points = {f"{axis} only": line for axis, line in found.axes.items()}
     rivals = {r.name: r.point for r in found.rivals}
     for name in dict.fromkeys((*points, *rivals)):

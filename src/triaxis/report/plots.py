@@ -72,7 +72,7 @@ def _band(figure: go.Figure, x: Sequence[float], low: Sequence[float], high: Seq
 
 
 def _cut_trace(points: Sequence[CostPoint], name: str, metric: str, **style: Any) -> dict[str, Any]:
-    shown = f"{_RATIOS}<br>{METRIC_NAMES[metric]} %{{customdata[3]}} (%{{x:.1f}} %)<br>predicted %{{y:.2f}} %"
+    shown = f"{_RATIOS}<br>{METRIC_NAMES[metric]} %{{customdata[3]}}<br>predicted %{{y:.2f}} %"
     return {
         "x": [100 * p.fraction for p in points],
         "y": [100 * p.accuracy for p in points],
@@ -101,14 +101,14 @@ def frontier_plot(found: Frontier) -> go.Figure:
     name, view = METRIC_NAMES[found.metric], frontier_view(found)
     figure = _figure(f"{name}, % of the base model's", "val accuracy", 470)
     figure.update_xaxes(range=[100 * v for v in view[0]]).update_yaxes(range=[100 * v for v in view[1]])
-    x = [100 * p.fraction for p in found.curve]
-    _band(figure, x, [p.low for p in found.curve], [p.high for p in found.curve])
+    curve = found.drawn
+    _band(figure, [100 * p.fraction for p in curve], [p.low for p in curve], [p.high for p in curve])
     marked = {rival.name for rival in found.rivals if rival.point}
     for axis, points in found.axes.items():
         style = {"mode": "lines", "line": {"color": COLORS[axis], "width": 1.6, "dash": DASHES[axis]}}
         figure.add_scatter(**_cut_trace(points, f"{axis} only", found.metric, showlegend=f"{axis} only" not in marked, **style))
     line = {"mode": "lines", "line": {"color": CHOSEN, "width": 3}}
-    figure.add_scatter(**_cut_trace(found.curve, "all three axes", found.metric, **line))
+    figure.add_scatter(**_cut_trace(curve, "all three axes", found.metric, **line))
     for rival in (r for r in found.rivals if r.point):
         assert rival.point is not None
         figure.add_scatter(**_cut_trace([rival.point], rival.name, found.metric, mode="markers", marker=_marker(rival.name)))
@@ -166,7 +166,7 @@ def prediction_plot(estimates: Sequence[Estimate], delivered: tuple[float, float
     """Draw measured against predicted accuracy; `delivered` is the delivered model's (predicted, measured)."""
     figure = _figure("predicted val accuracy", "measured val accuracy", 420)
     values = [v for e in estimates for v in (e.measured, e.predicted)] + list(delivered or ())
-    ends = [100 * min(values) - 0.5, 100 * max(values) + 0.5]
+    ends = [100 * min(values) - 0.5, min(100 * max(values) + 0.5, 100.2)]
     figure.add_scatter(x=ends, y=ends, mode="lines", line={"color": QUIET, "width": 1, "dash": "dot"}, hoverinfo="skip", showlegend=False)
     for axis in dict.fromkeys(e.axis for e in estimates):
         group = [e for e in estimates if e.axis == axis]

@@ -53,6 +53,11 @@ def cost(number: float, metric: str) -> str:
     return quantity(number, _KINDS[metric])
 
 
+def spread(latency_ms: float) -> str:
+    """Format the spread of a latency with two digits, such as ``±0.12 ms``."""
+    return f"±{latency_ms:#.2g} ms" if latency_ms < 9.95 else f"±{latency_ms:.0f} ms"
+
+
 def duration(seconds: float) -> str:
     """Format a time as ``20 ms``, ``0.4 s``, ``42 s``, ``3 min 05 s`` or ``2 h 10 min``."""
     if seconds < 0.1:
@@ -137,6 +142,8 @@ def lead(records: Records) -> list[str]:
     said = [f"Asked for: {budget_text(budget)}." for budget in (records.solution.budgets if records.solution else ())]
     if records.solution and records.solution.status == "extrapolated":
         said.append("This budget can only be met at smaller keep ratios than any trial measured, so the prediction is an extrapolation.")
+    if records.solution and records.solution.status == "unconstrained":
+        said.append("No dearer cut is predicted to be more accurate, so the budget is not used up.")
     kept = kept_text(records)
     return [*said, f"Kept: {kept}."] if kept else said
 
@@ -164,13 +171,17 @@ def _carrying(shares: Sequence[AxisShare], metric: str) -> str:
     return f"The axes share this cut: {_listed([f'{s.axis} {percent(s.share, 0)}' for s in saved])} of the log {name} saved."
 
 
-def _reason(shares: Sequence[AxisShare], metric: str) -> str | None:
+def _reason(shares: Sequence[AxisShare], metric: str, error: float) -> str | None:
+    """Compare what cutting costs along each axis; differences below `error` are not taken to mean anything."""
     known = sorted((s.loss_per_halving, s.axis, s.share) for s in shares if s.loss_per_halving is not None)
     if len(known) < 2:
         return None
-    prices = _listed([f"{100 * loss:.1f} along {axis}" for loss, axis, _ in known])
+    prices = _listed([f"{round(100 * loss, 1) + 0.0:.1f} along {axis}" for loss, axis, _ in known])
     halving = f"a halving of the {METRIC_NAMES[metric]} is predicted to cost, in points of accuracy, {prices}"
     said = f"Each axis alone over its measured range, {halving}"
+    alike = [axis for loss, axis, _ in known if loss - known[0][0] < error]
+    if len(alike) > 1:
+        return f"{said}. With a leave-one-out error of {points(error)} that does not tell {_listed(alike)} apart."
     cheapest, leading = known[0][1], max(known, key=lambda item: item[2])[1]
     if cheapest == leading:
         return f"{said}: {cheapest} is the cheapest axis to cut, and it is cut most."
@@ -181,16 +192,16 @@ def _rivals(figure: Frontier) -> list[str]:
     chosen = figure.chosen
     if chosen is None:
         return []
-    leads = [(r.name, chosen.accuracy - r.point.accuracy) for r in figure.rivals if r.point]
-    met = [f"{name} is {points(lead)} {'below' if lead >= 0 else 'above'}" for name, lead in leads]
-    unmet = [f"{r.name} cannot meet it" for r in figure.rivals if r.point is None]
-    said = [f"Within the same budget and in predicted val accuracy beside this cut: {_listed([*met, *unmet])}."]
+    leads = {r.name: chosen.accuracy - r.point.accuracy for r in figure.rivals if r.point and r.point.ratios != chosen.ratios}
+    said = [f"{name} is {points(lead)} {'below' if lead >= 0 else 'above'}" for name, lead in leads.items()]
+    said += [f"{r.name} is this very cut" for r in figure.rivals if r.point and r.name not in leads]
+    said += [f"{r.name} cannot meet it" for r in figure.rivals if r.point is None]
+    sentences = [f"Within the same budget and in predicted val accuracy beside this cut: {_listed(said)}."] if said else []
     width = (chosen.high - chosen.low) / 2
-    close = [name for name, lead in leads if lead < width]
-    if close:
+    if close := [name for name, lead in leads.items() if lead < width]:
         good = f"The prediction is good to about ±{points(width)} (90 %)"
-        said.append(f"{good}, so the lead over {_listed(close)} is not settled by these trials alone.")
-    return said
+        sentences.append(f"{good}, so the lead over {_listed(close)} is not settled by these trials alone.")
+    return sentences
 
 
 def time_advice(found: Verification | None) -> str | None:
@@ -210,7 +221,8 @@ def advice(figure: Frontier | None, shares: Sequence[AxisShare] | None, records:
     """Say which axis carries the cut and why, how the alternatives compare, and whether the cut saved time."""
     said: list[str | None] = []
     if figure and shares:
-        said += [_carrying(shares, figure.metric), _reason(shares, figure.metric), *_rivals(figure)]
+        error = records.fit_report.leave_one_out_mae if records.fit_report else 0.0
+        said += [_carrying(shares, figure.metric), _reason(shares, figure.metric, error), *_rivals(figure)]
     said.append(time_advice(records.verification))
     closed = (records.anatomy or {}).get("closed") or {}
     said += [f"The {axis} axis is closed for this model: {reason}" for axis, reason in closed.items()]

@@ -21,7 +21,7 @@ from triaxis.values import (
     Verification,
 )
 
-BLOCKS, WIDTHS, SIDES = (9, 8, 7, 6, 5, 4), (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25), tuple(range(32, 15, -1))
+BLOCKS, WIDTHS, SIDES = (9, 8, 7, 6, 5, 4), (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25), tuple(range(32, 11, -1))
 BASE_MACS = 40_550_000
 BASE_ACCURACY = 0.912
 STAGES = [f"stages.{stage}.{place}" for stage in range(3) for place in range(3)]

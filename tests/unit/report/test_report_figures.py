@@ -75,6 +75,7 @@ def test_the_frontier_rises_and_lies_above_every_single_axis(records: Records) -
             reached = [p.accuracy for p in found.curve if p.cost <= point.cost * 1.03]
             assert not reached or max(reached) >= point.accuracy - 0.003
             assert sum(ratio < 1 for ratio in point.ratios.as_tuple()) <= 1
+    assert min(point.ratios.resolution for point in found.axes["resolution"]) == 0.5, "the table goes on to 12 px, the trials end at 16"
 
 
 def test_the_view_holds_what_is_compared(records: Records) -> None:
@@ -145,3 +146,16 @@ def test_failed_trials_take_no_part(records: Records) -> None:
     failed = dataclasses.replace(records.trials[-1], state="failed", val_accuracy=None, plan=None, error="boom")
     estimates = figures.predicted_measured(dataclasses.replace(records, trials=(*records.trials[:-1], failed)))
     assert estimates and len(estimates) == len(records.trials) - 1
+
+
+def test_a_frontier_that_ends_early_is_drawn_on_at_the_same_accuracy(records: Records) -> None:
+    found = figures.frontier_figure(records)
+    assert found and found.drawn == found.curve
+    short = dataclasses.replace(found, curve=found.curve[:5])
+    assert short.drawn[:-1] == short.curve
+    assert (short.drawn[-1].fraction, short.drawn[-1].accuracy) == (1.0, short.curve[-1].accuracy)
+
+
+def test_stages_are_told_in_the_order_they_run() -> None:
+    found = figures.stage_seconds(Records(seconds={"verify": 1.0, "base": 2.0, "collect": 4.0, "other": 1.0}))
+    assert found == (("base", 2.0, 0.25), ("collect", 4.0, 0.5), ("verify", 1.0, 0.125), ("other", 1.0, 0.125))

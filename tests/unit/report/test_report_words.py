@@ -26,6 +26,8 @@ from triaxis.values import KeepRatios
         (words.quantity(640, "bytes"), "640 B"),
         (words.quantity(1.0 / 3, "latency"), "0.333 ms"),
         (words.quantity(1234.5, "latency"), "1234 ms"),
+        (words.spread(0.1), "±0.10 ms"),
+        (words.spread(123.4), "±123 ms"),
         (words.duration(0.02), "20 ms"),
         (words.duration(59.6), "1 min 00 s"),
         (words.duration(3725), "1 h 02 min"),
@@ -70,14 +72,30 @@ def test_advice_does_not_call_a_dear_axis_cheap(records: Records) -> None:
     assert "Resolution carries 100 %" in said and "cut most all the same" in said and "cheapest axis to cut" not in said
 
 
+def test_prices_that_the_predictor_cannot_tell_apart_are_not_ranked(records: Records) -> None:
+    assert records.fit_report
+    vague = dataclasses.replace(records, fit_report=dataclasses.replace(records.fit_report, leave_one_out_mae=0.01))
+    said = " ".join(words.advice(figures.frontier_figure(vague), figures.axis_shares(vague), vague))
+    assert "does not tell width and depth apart" in said and "cheapest" not in said
+
+
+def test_a_rival_that_is_the_chosen_cut_is_called_so(records: Records) -> None:
+    found, shares = figures.frontier_figure(records), figures.axis_shares(records)
+    assert found and found.chosen
+    same = (figures.Rival(name="width only", point=found.chosen),)
+    said = " ".join(words.advice(dataclasses.replace(found, rivals=same), shares, records))
+    assert "width only is this very cut" in said and "lead over" not in said
+
+
 def test_a_lead_smaller_than_the_interval_is_called_unsettled(records: Records) -> None:
     found = figures.frontier_figure(records)
     assert found and found.chosen
-    near = figures.Rival(name="equal split", point=dataclasses.replace(found.chosen, accuracy=found.chosen.accuracy - 0.0005))
+    other = dataclasses.replace(found.chosen, ratios=KeepRatios(width=0.5), accuracy=found.chosen.accuracy - 0.0005)
+    near = figures.Rival(name="equal split", point=other)
     shares = figures.axis_shares(records)
     said = " ".join(words.advice(dataclasses.replace(found, rivals=(near,)), shares, records))
     assert "lead over equal split is not settled" in said
-    far = dataclasses.replace(found.chosen, accuracy=found.chosen.accuracy - 0.2)
+    far = dataclasses.replace(other, accuracy=found.chosen.accuracy - 0.2)
     said = " ".join(words.advice(dataclasses.replace(found, rivals=(dataclasses.replace(near, point=far),)), shares, records))
     assert "not settled" not in said
 
@@ -114,3 +132,9 @@ def test_an_extrapolated_budget_is_said_to_be_one(records: Records) -> None:
     found = dataclasses.replace(records, solution=dataclasses.replace(records.solution, status="extrapolated"))
     assert any("extrapolation" in sentence for sentence in words.lead(found))
     assert not any("extrapolation" in sentence for sentence in words.lead(records))
+
+
+def test_a_budget_that_is_not_used_up_is_said_to_be_so(records: Records) -> None:
+    assert records.solution
+    found = dataclasses.replace(records, solution=dataclasses.replace(records.solution, status="unconstrained"))
+    assert any("not used up" in sentence for sentence in words.lead(found))
