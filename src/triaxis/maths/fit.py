@@ -55,6 +55,7 @@ def fit(points: Sequence[Point], *, kind: str = "auto", degree: int | None = Non
     if rank < 1 or (degree is not None and degree < 1):
         raise FitError(f"The predictor's rank and degree must be 1 or more, got rank {rank}, degree {degree}.")
     data = gather(points)
+    require_separable(data)
     if kind == "polynomial" or (kind == "auto" and (degree is not None or rank > 1)):
         return _fit_polynomial(data, degree, rank)
     if rank > 1:
@@ -63,7 +64,6 @@ def fit(points: Sequence[Point], *, kind: str = "auto", degree: int | None = Non
 
 
 def _fit_growth(data: Data, degree: int) -> tuple[AccuracyPredictor, FitReport]:
-    require_separable(data)
     depth, width, resolution = (degree if levels > 1 else 0 for levels in data.levels)
     spans = -np.log(data.x.min(axis=0))
     form = ErrorGrowthForm((depth, width, resolution), (float(spans[0]), float(spans[1]), float(spans[2])))
