@@ -1,0 +1,62 @@
+"""What users type is pinned: a change here is a change for them, and belongs in CHANGELOG.md."""
+
+from __future__ import annotations
+
+import typer.main
+
+import triaxis
+from triaxis.cli import app
+
+PUBLIC_NAMES = [
+    "Budget",
+    "Config",
+    "KeepRatios",
+    "Point",
+    "PrunePlan",
+    "Recipe",
+    "Result",
+    "Solution",
+    "Splits",
+    "Surgeon",
+    "TriaxisError",
+    "compress",
+    "fit",
+    "from_datasets",
+    "frontier",
+    "inspect_model",
+    "load",
+    "load_config",
+    "predict_files",
+    "solve",
+]
+
+COMMANDS = {
+    "run": ["CONFIG", "--out", "-o"],
+    "init": ["--model", "-m", "--data", "-d", "--budget", "-b", "--file", "-f", "--force"],
+    "status": ["RUN", "--json"],
+    "collect": ["RUN"],
+    "fit": ["RUN|POINTS.csv", "--predict", "--budget", "-b", "--json"],
+    "solve": ["RUN", "--budget", "-b", "--json"],
+    "frontier": ["RUN", "--metric", "--num", "--json"],
+    "prune": ["RUN", "--budget", "-b"],
+    "report": ["RUN"],
+    "inspect": ["MODEL", "--input", "--classes", "--keep", "--save", "--weights", "--json"],
+    "export": ["RUN", "--format", "-f", "--with-preprocessing"],
+    "predict": ["RUN/compressed", "IMAGE...", "--top", "--json"],
+    "bench": ["RUN", "--batch", "--backend", "--json"],
+}
+
+
+def test_public_names() -> None:
+    assert triaxis.__all__ == sorted(triaxis.__all__) == PUBLIC_NAMES
+    for name in PUBLIC_NAMES:
+        assert getattr(triaxis, name) is not None
+
+
+def test_commands_and_their_options() -> None:
+    found = {}
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        if name != "study":
+            is_option = {p: p.param_type_name == "option" for p in command.params}
+            found[name] = [word for p in command.params for word in (p.opts if is_option[p] else [p.metavar])]
+    assert found == COMMANDS
