@@ -175,6 +175,7 @@ class Config(Section):
     seed: int = Field(default=0, ge=0, description="seed of training; the same seed on the same machine gives the same numbers")
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:N")
     threads: int | None = Field(default=None, ge=1, description="CPU threads; null uses all cores")
+    precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="of training; auto times a few steps in each")
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     budget: tuple[str, ...] = Field(

@@ -203,7 +203,7 @@ def _mode(config: Config, store: Store, network: nn.Module, source: ModelSource,
     record = store.record("environment")
     if record is None:
         batch = (min(config.base.batch_size, 64), source.in_channels, source.side_px, source.side_px)
-        mode, seconds = choose_mode(network, batch, device)
+        mode, seconds = choose_mode(network, batch, device, precision=config.precision)
         record = {
             "device": device_name(device),
             "threads": torch.get_num_threads(),

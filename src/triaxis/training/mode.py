@@ -48,7 +48,7 @@ CANDIDATES = (
 
 
 def choose_mode(
-    model: nn.Module, input_shape: tuple[int, int, int, int], device: torch.device, steps: int = 3
+    model: nn.Module, input_shape: tuple[int, int, int, int], device: torch.device, steps: int = 3, precision: str = "auto"
 ) -> tuple[Mode, dict[str, float]]:
     """Return the fastest mode for training `model`, and the median seconds of a step in each.
 
@@ -57,12 +57,14 @@ def choose_mode(
         input_shape: (B, C, S, S) of a training batch.
         device: Where training will happen.
         steps: Timed steps per mode, after one that warms up.
+        precision: ``auto``, or the only one to try.
     """
     seconds = {}
-    for mode in CANDIDATES:
+    candidates = [mode for mode in CANDIDATES if precision in ("auto", mode.precision)]
+    for mode in candidates:
         trial = mode.place(copy.deepcopy(model), device).train()
         seconds[f"{mode.precision} {mode.memory_format}"] = _step_seconds(trial, input_shape, device, mode, steps)
-    best = min(CANDIDATES, key=lambda mode: seconds[f"{mode.precision} {mode.memory_format}"])
+    best = min(candidates, key=lambda mode: seconds[f"{mode.precision} {mode.memory_format}"])
     return best, seconds
 
 

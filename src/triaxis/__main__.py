@@ -1,0 +1,5 @@
+"""``python -m triaxis`` is the command line."""
+
+from triaxis.cli import main
+
+main()

@@ -1,0 +1,145 @@
+"""What a user gets from one run: the directory, the summary, the answers to new budgets, the reloaded models."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import command
+from safetensors.torch import load_file
+
+import triaxis
+from triaxis.config import load_config
+from triaxis.profiling.macs import count_macs, count_params
+from triaxis.rundir import RunDirectory
+from triaxis.training.sources import load_splits
+from triaxis.values import PrunePlan
+
+
+@pytest.fixture(scope="module")
+def summary(finished: Path) -> dict:
+    return json.loads((finished / "summary.json").read_text())
+
+
+def test_the_run_directory_holds_what_is_promised(finished):
+    wanted = ["config.yaml", "store.sqlite", "checkpoints", "summary.json", "report.html", "log.txt"]
+    wanted += [f"compressed/{name}" for name in ("model.safetensors", "plan.json", "model.pt2")]
+    assert [name for name in wanted if not (finished / name).exists()] == []
+
+
+def test_the_summary_has_the_promised_keys(summary):
+    for side in ("base", "compressed"):
+        assert {"val_accuracy", "test_accuracy", "macs", "params", "latency_ms"} <= set(summary[side])
+        assert set(summary[side]["latency_ms"]) == {"1", "8"}
+    assert {"metric", "limit", "fraction"} <= set(summary["budget"])
+    assert {"depth", "width", "resolution", "predicted_accuracy", "interval"} <= set(summary["solution"])
+    assert {"degree", "rank", "leave_one_out_mae"} <= set(summary["predictor"])
+    assert summary["collection_cost_ratio"] > 0
+    assert {"base", "collect", "prune", "verify"} <= set(summary["seconds"])
+
+
+def test_the_delivered_model_is_within_budget_and_is_what_the_summary_says(finished, summary):
+    model = triaxis.load(finished / "compressed")
+    description = json.loads((finished / "compressed" / "plan.json").read_text())
+    assert count_macs(model, tuple(description["input"])) == summary["compressed"]["macs"] <= summary["budget"]["limit"]
+    assert summary["budget"]["limit"] == 0.5 * summary["base"]["macs"]
+    assert count_params(model) == summary["compressed"]["params"]
+
+
+def test_the_test_accuracy_is_what_the_reloaded_model_has_on_the_test_split(finished, summary):
+    model, config = triaxis.load(finished / "compressed"), load_config(finished / "config.yaml")
+    test = load_splits(config.data).test.open()
+    side = json.loads((finished / "compressed" / "plan.json").read_text())["input"][1]
+    right = 0
+    with torch.inference_mode():
+        for batch in test.in_order(side):
+            right += int((model(batch.images).argmax(1) == batch.labels).sum())
+    assert right / len(test) == pytest.approx(summary["compressed"]["test_accuracy"])
+
+
+def test_the_pt2_file_runs_without_the_class_at_any_batch(finished):
+    program = torch.export.load(finished / "compressed" / "model.pt2").module()
+    live = triaxis.load(finished / "compressed")
+    side = json.loads((finished / "compressed" / "plan.json").read_text())["input"][1]
+    for batch in (1, 3):
+        images = torch.randn(batch, 3, side, side)
+        with torch.inference_mode():
+            assert torch.allclose(program(images), live(images), atol=1e-4)
+
+
+def test_every_file_is_free_of_pickle(finished):
+    for path in finished.rglob("*.safetensors"):
+        load_file(path)
+    assert not [p for p in finished.rglob("*") if p.suffix in (".pkl", ".pt", ".pth", ".bin")]
+
+
+def test_trials_form_chains_with_what_was_achieved(finished):
+    with RunDirectory(finished).read() as store:
+        trials = store.trials()
+    by_id = {t.trial_id: t for t in trials}
+    assert {t.state for t in trials} == {"done"} and len(trials) == 7
+    for trial in trials:
+        if trial.spec.parent:
+            parent = by_id[trial.spec.parent]
+            assert parent.spec.axis == trial.spec.axis
+            assert getattr(trial.achieved, trial.spec.axis) < getattr(parent.achieved, trial.spec.axis)
+            assert trial.macs < parent.macs
+        kept = {c.group: set(c.kept) for c in trial.plan.channels}
+        if trial.spec.parent and trial.spec.axis == "width":
+            before = {c.group: set(c.kept) for c in by_id[trial.spec.parent].plan.channels}
+            assert all(kept[group] <= before.get(group, kept[group]) for group in kept)
+
+
+@pytest.mark.parametrize("budget", ["macs=70%", "macs=35%", "params=50%", "macs=200k"])
+def test_a_new_budget_is_answered_from_the_trials_in_a_second(finished, budget):
+    start = time.perf_counter()
+    done = command("solve", finished, "--budget", budget, "--json")
+    seconds = time.perf_counter() - start
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    metric = answer["budgets"][0]["metric"]
+    assert answer["costs"][metric] <= answer["budgets"][0]["limit"]
+    assert seconds < 5  # a second on an idle machine; tests share theirs
+
+
+def test_prune_makes_the_model_of_another_budget_from_the_same_trials(finished, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    before = json.loads((copy / "summary.json").read_text())
+    done = command("prune", copy, "--budget", "macs=35%")
+    assert done.returncode == 0, done.stderr
+    after = json.loads((copy / "summary.json").read_text())
+    assert after["compressed"]["macs"] <= 0.35 * after["base"]["macs"] < before["compressed"]["macs"]
+    assert after["num_trials"] == before["num_trials"]
+    plan = PrunePlan.from_json(json.loads((copy / "compressed" / "plan.json").read_text())["plan"])
+    assert count_params(triaxis.load(copy / "compressed")) == after["compressed"]["params"] and not plan.is_identity
+
+
+@pytest.mark.parametrize("name", ["status", "frontier", "report", "fit"])
+def test_the_other_commands_answer(finished, name):
+    done = command(name, finished)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout or done.stderr
+
+
+def test_a_changed_configuration_is_refused_with_the_keys(finished, tiny_file, tmp_path):
+    other = tmp_path / "other.yaml"
+    other.write_text(tiny_file.read_text().replace("seed: 1", "seed: 2"))
+    done = command("run", other, "--out", finished)
+    assert done.returncode == 4
+    assert "seed: 1 -> 2" in done.stderr
+
+
+def test_an_impossible_budget_is_refused_before_any_trial(tiny_file, tmp_path):
+    other = tmp_path / "other.yaml"
+    other.write_text(tiny_file.read_text().replace("macs=50%", "macs=0.1%"))
+    done = command("run", other, "--out", tmp_path / "run")
+    assert done.returncode == 8
+    assert "smallest possible" in done.stderr
+    with RunDirectory(tmp_path / "run").read() as store:
+        assert store.trials() == ()

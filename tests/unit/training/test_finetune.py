@@ -1,0 +1,183 @@
+"""The training loop: it learns, repeats itself exactly, resumes exactly, and stops at NaN."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from triaxis.errors import TrainingError, UnsupportedModelError
+from triaxis.training.data import Preprocess, ResidentImages
+from triaxis.training.evaluate import Teacher, calibrate, evaluate, loss_with_batch_statistics
+from triaxis.training.finetune import finetune
+from triaxis.training.mode import CANDIDATES, Mode, choose_mode
+from triaxis.values import Recipe
+
+CPU = torch.device("cpu")
+RECIPE = Recipe(epochs=3, batch_size=16, crop_px=1, peak_lr=0.05)
+
+
+@pytest.fixture
+def images() -> ResidentImages:
+    """Two classes that differ in brightness."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(96) % 2
+    pixels = torch.randint(0, 120, (96, 3, 8, 8), generator=generator) + 100 * labels.view(-1, 1, 1, 1)
+    return ResidentImages(pixels.to(torch.uint8), labels, 2, Preprocess())
+
+
+def network(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)
+    )
+
+
+def train(model: nn.Module, images: ResidentImages, recipe: Recipe = RECIPE, **more):
+    return finetune(model, images, recipe, side_px=8, seed=7, device=CPU, mode=Mode(), **more)
+
+
+def same(a: nn.Module, b: nn.Module) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_it_learns_an_easy_task_and_reports_what_it_took(images):
+    model = network()
+    log = train(model, images, Recipe(epochs=8, batch_size=16, crop_px=1, peak_lr=0.1))
+    assert evaluate(model, images, 8, CPU).accuracy > 0.95
+    assert log.num_images == 8 * 96 and len(log.losses) == 8 and log.losses[-1] < log.losses[0]
+    assert not model.training
+
+
+def test_the_same_seed_gives_the_same_weights(images):
+    first, second = network(), network()
+    train(first, images)
+    train(second, images)
+    assert same(first, second)
+
+
+@pytest.mark.parametrize(
+    "recipe", [RECIPE, Recipe(epochs=3, batch_size=16, average_last=0.5, distill=0.5, optimizer="adamw", peak_lr=0.01)]
+)
+def test_a_training_cut_off_between_epochs_ends_as_if_undisturbed(images, tmp_path, recipe):
+    teacher = Teacher(network(1), 8, CPU, Mode())
+    whole = network()
+    train(whole, images, recipe, teacher=teacher)
+
+    class Killed(BaseException):
+        pass
+
+    def kill(step: int, steps: int) -> None:
+        if step == 8:  # in the second of three epochs of six steps
+            raise Killed
+
+    path = tmp_path / "trial.resume"
+    broken = network()
+    with pytest.raises(Killed):
+        train(broken, images, recipe, teacher=teacher, on_step=kill, resume_path=path)
+    assert path.exists()
+    resumed = network()
+    steps = []
+    train(resumed, images, recipe, teacher=teacher, on_step=lambda step, _: steps.append(step), resume_path=path)
+    assert steps[0] == 7
+    assert same(whole, resumed)
+    assert not path.exists()
+
+
+def test_distillation_pulls_the_student_to_the_teacher(images):
+    teacher = Teacher(network(3), 8, CPU, Mode())
+    wanted = evaluate(teacher.model, images, 8, CPU).logits.softmax(1)
+
+    def distance(share: float) -> float:
+        student = network()
+        train(student, images, Recipe(epochs=6, batch_size=16, crop_px=0, flip=False, peak_lr=0.1, distill=share), teacher=teacher)
+        return (evaluate(student, images, 8, CPU).logits.softmax(1) - wanted).abs().mean().item()
+
+    assert distance(1.0) < 0.5 * distance(0.0)
+
+
+def test_the_teachers_memory_holds_what_it_would_say(images):
+    teacher = Teacher(network(1), 8, CPU, Mode())
+    table = teacher.bank(images, RECIPE, seed=7, epoch=1)
+    for batch in images.epoch(8, RECIPE, seed=7, epoch=1):
+        assert torch.allclose(table[batch.indices], teacher.look(batch.images), atol=1e-5)
+    seen = teacher.num_seen
+    teacher.bank(images, RECIPE, seed=7, epoch=1)
+    assert teacher.num_seen == seen
+
+
+def test_the_average_of_the_last_steps_is_taken(images):
+    plain, averaged = network(), network()
+    train(plain, images)
+    train(averaged, images, Recipe(**{**_fields(RECIPE), "average_last": 0.5}))
+    assert not same(plain, averaged)
+
+
+def test_mixing_and_randaugment_train(images):
+    for extra in ({"mixup": 0.2}, {"cutmix": 1.0}, {"randaugment": "2,9"}):
+        log = train(network(), images, Recipe(**{**_fields(RECIPE), **extra}), teacher=Teacher(network(1), 8, CPU, Mode()))
+        assert log.losses[-1] < 5
+
+
+def test_nan_stops_training_with_a_sentence(images):
+    model = network()
+    model[0].weight.data[0, 0, 0, 0] = float("nan")
+    with pytest.raises(TrainingError, match="must be finite, got nan at step 1 of 18"):
+        train(model, images)
+    with pytest.raises(TrainingError, match="outputs must be finite"):
+        evaluate(model, images, 8, CPU)
+
+
+def test_a_model_with_other_outputs_is_refused(images):
+    model = network()
+    model[5] = nn.Linear(8, 5)
+    with pytest.raises(UnsupportedModelError, match=r"must be \(16, 2\).*got \(16, 5\)"):
+        train(model, images)
+
+
+def test_calibration_gives_the_mean_and_variance_of_the_activations(images):
+    model = network()
+    model[1].running_mean.fill_(9.0)
+    calibrate(model, images, 8, CPU, num_images=96)
+    batch = next(iter(images.in_order(8)))
+    activations = model[0](batch.images)
+    assert torch.allclose(model[1].running_mean, activations.mean((0, 2, 3)), atol=1e-4)
+    assert torch.allclose(model[1].running_var, activations.var((0, 2, 3)), rtol=1e-2)
+    assert model[1].momentum == 0.1 and not model[1].training
+
+
+def test_the_loss_with_batch_statistics_is_that_after_calibration(images):
+    model = network()
+    train(model, images)
+    model[1].running_mean.fill_(3.0)
+    quick = loss_with_batch_statistics(model, images, 8, CPU, num_images=96)
+    calibrate(model, images, 8, CPU, num_images=96)
+    assert quick == pytest.approx(evaluate(model, images, 8, CPU).loss, rel=0.02)
+
+
+def test_balanced_accuracy_is_the_mean_recall():
+    constant = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+    nn.init.zeros_(constant[1].weight)
+    constant[1].bias.data = torch.tensor([1.0, 0.0])
+    data = ResidentImages(torch.zeros(10, 3, 2, 2, dtype=torch.uint8), torch.tensor([0] * 9 + [1]), 2, Preprocess())
+    found = evaluate(constant, data, 2, CPU)
+    assert (found.accuracy, found.balanced_accuracy) == (pytest.approx(0.9), pytest.approx(0.5))
+
+
+def test_the_fastest_mode_is_chosen():
+    mode, seconds = choose_mode(network(), (4, 3, 8, 8), CPU, steps=2)
+    assert mode in CANDIDATES and len(seconds) == len(CANDIDATES)
+    assert seconds[f"{mode.precision} {mode.memory_format}"] == min(seconds.values())
+
+
+def test_training_does_not_touch_a_copy(images):
+    model = network()
+    twin = copy.deepcopy(model)
+    train(model, images)
+    assert not same(model, twin)
+
+
+def _fields(recipe: Recipe) -> dict:
+    return {key: value for key, value in recipe.to_json().items() if key != "schema"}
