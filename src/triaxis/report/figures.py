@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import numpy as np
 from scipy.stats import binomtest
@@ -64,9 +64,8 @@ class Frontier:
 
     @property
     def drawn(self) -> tuple[CostPoint, ...]:
-        """The curve up to the base model's cost: where no dearer cut is predicted to be better, the last one goes on."""
-        last = self.curve[-1]
-        return (*self.curve, dataclasses.replace(last, fraction=1.0)) if last.fraction < 1 else self.curve
+        """The curve as stairs up to the base model's cost, which is what a budget in between really buys."""
+        return stairs((*self.curve, dataclasses.replace(self.curve[-1], fraction=max(1.0, self.curve[-1].fraction))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +139,13 @@ class Removal:
     side_px: int
 
 
+def stairs(points: Sequence[CostPoint]) -> tuple[CostPoint, ...]:
+    """Return points by rising cost with each one going on level until the next: blocks and channels are integers."""
+    rising = sorted(points, key=lambda p: p.fraction)
+    levels = [dataclasses.replace(left, fraction=right.fraction) for left, right in pairwise(rising)]
+    return tuple(dict.fromkeys(point for pair in zip(rising, [*levels, rising[-1]], strict=True) for point in pair))
+
+
 def wilson(accuracy: float, num: int | None) -> tuple[float, float] | None:
     """Return the 95 % Wilson interval of an accuracy measured on `num` images, or None where `num` is not known."""
     if not num:
@@ -198,7 +204,7 @@ def _rivals(records: Records, table: CostTable, solution: Solution, budget: Budg
     return (*rivals, Rival(name="equal split", point=split, is_extrapolated=outside))
 
 
-def frontier_figure(records: Records, num: int = 50) -> Frontier | None:
+def frontier_figure(records: Records, num: int = 200) -> Frontier | None:
     """Return the accuracy/cost frontier in the metric that binds, the chosen cut and its rivals within the same budget."""
     table, predictor, solution = records.cost_table, records.predictor, records.solution
     if table is None or predictor is None:
@@ -231,6 +237,8 @@ def frontier_view(found: Frontier) -> tuple[tuple[float, float], tuple[float, fl
     """
     least = 0.4 * found.budget.limit / found.base_cost if found.budget else 0.0
     marks = [(r.point.fraction, r.point.accuracy) for r in found.rivals if r.point] + ([found.measured] if found.measured else [])
+    if found.chosen:
+        marks += [(found.chosen.fraction, found.chosen.low), (found.chosen.fraction, found.chosen.high)]
     seen = [(p.fraction, p.accuracy) for p in found.drawn if p.fraction >= least] + marks
     low, high = min(accuracy for _, accuracy in seen), max(accuracy for _, accuracy in seen)
     reach = max(high - low, 0.004)

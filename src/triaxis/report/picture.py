@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from triaxis.errors import ConfigError
-from triaxis.report.figures import CostPoint, Frontier, frontier_figure, frontier_view
+from triaxis.report.figures import CostPoint, Frontier, frontier_figure, frontier_view, stairs
 from triaxis.report.html import templates
 from triaxis.report.plots import CHOSEN, COLORS, MEASURED
 from triaxis.report.records import Records
@@ -116,7 +116,7 @@ def _entry(name: str, color: str, scale: _Scale, line: Sequence[CostPoint], poin
     return {
         "name": name,
         "color": color,
-        "line": scale.line(line),
+        "line": scale.line(stairs(line)) if line else "",
         "dash": _DASHES.get(name, ""),
         "thick": False,
         "shape": _SHAPES.get(name, ""),

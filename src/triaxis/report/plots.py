@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from triaxis.report.figures import AxisCurve, CostPoint, Estimate, Frontier, frontier_view
+from triaxis.report.figures import AxisCurve, CostPoint, Estimate, Frontier, frontier_view, stairs
 from triaxis.report.words import METRIC_NAMES, cost
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def frontier_plot(found: Frontier) -> go.Figure:
     marked = {rival.name for rival in found.rivals if rival.point}
     for axis, points in found.axes.items():
         style = {"mode": "lines", "line": {"color": COLORS[axis], "width": 1.6, "dash": DASHES[axis]}}
-        figure.add_scatter(**_cut_trace(points, f"{axis} only", found.metric, showlegend=f"{axis} only" not in marked, **style))
+        figure.add_scatter(**_cut_trace(stairs(points), f"{axis} only", found.metric, showlegend=f"{axis} only" not in marked, **style))
     line = {"mode": "lines", "line": {"color": CHOSEN, "width": 3}}
     figure.add_scatter(**_cut_trace(curve, "all three axes", found.metric, **line))
     for rival in (r for r in found.rivals if r.point):

@@ -90,7 +90,7 @@ def measured(accuracy: float, test: float, macs: int, params: int, slower: float
 def example_records(fraction: float = 0.5) -> Records:
     """Return the records of a finished run at a MACs budget of this fraction."""
     trials, costs = chains(), table()
-    predictor, report = fit([Point(ratios=t.achieved, accuracy=t.val_accuracy or 0.0) for t in trials])
+    predictor, report = fit([Point(ratios=t.achieved, accuracy=t.val_accuracy or 0.0) for t in trials], degree=2)
     budget = Budget(metric="macs", limit=fraction * BASE_MACS, fraction=fraction)
     solution = solve(predictor, costs, [budget])
     left = solution.costs["macs"] / BASE_MACS

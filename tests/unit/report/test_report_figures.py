@@ -67,13 +67,13 @@ def test_the_chosen_cut_is_within_budget_and_no_rival_is_predicted_better(record
 
 
 def test_the_frontier_rises_and_lies_above_every_single_axis(records: Records) -> None:
-    found = figures.frontier_figure(records, num=60)
+    found = figures.frontier_figure(records)
     assert found
     assert all(a.cost < b.cost and a.accuracy <= b.accuracy for a, b in zip(found.curve, found.curve[1:], strict=False))
     for points in found.axes.values():
         for point in points:
-            reached = [p.accuracy for p in found.curve if p.cost <= point.cost * 1.03]
-            assert not reached or max(reached) >= point.accuracy - 0.003
+            reached = [p.accuracy for p in found.curve if p.cost <= point.cost * 1.01]
+            assert not reached or max(reached) >= point.accuracy - 0.001
             assert sum(ratio < 1 for ratio in point.ratios.as_tuple()) <= 1
     assert min(point.ratios.resolution for point in found.axes["resolution"]) == 0.5, "the table goes on to 12 px, the trials end at 16"
 
@@ -148,12 +148,14 @@ def test_failed_trials_take_no_part(records: Records) -> None:
     assert estimates and len(estimates) == len(records.trials) - 1
 
 
-def test_a_frontier_that_ends_early_is_drawn_on_at_the_same_accuracy(records: Records) -> None:
+def test_stairs_go_on_level_until_the_next_cut(records: Records) -> None:
     found = figures.frontier_figure(records)
-    assert found and found.drawn == found.curve
-    short = dataclasses.replace(found, curve=found.curve[:5])
-    assert short.drawn[:-1] == short.curve
-    assert (short.drawn[-1].fraction, short.drawn[-1].accuracy) == (1.0, short.curve[-1].accuracy)
+    assert found
+    first, second = (dataclasses.replace(found.curve[0], fraction=f, accuracy=a) for f, a in ((0.2, 0.8), (0.5, 0.9)))
+    assert [(p.fraction, p.accuracy) for p in figures.stairs((second, first))] == [(0.2, 0.8), (0.5, 0.8), (0.5, 0.9)]
+    short = dataclasses.replace(found, curve=(first, second))
+    assert [(p.fraction, p.accuracy) for p in short.drawn] == [(0.2, 0.8), (0.5, 0.8), (0.5, 0.9), (1.0, 0.9)]
+    assert figures.stairs(short.drawn) == short.drawn
 
 
 def test_stages_are_told_in_the_order_they_run() -> None:
