@@ -1,0 +1,141 @@
+"""Models by name and weights from files: prefixes, classifiers of other tasks, frozen and broken ones."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from triaxis.errors import ConfigError, UnsupportedModelError
+from triaxis.models.cifar import densenet, resnet
+from triaxis.models.load import build, load_model, read_weights, unwrap
+
+EIGHT = "cifar:resnet8"
+
+
+@pytest.mark.parametrize(
+    ("model", "convolutions"),
+    [(resnet(20), 21), (resnet(56), 57), (densenet(40), 39), (densenet(16), 15)],
+)
+def test_the_papers_families_have_the_layers_their_names_say(model, convolutions):
+    found = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    assert len(found) == convolutions  # a ResNet's two shortcuts beside its 6n+1 convolutions
+    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+
+
+def test_published_parameter_counts_are_met():
+    assert sum(p.numel() for p in resnet(20).parameters()) == pytest.approx(0.27e6, rel=0.02)
+    assert sum(p.numel() for p in resnet(56).parameters()) == pytest.approx(0.85e6, rel=0.02)
+    assert sum(p.numel() for p in densenet(40).parameters()) == pytest.approx(1.0e6, rel=0.03)
+
+
+def test_depths_that_are_none_are_refused():
+    with pytest.raises(ConfigError, match=r"6n\+2.*got 21"):
+        resnet(21)
+    with pytest.raises(ConfigError, match=r"3n\+4.*got 41"):
+        densenet(41)
+
+
+@pytest.mark.parametrize("name", [EIGHT, "cifar:densenet16", "torchvision:resnet18", "timm:resnet18"])
+def test_every_zoo_gives_the_number_of_classes(name):
+    assert build(name, {}, 7).eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("torchvision:resnet81", "did you mean resnet"),
+        ("timm:resnet181", "did you mean"),
+        ("cifar:vgg", "cifar:resnet20"),
+        ("json:no_such", "no_such"),
+        ("collections:Counter", r"must return a torch\.nn\.Module, got Counter"),
+    ],
+)
+def test_unknown_models_are_named_with_the_nearest(name, words):
+    with pytest.raises(ConfigError, match=words):
+        build(name, {}, 10)
+
+
+def test_wrong_arguments_are_a_sentence():
+    with pytest.raises(ConfigError, match=r"model\.args must fit cifar:resnet8"):
+        build(EIGHT, {"colour": 3}, 10)
+
+
+@pytest.fixture
+def trained() -> nn.Module:
+    torch.manual_seed(5)
+    return build(EIGHT, {}, 10)
+
+
+def equal(a: nn.Module, b: nn.Module) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "model.", "module.model.", "_orig_mod."])
+@pytest.mark.parametrize("nested", [None, "state_dict", "model"])
+def test_wrappers_are_taken_off_the_names(trained, tmp_path, prefix, nested):
+    state = {prefix + key: value for key, value in trained.state_dict().items()}
+    torch.save({nested: state, "epoch": 3} if nested else state, tmp_path / "weights.pt")
+    loaded = load_model(EIGHT, {}, 10, str(tmp_path / "weights.pt"))
+    assert equal(loaded.model, trained) and loaded.is_trained
+
+
+def test_safetensors_are_read(trained, tmp_path):
+    save_file(trained.state_dict(), tmp_path / "weights.safetensors")
+    assert equal(load_model(EIGHT, {}, 10, str(tmp_path / "weights.safetensors")).model, trained)
+
+
+def test_a_classifier_of_another_task_is_left_out_and_needs_training(tmp_path, trained):
+    save_file(trained.state_dict(), tmp_path / "weights.safetensors")
+    loaded = load_model(EIGHT, {}, 4, str(tmp_path / "weights.safetensors"))
+    assert not loaded.is_trained
+    assert loaded.model.fc.weight.shape[0] == 4
+    assert torch.equal(loaded.model.conv1.weight, trained.conv1.weight)
+
+
+def test_weights_of_another_network_are_refused(tmp_path, trained):
+    save_file(trained.state_dict(), tmp_path / "weights.safetensors")
+    with pytest.raises(UnsupportedModelError, match="tensors are missing"):
+        load_model("cifar:resnet14", {}, 10, str(tmp_path / "weights.safetensors"))
+    with pytest.raises(UnsupportedModelError, match="another shape"):
+        load_model(EIGHT, {"width": 0.5}, 10, str(tmp_path / "weights.safetensors"))
+
+
+def test_nan_in_the_weights_is_named(tmp_path, trained):
+    trained.stages[1][0].conv1.weight.data[0, 0, 0, 0] = float("inf")
+    save_file(trained.state_dict(), tmp_path / "weights.safetensors")
+    with pytest.raises(UnsupportedModelError, match=r"stages\.1\.0\.conv1\.weight"):
+        load_model(EIGHT, {}, 10, str(tmp_path / "weights.safetensors"))
+
+
+class Trap:
+    """Would run code if it were unpickled."""
+
+    def __reduce__(self):
+        return (Path.touch, (Path("trap-was-sprung"),))
+
+
+def test_a_pickle_is_never_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "evil.pt").write_bytes(pickle.dumps({"state_dict": Trap()}))
+    torch.save({"state_dict": Trap()}, tmp_path / "evil2.pt")
+    for name in ("evil.pt", "evil2.pt"):
+        with pytest.raises(ConfigError, match="checkpoint of tensors alone"):
+            read_weights(tmp_path / name)
+    assert not (tmp_path / "trap-was-sprung").exists()
+
+
+def test_missing_and_broken_files_are_sentences(tmp_path):
+    with pytest.raises(ConfigError, match="existing file"):
+        read_weights(tmp_path / "none.pt")
+    (tmp_path / "broken.safetensors").write_bytes(b"12345678 not safetensors")
+    with pytest.raises(ConfigError, match="must be a safetensors file"):
+        read_weights(tmp_path / "broken.safetensors")
+
+
+def test_wrapped_models_are_unwrapped(trained):
+    assert unwrap(nn.DataParallel(trained)) is trained
