@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from triaxis.errors import ConfigError, StoreError
+from triaxis.maths.solve import solve
 from triaxis.report import html, write_picture, write_report
 from triaxis.report.records import Records
+from triaxis.values import Budget
 
 EVIL = "<script>alert('x')</script>\"&"
 STAGES = ("trials", "predictor", "solution", "plan", "verification")
@@ -137,3 +139,13 @@ def test_a_picture_needs_svg_and_a_predictor(records: Records, tmp_path: Path) -
         write_picture(records, tmp_path / "picture.png")
     with pytest.raises(ConfigError, match="triaxis fit"):
         write_picture(Records(), tmp_path / "picture.svg")
+
+
+def test_a_latency_budget_is_told_in_milliseconds(records: Records) -> None:
+    assert records.predictor and records.cost_table
+    base = records.cost_table.base_cost("latency_ms")
+    budget = Budget(metric="latency_ms", limit=0.6 * base, fraction=0.6)
+    solution = solve(records.predictor, records.cost_table, [budget])
+    text = html.render(dataclasses.replace(records, solution=solution), "demo").replace("\u00a0", " ")
+    assert "latency at most 60 % of the base model&#39;s (1.20 ms)" in text
+    assert "latency, % of the base model" in text and "log latency saved" in text
