@@ -7,7 +7,7 @@ and the tensor of the base model that it came from have one name.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from triaxis.surgery.channels import Place
 from triaxis.surgery.rules import keeps_groups
+from triaxis.surgery.tracing import Sizes
 
 State = Mapping[str, Tensor]
 
@@ -32,6 +33,20 @@ class Nothing(nn.Module):
     def forward(self, x: Any, *_: Any, **__: Any) -> Tensor:
         first = x if isinstance(x, Tensor) else x[0]
         return first[:, :0]
+
+
+def stand_in(kind: str) -> nn.Module:
+    """Return what takes the place of a removed block of this kind."""
+    return Nothing() if kind == "dense" else Skip()
+
+
+def drop_from_containers(model: nn.Module, paths: Iterable[str]) -> None:
+    """Take removed dense layers out of containers that are walked by name, so that nothing of them runs."""
+    for path in paths:
+        parent_path, _, name = path.rpartition(".")
+        parent = model.get_submodule(parent_path)
+        if isinstance(parent, nn.ModuleDict):
+            del parent[name]
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
@@ -54,6 +69,7 @@ def rebuilt(base: nn.Module, change: Callable[[str, Tensor], Tensor], replaced: 
 
 def cut_tensor(tensor: Tensor, kept: Mapping[int, Tensor]) -> Tensor:
     """Return a copy with only the kept positions along each dimension."""
+    tensor = tensor.detach().cpu()
     for dim, positions in kept.items():
         tensor = tensor.index_select(dim, positions)
     return tensor.clone() if not kept else tensor
@@ -61,23 +77,31 @@ def cut_tensor(tensor: Tensor, kept: Mapping[int, Tensor]) -> Tensor:
 
 def scattered(base: Tensor, cut: Tensor, kept: Mapping[int, Tensor]) -> Tensor:
     """Return a copy of `base` with `cut` written at the kept positions."""
-    full = base.detach().clone().to(cut.dtype)
     if not kept:
-        return cut.detach().clone().to(full.device)
+        return cut.detach().cpu().clone()
+    full = base.detach().clone().to(cut.dtype)
     index: list[Tensor] = []
     for dim, length in enumerate(base.shape):
         positions = kept.get(dim, torch.arange(length))
         index.append(positions.reshape([-1 if d == dim else 1 for d in range(base.ndim)]))
-    full[tuple(index)] = cut.detach().to(full.device)
+    full[tuple(index)] = cut.detach().cpu()
     return full
 
 
 def zeroed(tensor: Tensor, removed: Mapping[int, Tensor]) -> Tensor:
     """Return a copy with the removed positions set to zero."""
-    copied = tensor.detach().clone()
+    copied = tensor.detach().cpu().clone()
     for dim, positions in removed.items():
         copied.index_fill_(dim, positions, 0)
     return copied
+
+
+def by_tensor(positions: Mapping[Place, Tensor]) -> dict[str, dict[int, Tensor]]:
+    """Return positions by tensor, then by dimension."""
+    nested: dict[str, dict[int, Tensor]] = {}
+    for (name, dim), where in positions.items():
+        nested.setdefault(name, {})[dim] = where
+    return nested
 
 
 def complement(removed: Mapping[Place, Tensor], tensors: State) -> dict[str, dict[int, Tensor]]:
@@ -116,3 +140,25 @@ def _fit_convolution(module: nn.modules.conv._ConvNd, original: nn.modules.conv.
         module.groups = module.weight.shape[0] * original.groups // original.out_channels
     module.out_channels = module.weight.shape[outputs] * (module.groups if module.transposed else 1)
     module.in_channels = module.weight.shape[inputs] * (1 if module.transposed else module.groups)
+
+
+def fit_sizes(model: nn.Module, sizes: Sequence[Sizes], survivors: Callable[[Tensor], int]) -> None:
+    """Change the lengths that modules keep as attributes for taking a channel dimension apart.
+
+    An attribute is changed where its value is the old length of the whole or of a piece, or the list of the pieces'
+    lengths; two different new lengths for one old one leave it alone, and the proof then finds the fault.
+    """
+    lengths: dict[str, dict[Any, set[Any]]] = {}
+    for item in sizes:
+        new = [survivors(labels) for labels in (item.whole, *item.pieces)]
+        old = [len(labels) for labels in (item.whole, *item.pieces)]
+        known = lengths.setdefault(item.path, {})
+        for before, after in [*zip(old, new, strict=True), (tuple(old[1:]), tuple(new[1:]))]:
+            known.setdefault(before, set()).add(after)
+    for path, known in lengths.items():
+        module = model.get_submodule(path)
+        for name, value in list(vars(module).items()):
+            key = tuple(value) if isinstance(value, list) else value
+            if type(value) in (int, list, tuple) and len(known.get(key, ())) == 1:
+                (after,) = known[key]
+                setattr(module, name, type(value)(after))

@@ -111,9 +111,10 @@ def _returns_input(module: nn.Module, x: Tensor) -> bool:
             y = zeroed(x.clone())
         except Exception:  # noqa: BLE001 - a module that cannot run alone is no block
             return False
-    if not bool(x.abs().max() > 0) or not isinstance(y, Tensor) or y.shape != x.shape:
+    if not bool(x.max() > 0) or not isinstance(y, Tensor) or y.shape != x.shape:
         return False
-    return torch.allclose(y, x, atol=1e-5, rtol=1e-4) or (bool((x < 0).any()) and torch.allclose(y, x.relu(), atol=1e-5, rtol=1e-4))
+    tolerance = 1e-5 * float(x.abs().max())
+    return any(torch.allclose(y, same, atol=tolerance, rtol=1e-4) for same in (x, x.relu()))
 
 
 def dense_blocks(model: nn.Module, calls: list[Call], tracer: ChannelTracer, groups: list[ChannelGroup], taken: list[str]) -> list[Block]:
@@ -140,7 +141,8 @@ def _classes(tracer: ChannelTracer, labels: Tensor | None) -> frozenset[int]:
 
 def _made(tracer: ChannelTracer, call: Call, unions: list[frozenset[int]], owners: dict[int, ChannelGroup]) -> list[ChannelGroup]:
     """Return the groups a dense layer makes: later seen beside all it read, made inside it, and nobody's only input."""
-    if len(call.outputs) != 1 or call.outputs[0].ndim != 4 or call.in_labels is None or call.inputs[0].shape[2:] != call.outputs[0].shape[2:]:
+    is_image = len(call.outputs) == 1 and call.outputs[0].ndim == 4
+    if not is_image or call.in_labels is None or call.inputs[0].shape[2:] != call.outputs[0].shape[2:]:
         return []
     read, out = _classes(tracer, call.in_labels), _classes(tracer, call.out_labels)
     new = out - read
@@ -164,7 +166,7 @@ def _leaves_inputs(tracer: ChannelTracer, path: str, groups: Iterable[ChannelGro
 
 
 def sequence_blocks(model: nn.Module, calls: list[Call], tracer: ChannelTracer) -> list[Block]:
-    """Return the outermost shape-keeping modules that are not themselves a chain of such; a lone layer takes its norm and activation along."""
+    """Return the outermost shape-keeping modules that are no chain of such; a lone layer takes its norm and activation along."""
     keeping = {call.path: call for call in calls if keeps_shape(call)}
     chains = {path for path in keeping if _is_chain(path, keeping)}
     chosen = [p for p in keeping if p not in chains and not any(inside(p, other) for other in keeping if other not in chains)]

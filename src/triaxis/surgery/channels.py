@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from triaxis.surgery.atoms import Atoms
 from triaxis.surgery.tracing import ChannelTracer
 
 Place = tuple[str, int]
@@ -52,14 +53,15 @@ class ChannelGroup:
         return max(1, round(self.num_channels / self.num_units))
 
 
-def find_groups(model: nn.Module, tracer: ChannelTracer) -> tuple[list[ChannelGroup], dict[str, str]]:
+def find_groups(model: nn.Module, tracer: ChannelTracer, atoms: Atoms | None = None) -> tuple[list[ChannelGroup], dict[str, str]]:
     """Return the channel groups, in the order of the model's layers, and for each layer that stays whole the reason.
 
     Classes of labels that live in the same places form one group; one of those places is the output of a layer.
     """
     layers = _layer_outputs(model)
-    places = _places_of_classes(tracer)
-    pinned = tracer.atoms.pinned()
+    atoms = atoms or tracer.atoms
+    places = _places_of_classes(tracer, atoms)
+    pinned = atoms.pinned()
     by_signature: dict[frozenset[Place], list[int]] = defaultdict(list)
     closed: dict[str, str] = {}
     for root, held in places.items():
@@ -89,10 +91,10 @@ def _layer_outputs(model: nn.Module) -> dict[Place, int]:
     return found
 
 
-def _places_of_classes(tracer: ChannelTracer) -> dict[int, list[tuple[Place, int]]]:
+def _places_of_classes(tracer: ChannelTracer, atoms: Atoms) -> dict[int, list[tuple[Place, int]]]:
     places: dict[int, list[tuple[Place, int]]] = defaultdict(list)
     for place, labels in tracer.labelled.items():
-        for position, root in enumerate(tracer.atoms.find(labels).tolist()):
+        for position, root in enumerate(atoms.find(labels).tolist()):
             places[root].append((place, position))
     return places
 

@@ -68,8 +68,7 @@ def _scales(group: ChannelGroup, state: Mapping[str, Tensor]) -> list[int]:
 def _magnitude(group: ChannelGroup, index: int, state: Mapping[str, Tensor], power: int) -> Tensor:
     """Return the p-norm of each unit's slice of one tensor, divided by the mean over units so that tensors count equally."""
     member = group.members[index]
-    tensor = state[member.tensor].detach().float()
-    rows = tensor.index_select(member.dim, member.positions.to(tensor.device)).transpose(0, member.dim).flatten(1) if tensor.ndim > 1 else None
-    sums = rows.abs().pow(power).sum(1) if rows is not None else tensor[member.positions].abs().pow(power)
-    norms = torch.zeros(group.num_units).index_add_(0, member.units, sums.cpu()).pow(1 / power)
+    rows = state[member.tensor].detach().float().cpu().index_select(member.dim, member.positions).abs().pow(power)
+    sums = rows.transpose(0, member.dim).reshape(len(member.positions), -1).sum(1)
+    norms = torch.zeros(group.num_units).index_add_(0, member.units, sums).pow(1 / power)
     return norms / norms.mean().clamp_min(1e-12)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from triaxis.surgery.channels import ChannelGroup
 
@@ -25,18 +25,22 @@ def unit_options(group: ChannelGroup, round_to: int) -> list[int]:
     return [*range(step, group.num_units, step), group.num_units]
 
 
-def units_to_keep(group: ChannelGroup, width: float, round_to: int) -> int:
-    """Return the option nearest to `width` times the group's units; of two equally near, the larger."""
-    wanted = width * group.num_units
+def nearest_option(group: ChannelGroup, wanted: float, round_to: int) -> int:
+    """Return the option nearest to a wanted number of units; of two equally near, the larger."""
     return min(unit_options(group, round_to), key=lambda count: (abs(count - wanted), -count))
+
+
+def units_to_keep(group: ChannelGroup, width: float, round_to: int) -> int:
+    """Return the option nearest to `width` times the group's units."""
+    return nearest_option(group, width * group.num_units, round_to)
 
 
 def width_levels(groups: Sequence[ChannelGroup], round_to: int, min_width: float) -> tuple[float, ...]:
     """Return target keep ratios, falling from 1, whose rounded channel counts all differ; at most 24, evenly thinned."""
-    options = {(count / g.num_units) for g in groups for count in unit_options(g, round_to)}
-    by_counts: Mapping[tuple[int, ...], float] = {
-        tuple(units_to_keep(g, width, round_to) for g in groups): width for width in sorted({w for w in options if w >= min_width - 1e-9} | {1.0})
-    }
+    ratios = {count / g.num_units for g in groups for count in unit_options(g, round_to)}
+    by_counts: dict[tuple[int, ...], float] = {}
+    for width in sorted({w for w in ratios if w >= min_width - 1e-9} | {1.0}):
+        by_counts[tuple(units_to_keep(g, width, round_to) for g in groups)] = width
     levels = sorted(by_counts.values(), reverse=True)
     if len(levels) > MAX_LEVELS:
         levels = [levels[round(i * (len(levels) - 1) / (MAX_LEVELS - 1))] for i in range(MAX_LEVELS)]

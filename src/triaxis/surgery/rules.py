@@ -58,9 +58,10 @@ def opaque(tracer: ChannelTracer, func: Any, args: tuple[Any, ...], kwargs: dict
             tracer.pin(plane, f"{func.overloadpacket.__name__} has no channel rule")
 
 
-@_rule("clone", "_to_copy", "detach", "alias", "contiguous", "dropout", "native_dropout", "hardswish", "hardtanh", "hardsigmoid", "copy",
-       "gelu", "silu", "mish", "zeros_like", "ones_like", "empty_like", "lift_fresh", "where", "masked_fill", "threshold", "prelu",
-       "_prelu_kernel", "leaky_relu", "elu", "celu", "selu", "bernoulli", "rand_like", "randn_like", "full_like", "fill", "zero", "div")  # fmt: skip
+@_rule("clone", "_to_copy", "detach", "alias", "contiguous", "dropout", "native_dropout", "hardswish", "hardtanh", "hardsigmoid",
+       "copy", "gelu", "silu", "mish", "zeros_like", "ones_like", "empty_like", "lift_fresh", "where", "masked_fill", "threshold",
+       "prelu", "_prelu_kernel", "leaky_relu", "elu", "celu", "selu", "bernoulli", "rand_like", "randn_like", "full_like", "fill",
+       "zero", "div")  # fmt: skip
 def elementwise(tracer: ChannelTracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
     """Unify the labels of positions that are combined with each other."""
     result = tensors_in([out])[0]
@@ -93,8 +94,8 @@ def merged(tracer: ChannelTracer, planes: list[Tensor], plane: Tensor) -> list[T
     return [*planes, plane]
 
 
-@_rule("view", "_unsafe_view", "reshape", "_reshape_alias", "permute", "transpose", "t", "unsqueeze", "squeeze", "expand", "slice", "select",
-       "flip", "roll", "repeat", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle", "index_select",
+@_rule("view", "_unsafe_view", "reshape", "_reshape_alias", "permute", "transpose", "t", "unsqueeze", "squeeze", "expand", "slice",
+       "select", "flip", "roll", "repeat", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle", "index_select",
        "split", "split_with_sizes", "unbind", "unsafe_split", "unsafe_split_with_sizes", "flatten", "unflatten")  # fmt: skip
 def move(tracer: ChannelTracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
     """Move the labels as the operation moves the elements, by running it on them."""
@@ -108,8 +109,19 @@ def move(tracer: ChannelTracer, func: Any, args: tuple[Any, ...], kwargs: dict[s
         _keep_in_step(tracer, plane, moved, name)
         for collected, part in zip(planes, moved, strict=True):
             collected.append(tracer.canonical(part))
+        if "split" in name or name in ("slice", "view", "reshape"):
+            tracer.note_sizes(plane, moved)
     for result, labels in zip(results, planes, strict=True):
         tracer.label(result, labels)
+
+
+@_rule("as_strided")
+def restride(tracer: ChannelTracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+    """Pooling of channels-last tensors only sets strides; any other use is opaque."""
+    if tuple(args[1]) == tuple(args[0].shape):
+        tracer.label(out, tracer.planes(args[0]))
+    else:
+        opaque(tracer, func, args, kwargs, out)
 
 
 def _keep_in_step(tracer: ChannelTracer, plane: Tensor, moved: Sequence[Tensor], name: str) -> None:
@@ -204,7 +216,8 @@ def _fixed(tracer: ChannelTracer, plane: Tensor, dim: int, count: int) -> Tensor
     return labels.expand(shape)
 
 
-@_rule("mean", "sum", "amax", "amin", "max", "min", "var", "std", "var_mean", "logsumexp", "linalg_vector_norm", "norm", "argmax", "any", "all")
+@_rule("mean", "sum", "amax", "amin", "max", "min", "var", "std", "var_mean", "logsumexp", "linalg_vector_norm", "norm", "argmax",
+       "any", "all")  # fmt: skip
 def reduce(tracer: ChannelTracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
     """Drop the reduced dimensions; a labelled one may only be summed over, since zeros add nothing."""
     source, name = args[0], func.overloadpacket.__name__
@@ -246,6 +259,8 @@ def batch_norm(tracer: ChannelTracer, func: Any, args: tuple[Any, ...], kwargs: 
     """Statistics and scales are one per channel."""
     source = args[0]
     planes = list(tracer.planes(source))
+    if True in args[5:6] and any(support(p) - {1} for p in planes):
+        tracer.note_inexact()
     for vector in tensors_in(args[1:5]):
         for plane in tracer.planes(vector):
             shaped = plane.reshape([1, -1] + [1] * (source.ndim - 2))
@@ -309,7 +324,13 @@ def convolution(tracer: ChannelTracer, func: Any, args: tuple[Any, ...], kwargs:
 
 
 def _grouped(
-    tracer: ChannelTracer, incoming: Tensor | None, inputs: Tensor | None, outputs: Tensor | None, weight: Tensor, groups: int, transposed: bool
+    tracer: ChannelTracer,
+    incoming: Tensor | None,
+    inputs: Tensor | None,
+    outputs: Tensor | None,
+    weight: Tensor,
+    groups: int,
+    transposed: bool,
 ) -> Tensor | None:
     """Couple a grouped convolution's channels so that a regular grouped convolution remains."""
     parts = [p for p in (incoming, inputs, outputs) if p is not None]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from time import monotonic
 
 import torch
 from torch import nn
@@ -21,54 +23,73 @@ def candidate_sides(side_px: int, min_resolution: float) -> list[int]:
     return [side_px, *range(first, lowest - 1, -STEP_PX)]
 
 
-def accepted_sides(model: nn.Module, sides_px: Iterable[int], in_channels: int) -> tuple[tuple[int, ...], str]:
-    """Run the model at each side and keep those that work.
+def accepted_sides(model: nn.Module, sides_px: Iterable[int], in_channels: int, deadline: float = float("inf")) -> tuple[tuple[int, ...], str]:
+    """Run the model at each side and keep those that work with the same output shape.
+
+    Args:
+        model: In eval mode, on the CPU.
+        sides_px: Sides to try, the base model's first.
+        in_channels: Channels of the images.
+        deadline: Value of `time.monotonic` after which no further side is tried.
 
     Returns:
         The accepted sides in the order given, and why the first refused one was refused (empty if none was).
     """
-    accepted, reason = [], ""
-    shapes_only = _on_meta(model)
-    runner, device = (shapes_only, "meta") if shapes_only is not None else (model, "cpu")
-    expected = None
+    accepted: list[int] = []
+    reason, expected = "", None
+    runner, device = _on_meta(model)
     for side in sides_px:
+        if accepted and monotonic() > deadline:
+            return tuple(accepted), reason or f"the time limit ended the search at {side} px"
         shape, problem = try_side(runner, side, in_channels, device)
         if problem and device == "meta" and not accepted:
             runner, device = model, "cpu"
             shape, problem = try_side(runner, side, in_channels, device)
-        if not problem and (expected is None or shape == expected):
+        if not problem and expected in (None, shape):
             accepted.append(side)
             expected = shape
-        else:
-            reason = reason or problem or f"the output's shape changes from {expected} to {shape} at {side} px"
+        reason = reason or problem or ("" if expected == shape else f"the model's output has shape {shape} at {side} px, not {expected}")
     return tuple(accepted), reason
 
 
 def try_side(model: nn.Module, side_px: int, in_channels: int, device: str = "cpu") -> tuple[tuple[int, ...], str]:
     """Run the model at one side with batch 2; return the output's shape and, if it fails, the module and the reason."""
-    stack: list[str] = []
-    handles = []
-    for path, module in model.named_modules():
-        handles.append(module.register_forward_pre_hook(lambda _m, _a, path=path: stack.append(path)))  # type: ignore[misc]
-        handles.append(module.register_forward_hook(lambda _m, _a, _o: stack.pop() and None))
-    try:
-        with torch.no_grad():
-            out = model(torch.zeros(2, in_channels, side_px, side_px, device=device))
-    except Exception as error:  # noqa: BLE001 - whatever a user's model raises is the reason this side is refused
-        return (), f"{stack[-1] if stack and stack[-1] else 'the model'}: {_first_line(error)} (at {side_px} px)"
-    finally:
-        for handle in handles:
-            handle.remove()
+    with running_module(model) as where:
+        try:
+            with torch.no_grad():
+                out = model(torch.zeros(2, in_channels, side_px, side_px, device=device))
+        except Exception as error:  # noqa: BLE001 - whatever a user's model raises is the reason this side is refused
+            return (), f"{where()}: {first_line(error)} (at {side_px} px)"
     return (tuple(out.shape) if isinstance(out, torch.Tensor) else ()), ""
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's text, or its class."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
-def _on_meta(model: nn.Module) -> nn.Module | None:
-    """Return a copy without data, whose forward computes shapes only; None if the model cannot be copied so."""
+@contextmanager
+def running_module(model: nn.Module) -> Iterator[Callable[[], str]]:
+    """Follow which module runs; the value names the innermost one, and after an error the one that raised."""
+    stack: list[str] = []
+    handles = []
+
+    def follow(path: str, module: nn.Module) -> None:
+        handles.append(module.register_forward_pre_hook(lambda _m, _a: stack.append(path)))
+        handles.append(module.register_forward_hook(lambda _m, _a, _o: stack.remove(path)))
+
+    for path, module in model.named_modules():
+        follow(path, module)
     try:
-        return copy.deepcopy(model).to("meta").eval()
+        yield lambda: (stack[-1] if stack else "") or "the model"
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _on_meta(model: nn.Module) -> tuple[nn.Module, str]:
+    """Return a copy without data, whose forward computes shapes only, or the model itself if it cannot be copied so."""
+    try:
+        return copy.deepcopy(model).to("meta").eval(), "meta"
     except Exception:  # noqa: BLE001 - a model with tensors outside its parameters may refuse; then real data is used
-        return None
+        return model, "cpu"

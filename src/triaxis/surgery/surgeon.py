@@ -3,43 +3,35 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Literal
+from time import monotonic
 
 import torch
 from torch import Tensor, nn
 
 from triaxis.errors import PlanError, UnsupportedModelError
-from triaxis.surgery.apply import Nothing, Skip, complement, cut_tensor, fit_attributes, rebuilt, scattered, tensors_of, zeroed
+from triaxis.surgery import apply
 from triaxis.surgery.blocks import Block, find_blocks, inside, stages
-from triaxis.surgery.channels import ChannelGroup, Member, Place, find_groups
+from triaxis.surgery.channels import find_groups
 from triaxis.surgery.importance import unit_scores
-from triaxis.surgery.ratios import unit_options, units_to_keep, width_levels
-from triaxis.surgery.sides import accepted_sides, candidate_sides
+from triaxis.surgery.layout import Layout, Loss, lay_out, loss_of
+from triaxis.surgery.metadata import correct_metadata
+from triaxis.surgery.planning import Scope, channel_cuts
+from triaxis.surgery.proof import Proof
+from triaxis.surgery.ratios import width_levels
+from triaxis.surgery.sides import accepted_sides, candidate_sides, first_line
 from triaxis.surgery.tracing import ChannelTracer, trace
-from triaxis.values import Anatomy, BlockInfo, ChannelCut, GroupInfo, PrunePlan
-
-Scope = Literal["uniform", "global"]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What is left to cut once some blocks are gone: the channel groups, and the positions that vanish with dense blocks."""
-
-    groups: tuple[ChannelGroup, ...]
-    vanished: dict[Place, Tensor]
-
-    @property
-    def num_channels(self) -> int:
-        """Channels of all groups."""
-        return sum(group.num_channels for group in self.groups)
+from triaxis.values import Anatomy, BlockInfo, GroupInfo, PrunePlan
 
 
 @dataclass
 class Surgeon:
-    """Plans and applies cuts of one model. Make it with `Surgeon.examine`."""
+    """Plans and applies cuts of one model. Make it with `Surgeon.examine`.
+
+    `base` is a copy of the model on the CPU in eval mode; `anatomy` says what can be cut.
+    """
 
     base: nn.Module
     anatomy: Anatomy
@@ -61,7 +53,7 @@ class Surgeon:
         min_resolution: float = 0.5,
         seconds_limit: float = 60,
     ) -> Surgeon:
-        """Look at a model once: its blocks, channel groups and sides.
+        """Look at a model once: its blocks, channel groups and sides; keep only what is proved to be cut right.
 
         Args:
             model: Any CNN that takes (N, in_channels, side, side) images and returns (N, classes) logits; it is copied.
@@ -70,19 +62,21 @@ class Surgeon:
             round_to: Channel counts are rounded to multiples of this where the group is large enough.
             min_width: Least width keep ratio that is offered, in (0, 1].
             min_resolution: Least resolution keep ratio that is offered, in (0, 1].
-            seconds_limit: No axis is searched longer than this.
+            seconds_limit: After this, what is not yet proved is left whole.
 
         Raises:
             UnsupportedModelError: The model does not run on such images.
         """
-        base = _quiet_copy(model)
+        deadline = monotonic() + seconds_limit
+        base = copy.deepcopy(model).cpu().eval()
         example = torch.randn(1, in_channels, side_px, side_px, generator=torch.Generator().manual_seed(0))
         tracer = _traced(base, example)
-        groups, whole = find_groups(base, tracer)
-        blocks = find_blocks(base, tracer, groups, example)
-        sides, refusal = accepted_sides(base, candidate_sides(side_px, min_resolution), in_channels)
-        anatomy = _anatomy(blocks, groups, whole, sides or (side_px,), refusal, in_channels)
-        return cls(base, anatomy, tuple(blocks), tracer, round_to, min_width)
+        sides, refusal = accepted_sides(base, candidate_sides(side_px, min_resolution), in_channels, deadline)
+        empty = Anatomy(base_side_px=side_px, in_channels=in_channels, blocks=(), groups=(), sides_px=sides or (side_px,))
+        surgeon = cls(base, empty, (), tracer, round_to, min_width)
+        surgeon._explore(example, deadline)
+        surgeon._close(refusal)
+        return surgeon
 
     def identity(self) -> PrunePlan:
         """Return the plan that cuts nothing."""
@@ -132,50 +126,44 @@ class Surgeon:
         side = self.anatomy.base_side_px if side_px is None else side_px
         self._check(removed_blocks, width, side)
         layout = self.layout(removed_blocks)
-        allowed = self._allowed(layout, parent)
-        tensors = {**tensors_of(self.base), **(state or {})}
+        tensors = {**apply.tensors_of(self.base), **(state or {})}
         ranked = {g.name: unit_scores(g, tensors, importance, scores) for g in layout.groups} if width < 1 else {}
-        counts = _global_counts(layout, ranked, width, self.round_to) if scope == "global" and width < 1 else {}
-        cuts = []
-        for group in layout.groups:
-            units = allowed[group.name]
-            count = counts.get(group.name, units_to_keep(group, width, self.round_to))
-            if count < len(units):
-                best = ranked[group.name][units].argsort(descending=True, stable=True)[:count]
-                units = units[best].sort().values
-            if len(units) < group.num_units:
-                cuts.append(ChannelCut(group=group.name, num_channels=group.num_channels, kept=_channels_of(group, units)))
+        lost = self._loss(parent) if parent is not None and parent.channels else None
         return PrunePlan(
             num_blocks=max(1, len(self.blocks)),
             removed_blocks=tuple(b.name for b in self.blocks if b.name in removed_blocks),
-            channels=tuple(cuts),
+            channels=channel_cuts(layout, width, ranked, lost, self.round_to, scope),
             num_channels=max(1, layout.num_channels),
             base_side_px=self.anatomy.base_side_px,
             side_px=side,
         )
 
     def cut(self, plan: PrunePlan, state: Mapping[str, Tensor] | None = None) -> nn.Module:
-        """Return a new model, cut as planned, with the base model's weights or those of a base-shaped state dict.
+        """Return a new model on the CPU, cut as planned, with the base weights or those of a base-shaped state dict.
 
         Raises:
             PlanError: The plan names blocks, groups or sides that this model does not have.
         """
         self._check(plan.removed_blocks, 1.0, plan.side_px)
-        kept = self._kept(plan)
+        loss, layout = self._loss(plan), self.layout(plan.removed_blocks)
+        kept = apply.complement(loss.positions, apply.tensors_of(self.base))
         given = state or {}
-        model = rebuilt(self.base, lambda name, t: cut_tensor(given.get(name, t).detach(), kept.get(name, {})), self._stand_ins(plan))
-        fit_attributes(model, self.base, [name for name in kept if not self._is_gone(name, plan)])
-        self._drop_dense(model, plan)
+        removed = self._removed_blocks(plan)
+        stand_ins = {path: apply.stand_in(block.kind) for block in removed for path in block.modules}
+        model = apply.rebuilt(self.base, lambda name, t: apply.cut_tensor(given.get(name, t), kept.get(name, {})), stand_ins)
+        apply.fit_attributes(model, self.base, [name for name in kept if not self._is_gone(name, plan)])
+        sizes = [s for s in self.tracer.sizes if not self._is_gone(f"{s.path}.", plan)] if len(loss.classes) else []
+        apply.fit_sizes(model, sizes, lambda labels: loss.survivors(layout.atoms, labels))
+        apply.drop_from_containers(model, [b.name for b in removed if b.kind == "dense"])
+        correct_metadata(model, self.base, plan.side_px, self.anatomy.base_side_px)
         return model
 
     def masked(self, plan: PrunePlan, state: Mapping[str, Tensor] | None = None) -> nn.Module:
-        """Return a model of the base model's shape in which all that the plan removes is zero; it must agree with `cut`."""
-        removed: dict[str, dict[int, Tensor]] = {}
-        for (name, dim), positions in self._removed(plan).items():
-            removed.setdefault(name, {})[dim] = positions
+        """Return a model of the base model's shape in which all that the plan removes is zero or bypassed; it agrees with `cut`."""
+        removed = apply.by_tensor(self._loss(plan).positions)
         given = state or {}
-        bypassed = {path: Skip() for block in self._removed_blocks(plan) if block.kind != "dense" for path in block.modules}
-        return rebuilt(self.base, lambda name, t: zeroed(given.get(name, t), removed.get(name, {})), bypassed)
+        bypassed = {path: apply.Skip() for b in self._removed_blocks(plan) if b.kind != "dense" for path in b.modules}
+        return apply.rebuilt(self.base, lambda name, t: apply.zeroed(given.get(name, t), removed.get(name, {})), bypassed)
 
     def expand(self, plan: PrunePlan, cut_state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return a base-shaped state dict with a cut model's weights in their places, and the base model's elsewhere.
@@ -183,94 +171,70 @@ class Surgeon:
         Raises:
             PlanError: The state dict is not one of a model cut by this plan.
         """
-        kept = self._kept(plan)
+        kept = apply.complement(self._loss(plan).positions, apply.tensors_of(self.base))
         full = {}
         for name, base in self.base.state_dict().items():
-            if name not in cut_state:
-                if not self._is_gone(name, plan):
-                    raise PlanError(f"The weights must be those of a model cut by this plan, but {name} is missing; cut the model with the same plan.")
+            if self._is_gone(name, plan):
                 full[name] = base.clone()
                 continue
             expected = tuple(len(kept.get(name, {}).get(d, range(n))) for d, n in enumerate(base.shape))
-            if tuple(cut_state[name].shape) != expected:
-                raise PlanError(f"{name} must have shape {expected} under this plan, got {tuple(cut_state[name].shape)}; cut with the same plan.")
-            full[name] = scattered(base, cut_state[name], kept.get(name, {}))
+            found = tuple(cut_state[name].shape) if name in cut_state else None
+            if found != expected:
+                raise PlanError(f"Under this plan {name} must have shape {expected}, got {found}; take the weights of a model cut by it.")
+            full[name] = apply.scattered(base, cut_state[name], kept.get(name, {}))
         return full
 
     def layout(self, removed_blocks: tuple[str, ...]) -> Layout:
-        """Return what is left to cut without these blocks."""
+        """Return what is left to cut without these blocks; cached."""
         key = frozenset(removed_blocks)
         if key not in self._layouts:
-            self._layouts[key] = self._laid_out([b for b in self.blocks if b.name in key])
+            self._layouts[key] = lay_out(self.base, self.tracer, [b for b in self.blocks if b.name in key])
         return self._layouts[key]
 
-    @cached_property
-    def _base_groups(self) -> list[ChannelGroup]:
+    def _explore(self, example: Tensor, deadline: float) -> None:
+        """Find groups and blocks; leave whole what the proof finds at fault, then look again."""
+        self._describe(find_blocks(self.base, self.tracer, self._groups(), example))
+        faults = Proof(self, deadline).faulty_groups()
+        if faults:
+            roots = {g.name: g.roots for g in self.layout(()).groups}
+            for name, problem in faults.items():
+                self.tracer.atoms.pin(roots[name], problem)
+            self._describe(find_blocks(self.base, self.tracer, self._groups(), example))
+        stuck = Proof(self, deadline).faulty_blocks()
+        self._describe([dataclasses.replace(b, is_removable=b.is_removable and b.name not in stuck) for b in self.blocks])
+
+    def _groups(self) -> list:  # type: ignore[type-arg]
         return find_groups(self.base, self.tracer)[0]
 
-    def _laid_out(self, removed: list[Block]) -> Layout:
-        groups = self._groups_without(removed)
-        gone = tuple(f"{path}." for block in removed for path in block.modules)
-        made = {name for block in removed for name in block.made}
-        vanished: dict[Place, list[Tensor]] = {}
-        left = []
-        for group in groups:
-            members = tuple(m for m in group.members if not m.tensor.startswith(gone)) if gone else group.members
-            if group.name in made:
-                for m in members:
-                    vanished.setdefault((m.tensor, m.dim), []).append(m.positions)
-            elif members:
-                left.append(ChannelGroup(group.name, group.unit_of, members, group.roots))
-        return Layout(tuple(left), {place: torch.cat(parts) for place, parts in vanished.items()})
+    def _describe(self, blocks: list[Block]) -> None:
+        """Set the blocks and write the anatomy down."""
+        self._layouts.clear()
+        self.blocks = tuple(blocks)
+        groups, whole = find_groups(self.base, self.tracer)
+        named = stages(blocks)
+        self.anatomy = dataclasses.replace(
+            self.anatomy,
+            blocks=tuple(
+                BlockInfo(name=b.name, kind=b.kind, stage=named[b.name], is_removable=b.is_removable, modules=b.modules) for b in blocks
+            ),
+            groups=tuple(GroupInfo(name=g.name, num_channels=g.num_channels, num_units=g.num_units) for g in groups),
+            whole=whole,
+        )
 
-    def _groups_without(self, removed: list[Block]) -> list[ChannelGroup]:
-        """Return the groups; where a run of a sequence went, what it read and what it made become the same channels."""
-        runs = [b for b in removed if b.kind == "sequence"]
-        if not runs or not self._base_groups:
-            return self._base_groups
-        tracer = copy.copy(self.tracer)
-        tracer.atoms = copy.deepcopy(self.tracer.atoms)
-        for block in runs:
-            read, made = block.calls[0].in_labels, block.calls[-1].out_labels
-            if read is not None and made is not None:
-                tracer.atoms.unify(read, made)
-            for labels in (read, made):
-                if labels is not None and (read is None or made is None):
-                    tracer.atoms.pin(labels, f"{block.name}: the block is removed and its other side cannot be cut")
-        return find_groups(self.base, tracer)[0]
+    def _close(self, refusal: str) -> None:
+        """Say which axes offer no choice, and why."""
+        closed: dict[str, str] = {}
+        if not self.removable(self.identity()):
+            closed["depth"] = "No block can go: no residual, dense or shape-keeping block stands beside another one of its stage."
+        if not self.anatomy.groups:
+            layer, reason = next(iter(self.anatomy.whole.items()), ("the model", "it has no convolution or linear layer"))
+            closed["width"] = f"No channel can go; {layer} stays whole: {reason}."
+        if len(self.anatomy.sides_px) < 2:
+            closed["resolution"] = f"Only {self.anatomy.base_side_px} px works: {refusal or 'no smaller side was allowed'}."
+        self.anatomy = dataclasses.replace(self.anatomy, closed=closed)
 
-    def _allowed(self, layout: Layout, parent: PrunePlan | None) -> dict[str, Tensor]:
-        """Return for each group the units whose every position the parent kept."""
-        everything = {g.name: torch.arange(g.num_units) for g in layout.groups}
-        if parent is None or not parent.channels:
-            return everything
-        lost = self._removed(parent)
-        for group in layout.groups:
-            gone = [m.units[torch.isin(m.positions, lost[m.tensor, m.dim])] for m in group.members if (m.tensor, m.dim) in lost]
-            if gone:
-                units = everything[group.name]
-                everything[group.name] = units[~torch.isin(units, torch.cat(gone))]
-                if not len(everything[group.name]):
-                    raise PlanError(f"Channel group {group.name} must keep a channel, but the parent plan leaves none; remove blocks before channels.")
-        return everything
-
-    def _removed(self, plan: PrunePlan) -> dict[Place, Tensor]:
-        """Return the positions that the plan removes, by tensor and dimension."""
-        layout = self.layout(plan.removed_blocks)
-        groups = {g.name: g for g in layout.groups}
-        lost: dict[Place, list[Tensor]] = {place: [positions] for place, positions in layout.vanished.items()}
-        for cut in plan.channels:
-            group = groups.get(cut.group)
-            if group is None or group.num_channels != cut.num_channels:
-                raise PlanError(f"The plan's channel group {cut.group} with {cut.num_channels} channels must exist in the model; make the plan for this model.")
-            member_lost = _lost_units(group, cut)
-            for m in group.members:
-                positions = m.positions[torch.isin(m.units, member_lost)]
-                lost.setdefault((m.tensor, m.dim), []).append(positions)
-        return {place: torch.cat(parts) for place, parts in lost.items()}
-
-    def _kept(self, plan: PrunePlan) -> dict[str, dict[int, Tensor]]:
-        return complement(self._removed(plan), tensors_of(self.base))
+    def _loss(self, plan: PrunePlan) -> Loss:
+        return loss_of(plan, self.layout(plan.removed_blocks))
 
     def _removed_blocks(self, plan: PrunePlan) -> list[Block]:
         return [b for b in self.blocks if b.name in plan.removed_blocks]
@@ -278,104 +242,25 @@ class Surgeon:
     def _is_gone(self, name: str, plan: PrunePlan) -> bool:
         return any(inside(name, path) for block in self._removed_blocks(plan) for path in block.modules)
 
-    def _stand_ins(self, plan: PrunePlan) -> dict[str, nn.Module]:
-        stand_ins: dict[str, nn.Module] = {}
-        for block in self._removed_blocks(plan):
-            for path in block.modules:
-                stand_ins[path] = Nothing() if block.kind == "dense" else nn.Identity() if block.calls[0].is_plain else Skip()
-        return stand_ins
-
-    def _drop_dense(self, model: nn.Module, plan: PrunePlan) -> None:
-        """Take removed dense layers out of containers that are walked by name, so that nothing of them runs."""
-        for block in self._removed_blocks(plan):
-            parent_path, _, name = block.name.rpartition(".")
-            parent = model.get_submodule(parent_path)
-            if block.kind == "dense" and isinstance(parent, nn.ModuleDict):
-                del parent[name]
-
     def _check(self, removed_blocks: tuple[str, ...], width: float, side_px: int) -> None:
         known = {b.name: b for b in self.anatomy.blocks}
         for name in removed_blocks:
             if name not in known or not known[name].is_removable:
                 choice = ", ".join(b.name for b in self.anatomy.blocks if b.is_removable) or "none"
-                raise PlanError(f"A removed block must be one of {choice}, got {name!r}.")
+                raise PlanError(f"A removed block must be one of {choice}; got {name!r}.")
         left = {b.stage for b in self.anatomy.blocks if b.name not in removed_blocks}
         if emptied := sorted({b.stage for b in self.anatomy.blocks} - left):
             raise PlanError(f"A block must stay in each stage, but all blocks of stage {emptied[0]} are removed; keep one of them.")
         if not 0 < width <= 1:
-            raise PlanError(f"The width keep ratio must be in (0, 1], got {width!r}.")
+            raise PlanError(f"The width keep ratio must be in (0, 1], got {width!r}; 1 keeps all channels.")
         if side_px not in self.anatomy.sides_px:
-            raise PlanError(f"The side must be one that the model accepts ({', '.join(map(str, self.anatomy.sides_px))} px), got {side_px!r} px.")
-
-
-def _quiet_copy(model: nn.Module) -> nn.Module:
-    """Return a copy on the CPU in eval mode."""
-    return copy.deepcopy(model).cpu().eval()
+            choice = ", ".join(map(str, self.anatomy.sides_px))
+            raise PlanError(f"The side must be one that the model accepts ({choice} px), got {side_px!r} px.")
 
 
 def _traced(base: nn.Module, example: Tensor) -> ChannelTracer:
     try:
         return trace(base, example)
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UnsupportedModelError(f"The model must run on images of shape {tuple(example.shape)}, but it failed: {reason}") from error
-
-
-def _anatomy(
-    blocks: list[Block], groups: list[ChannelGroup], whole: dict[str, str], sides_px: tuple[int, ...], refusal: str, in_channels: int
-) -> Anatomy:
-    named = stages(blocks)
-    infos = tuple(
-        BlockInfo(name=b.name, kind=b.kind, stage=named[b.name], is_removable=b.is_removable, modules=b.modules) for b in blocks
-    )
-    closed: dict[str, str] = {}
-    sizes = {b.stage: sum(o.stage == b.stage for o in infos) for b in infos}
-    if not any(b.is_removable and sizes[b.stage] > 1 for b in infos):
-        closed["depth"] = "No block can go: the model has no residual, dense or shape-keeping block beside another one of its stage."
-    if not groups:
-        first = next(iter(whole.items()), ("the model", "it has no convolution or linear layer whose channels are free"))
-        closed["width"] = f"No channel can go: {first[0]} stays whole because of {first[1]}."
-    if len(sides_px) < 2:
-        closed["resolution"] = f"Only {sides_px[0]} px works: {refusal or 'no smaller side was allowed'}."
-    return Anatomy(
-        base_side_px=sides_px[0],
-        in_channels=in_channels,
-        blocks=infos,
-        groups=tuple(GroupInfo(name=g.name, num_channels=g.num_channels, num_units=g.num_units) for g in groups),
-        sides_px=sides_px,
-        closed=closed,
-        whole=whole,
-    )
-
-
-def _channels_of(group: ChannelGroup, units: Tensor) -> tuple[int, ...]:
-    return tuple(torch.isin(group.unit_of, units).nonzero().reshape(-1).tolist())
-
-
-def _lost_units(group: ChannelGroup, cut: ChannelCut) -> Tensor:
-    """Return the units that a cut removes.
-
-    Raises:
-        PlanError: The cut splits a unit.
-    """
-    stays = torch.zeros(group.num_channels, dtype=torch.bool)
-    stays[list(cut.kept)] = True
-    lost = group.unit_of[~stays].unique()
-    if bool(torch.isin(group.unit_of[stays], lost).any()):
-        raise PlanError(f"Channel group {group.name} must be cut in whole units of {group.channels_per_unit} channels; make the plan with this model's surgeon.")
-    return lost
-
-
-def _global_counts(layout: Layout, ranked: Mapping[str, Tensor], width: float, round_to: int) -> dict[str, int]:
-    """Return how many units each group keeps when all channels compete; scores are relative to their group's mean."""
-    relative = {name: scores / scores.abs().mean().clamp_min(1e-12) for name, scores in ranked.items()}
-    weights = torch.cat([torch.full((g.num_units,), float(g.channels_per_unit)) for g in layout.groups])
-    pooled = torch.cat([relative[g.name] for g in layout.groups])
-    order = pooled.argsort(descending=True, stable=True)
-    within = weights[order].cumsum(0) <= width * float(weights.sum()) + 1e-6
-    threshold = pooled[order[max(0, int(within.sum()) - 1)]]
-    counts = {}
-    for group in layout.groups:
-        wanted = int((relative[group.name] >= threshold).sum())
-        counts[group.name] = min(unit_options(group, round_to), key=lambda count: (abs(count - wanted), -count))
-    return counts
+        shape = tuple(example.shape)
+        raise UnsupportedModelError(f"The model must run on images of shape {shape}, but it fails: {first_line(error)}.") from error

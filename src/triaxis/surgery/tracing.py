@@ -33,6 +33,18 @@ class Call:
         return len(self.inputs) == 1 and len(self.outputs) == 1 and not self.extra
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """A module took a channel dimension apart: the labels of the whole and of each piece.
+
+    Where the module keeps those lengths as attributes, a cut must change them too.
+    """
+
+    path: str
+    whole: Tensor
+    pieces: tuple[Tensor, ...]
+
+
 class ChannelTracer(TorchDispatchMode):
     """Follow channel labels through every tensor operation of one forward pass at batch 1.
 
@@ -44,6 +56,7 @@ class ChannelTracer(TorchDispatchMode):
         self.atoms = Atoms()
         self.calls: list[Call] = []
         self.inexact: set[str] = set()
+        self.sizes: list[Sizes] = []
         self.labelled: dict[tuple[str, int], Tensor] = {}
         self._names = {id(t): name for name, t in [*model.named_parameters(), *model.named_buffers()] if t.ndim and t.is_floating_point()}
         self._planes: dict[int, list[Tensor]] = {}
@@ -89,6 +102,12 @@ class ChannelTracer(TorchDispatchMode):
     def note_inexact(self) -> None:
         """Remember that the running module's statistics depend on how many channels there are."""
         self.inexact.add(self._stack[-1].path if self._stack else "")
+
+    def note_sizes(self, plane: Tensor, pieces: list[Tensor]) -> None:
+        """Remember into which lengths the running module takes a channel dimension apart."""
+        if self._stack and len(support(plane)) == 1:
+            flat = tuple(p.reshape(-1) for p in pieces if len(support(p)) == 1)
+            self.sizes.append(Sizes(self._stack[-1].path, plane.reshape(-1), flat))
 
     def enter(self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Record that a module is called."""

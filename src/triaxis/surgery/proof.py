@@ -1,0 +1,150 @@
+"""Prove by running that cuts are right: a cut model must agree with the masked one on shaken weights.
+
+Weights are shaken because an untrained or freshly initialised model may hide a mistake behind a scale of zero.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from triaxis.surgery.rules import tensors_in
+from triaxis.surgery.sides import first_line, running_module
+from triaxis.values import PrunePlan
+
+if TYPE_CHECKING:
+    from triaxis.surgery.surgeon import Surgeon
+
+TOLERANCE = 1e-3
+
+
+class PlainNorms(TorchDispatchMode):
+    """Replace normalisation over channels by its scale and shift.
+
+    Its statistics depend on how many channels there are, so that a cut and a masked model differ there by design; without
+    it everything else can be compared exactly.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        name = func.overloadpacket.__name__
+        if name == "native_layer_norm":
+            return _scaled(args[0], args[2], args[3]), args[0].new_zeros(1), args[0].new_ones(1)
+        if (name == "native_group_norm" and args[6] == 1) or (name == "native_batch_norm" and args[5]):
+            shape = [1, -1] + [1] * (args[0].ndim - 2)
+            scale, shift = (None if t is None else t.reshape(shape) for t in args[1:3])
+            return _scaled(args[0], scale, shift), args[0].new_zeros(1), args[0].new_ones(1)
+        return func(*args, **(kwargs or {}))
+
+
+def _scaled(x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
+    scaled = x * scale if scale is not None else x.clone()
+    return scaled + shift if shift is not None else scaled
+
+
+def shaken(model: nn.Module) -> dict[str, Tensor]:
+    """Return new values for vectors and constant tensors: around 1 for scales and variances, around 0 for the rest."""
+    generator = torch.Generator().manual_seed(0)
+    state = {}
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if not tensor.is_floating_point() or tensor.numel() < 2:
+            continue
+        noise = torch.rand(tensor.shape, generator=generator)
+        spread, size = float(tensor.detach().std()), float(tensor.detach().abs().mean())
+        if tensor.ndim == 1:
+            state[name] = noise + 0.5 if name.endswith(("weight", "var", "gamma", "gain")) else 0.4 * noise - 0.2
+        elif spread <= 1e-3 * size:
+            state[name] = noise + 0.5
+    return state
+
+
+def disagreement(first: nn.Module, second: nn.Module, example: Tensor, *, plain_norms: bool = False) -> float:
+    """Return the largest difference of two models' outputs, relative to the largest output; infinite if shapes differ."""
+    with torch.no_grad():
+        outputs, others = (_outputs(model, example, plain_norms) for model in (first, second))
+    if [t.shape for t in outputs] != [t.shape for t in others]:
+        return float("inf")
+    differences = [float((a - b).abs().max() / b.abs().max().clamp_min(1e-12)) for a, b in zip(outputs, others, strict=True)]
+    return max((d if d == d else float("inf") for d in differences), default=0.0)
+
+
+def _outputs(model: nn.Module, example: Tensor, plain_norms: bool) -> list[Tensor]:
+    if plain_norms:
+        with PlainNorms():
+            out = model(example)
+    else:
+        out = model(example)
+    return tensors_in(out.values() if isinstance(out, dict) else [out])
+
+
+@dataclasses.dataclass
+class Proof:
+    """Tries cuts of one surgeon on shaken weights at its smallest side."""
+
+    surgeon: Surgeon
+    deadline: float
+
+    def __post_init__(self) -> None:
+        side = self.surgeon.anatomy.sides_px[-1]
+        generator = torch.Generator().manual_seed(1)
+        self.example = torch.randn(2, self.surgeon.anatomy.in_channels, side, side, generator=generator)
+        self.state = shaken(self.surgeon.base)
+
+    def problem(self, plan: PrunePlan) -> str:
+        """Return what is wrong with the cut of a plan, naming the module where it fails; empty if nothing is."""
+        model = self.surgeon.cut(plan, self.state)
+        with running_module(model) as where:
+            try:
+                with torch.no_grad():
+                    model(self.example)
+            except Exception as error:  # noqa: BLE001 - whatever the model raises is the reason
+                return f"{where()} fails after the cut: {first_line(error)}"
+        plain = bool(self.surgeon.tracer.inexact)
+        difference = disagreement(model, self.surgeon.masked(plan, self.state), self.example, plain_norms=plain)
+        return "" if difference < TOLERANCE else f"the cut model differs from the masked one by {difference:.2g} of its output"
+
+    def faulty_groups(self) -> dict[str, str]:
+        """Return {channel group: problem} of the groups that cannot be cut."""
+        found: dict[str, str] = {}
+        for width in (0.5, self.surgeon.min_width):
+            plan = self.surgeon.plan(width=width, importance="random")
+            names = [c.group for c in plan.channels if c.group not in found]
+            found |= self._faulty(names, lambda some, plan=plan: self.problem(_only(plan, some)))  # type: ignore[misc]
+        return found
+
+    def faulty_blocks(self) -> dict[str, str]:
+        """Return {block: problem} of the blocks that cannot go, with and without the channels cut too."""
+        removed: tuple[str, ...] = ()
+        plan = self.surgeon.identity()
+        while choice := self.surgeon.removable(plan):
+            removed = (*removed, choice[-1])
+            plan = self.surgeon.plan(removed_blocks=removed)
+        found = self._faulty(list(removed), lambda some: self.problem(self.surgeon.plan(removed_blocks=tuple(some))))
+        left = tuple(name for name in removed if name not in found)
+        return found | self._faulty(
+            list(left), lambda some: self.problem(self.surgeon.plan(removed_blocks=tuple(some), width=0.5, importance="random"))
+        )
+
+    def _faulty(self, names: Sequence[str], problem: Callable[[Sequence[str]], str]) -> dict[str, str]:
+        """Find by bisection the names that fail; after the deadline all that are not yet proved right count as failing."""
+        if not names or not (reason := self._timed(names, problem)):
+            return {}
+        if len(names) == 1:
+            return {names[0]: reason}
+        half = len(names) // 2
+        found = self._faulty(names[:half], problem) | self._faulty(names[half:], problem)
+        return found or {names[-1]: reason}
+
+    def _timed(self, names: Sequence[str], problem: Callable[[Sequence[str]], str]) -> str:
+        if monotonic() > self.deadline:
+            return "the time limit ended the search for what is at fault; raise seconds_limit"
+        return problem(names)
+
+
+def _only(plan: PrunePlan, names: Sequence[str]) -> PrunePlan:
+    return dataclasses.replace(plan, channels=tuple(c for c in plan.channels if c.group in names))
