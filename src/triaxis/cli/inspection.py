@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.markup import escape
-from rich.tree import Tree
 
+from triaxis.cli import show
 from triaxis.cli.frame import out
 from triaxis.errors import ConfigError
 from triaxis.values import AXES, KeepRatios
@@ -29,18 +29,21 @@ def parse_keep(text: str | None) -> KeepRatios | None:
 
 
 def print_inspection(found: Mapping[str, Any]) -> None:
-    """Print plain data as a tree, whatever its keys: the data are the model's, and differ with it."""
-    tree = Tree(f"[bold]{escape(str(found.get('model', 'model')))}")
-    _grow(tree, {key: item for key, item in found.items() if key != "model"})
-    out.print(tree)
-
-
-def _grow(tree: Tree, plain: Any) -> None:
-    pairs = plain.items() if isinstance(plain, Mapping) else enumerate(plain)
-    for key, item in pairs:
-        label = escape(str(key))
-        if isinstance(item, Mapping) or (isinstance(item, list | tuple) and any(isinstance(part, Mapping) for part in item)):
-            _grow(tree.add(f"[bold]{label}"), item)
-        else:
-            text = ", ".join(str(part) for part in item) if isinstance(item, list | tuple) else str(item)
-            tree.add(f"{label}: {escape(text)}")
+    """Print what `triaxis.inspection.inspect_model` found."""
+    show.rows((f"{found['model']}, {found['side_px']} px", ""), list(found["axes"].items()))
+    columns = {"now": found["cost"], "smallest cut": found["smallest_cut"]["cost"]}
+    if "cut" in found:
+        columns["this cut"] = found["cut"]["cost"]
+    show.rows(("cost", *columns), [(metric, *(show.cost(cost[metric], metric) for cost in columns.values())) for metric in found["cost"]])
+    blocks = [(b["name"], b["kind"], b["stage"], "yes" if b["removable"] else "no") for b in found["blocks"]]
+    show.rows(("block", "kind", "stage", "can go"), blocks)
+    show.rows(("channel group", "channels"), [(group["name"], group["channels"]) for group in found["channel_groups"]])
+    if found["whole_layers"]:
+        show.rows(("layer that keeps its channels", "why"), list(found["whole_layers"].items()))
+    out.print(f"sides: {', '.join(map(str, found['sides_px']))} px", soft_wrap=True)
+    if "cut" in found:
+        cut = found["cut"]
+        show.rows(("axis", "target", "achieved"), [(axis, cut["target"][axis], round(cut["achieved"][axis], 3)) for axis in AXES])
+        out.print(escape("\n".join(cut["plan"])), soft_wrap=True)
+    for file in found.get("saved", ()):
+        out.print(f"wrote {escape(file)}", soft_wrap=True)

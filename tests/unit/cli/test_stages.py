@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -49,11 +50,11 @@ def invoke(*arguments: object, code: int = 0) -> Any:
     return result
 
 
-@pytest.fixture
-def run_dir(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose trials were collected by the fake trainer, one of them broken."""
     trainer, specs = FakeTrainer(), chain_specs((0.9, 0.75, 0.6, 0.45, 0.25))
-    place = RunDirectory(tmp_path / "run")
+    place = RunDirectory(tmp_path_factory.mktemp("cli") / "run")
     with place.open(config_from_plain({"fit": {"kind": "polynomial"}})) as store:
         for spec in specs[:-1]:
             store.put_trial(trainer(spec))
@@ -64,9 +65,20 @@ def run_dir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def fitted(run_dir: Path) -> Path:
-    invoke("fit", run_dir)
-    return run_dir
+def run_dir(collected: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(collected, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def fitted_once(collected: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = shutil.copytree(collected, tmp_path_factory.mktemp("cli") / "fitted")
+    invoke("fit", path)
+    return path
+
+
+@pytest.fixture
+def fitted(fitted_once: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(fitted_once, tmp_path / "run")
 
 
 def test_fit_prints_the_report_and_stores_it(run_dir: Path) -> None:

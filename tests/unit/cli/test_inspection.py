@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from triaxis.cli import app
+from triaxis.errors import ConfigError
+from triaxis.export import load
+from triaxis.inspection import inspect_model
+from triaxis.models.cifar import resnet
+from triaxis.values import KeepRatios
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    keep = KeepRatios(depth=0.67, width=0.5, resolution=0.75)
+    return inspect_model("cifar:resnet14", side_px=16, keep=keep, save=tmp_path_factory.mktemp("cut"))
+
+
+def test_a_known_model_is_described(found: dict[str, Any]) -> None:
+    assert found["cost"]["params"] == sum(p.numel() for p in resnet(14).parameters())
+    assert [block["removable"] for block in found["blocks"]] == [True, True, False, True, False, True]
+    assert all(text.startswith("open") for text in found["axes"].values())
+    assert found["smallest_cut"]["achieved"]["depth"] == pytest.approx(3 / 6)
+    assert found["sides_px"][0] == 16 and found["sides_px"][-1] == 8
+    json.dumps(found, allow_nan=False)
+
+
+def test_the_cut_achieves_what_was_asked_and_costs_what_the_saved_model_costs(found: dict[str, Any]) -> None:
+    assert found["cut"]["achieved"] == pytest.approx({"depth": 4 / 6, "width": 0.5, "resolution": 0.75}, abs=0.08)
+    model = load(Path(found["saved"][0]).parent)
+    assert sum(p.numel() for p in model.parameters()) == found["cut"]["cost"]["params"] < 0.3 * found["cost"]["params"]
+    assert model(torch.zeros(2, 3, 12, 12)).shape == (2, 10)
+
+
+def test_the_smallest_cut_takes_the_fullest_stages_last_block_first(found: dict[str, Any]) -> None:
+    removed = [line.strip("- ") for line in found["cut"]["plan"] if line.startswith("  - ")]
+    assert removed == ["stages.1.1", "stages.2.1"]
+
+
+def test_a_model_nobody_knows_is_named() -> None:
+    with pytest.raises(ConfigError, match="squeezenext"):
+        inspect_model("timm:squeezenext")
+
+
+def test_the_command_prints_tables_or_json(found: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def remembered(name: str, **options: Any) -> dict[str, Any]:
+        asked.update(name=name, **options)
+        return found
+
+    monkeypatch.setattr("triaxis.inspection.inspect_model", remembered)
+    arguments = ["inspect", "cifar:resnet14", "--keep", "width=0.5", "--input", "28", "--classes", "100"]
+    text = CliRunner().invoke(app, arguments, env={"COLUMNS": "160"})
+    assert text.exit_code == 0, text.output
+    assert (asked["name"], asked["side_px"], asked["num_classes"], asked["keep"]) == ("cifar:resnet14", 28, 100, KeepRatios(width=0.5))
+    for shown in ("open, down to 0.50", "stages.1.0", "this cut", "side 16 -> 12 px", "model.safetensors"):
+        assert shown in text.stdout
+    assert json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout) == found
