@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
 from triaxis.blocks import choose_blocks
-from triaxis.execution.base import Executor, run_trials
+from triaxis.execution.base import Executor, Work, run_trials
 from triaxis.execution.serial import SerialExecutor
 from triaxis.maths.design import axis_design
 from triaxis.profiling.costs import Cost, count_costs, latency_cost, with_measured
 from triaxis.profiling.macs import count_macs, count_params
 from triaxis.profiling.memory import memory_cost
+from triaxis.progress import Silent
 from triaxis.store.checkpoints import load_checkpoint, save_checkpoint
 from triaxis.training.evaluate import evaluate
 from triaxis.training.finetune import finetune
@@ -52,7 +55,8 @@ def collect(bench: Workbench, table: CostTable) -> tuple[TrialResult, ...]:
             share = _share(spec.target)
             return run_trial(bench, spec, lambda part: advance((done + part * share) / sum(shares), f"{spec.axis} {spec.target}"))
 
-        trials = run_trials(_executor(bench), specs, work, on_result, known=bench.store.trial)
+        executor, job = (SerialExecutor(), work) if bench.config.collect.executor == "serial" else _parallel(bench)
+        trials = run_trials(executor, specs, job, on_result, known=bench.store.trial)
         record_cost(bench, trials)
     return trials
 
@@ -89,7 +93,7 @@ def _spec(bench: Workbench, target: KeepRatios, axis: str, parent: str | None) -
     )
 
 
-def run_trial(bench: Workbench, spec: TrialSpec, advance: object = None) -> TrialResult:
+def run_trial(bench: Workbench, spec: TrialSpec, advance: Callable[[float], None] | None = None) -> TrialResult:
     """Cut, fine-tune briefly, calibrate and evaluate one trial; its checkpoint is on disk when this returns."""
     start = time.perf_counter()
     parent, state = parent_of(bench, spec)
@@ -106,7 +110,7 @@ def run_trial(bench: Workbench, spec: TrialSpec, advance: object = None) -> Tria
         device=bench.device,
         mode=bench.mode,
         teacher=bench.teacher,
-        on_step=(lambda step, steps: advance(step / steps)) if callable(advance) else None,
+        on_step=(lambda step, steps: advance(step / steps)) if advance else None,
         resume_path=bench.run.checkpoints / f"{spec.trial_id}.resume",
         calibrate_images=bench.config.collect.calibrate_images,
     )
@@ -232,9 +236,9 @@ def _words(result: TrialResult) -> str:
     return f"{result.achieved}: val accuracy {result.val_accuracy:.4f}"
 
 
-def _executor(bench: Workbench) -> Executor:
-    if bench.config.collect.executor == "ray":
-        from triaxis.execution.ray import RayExecutor
+def _parallel(bench: Workbench) -> tuple[Executor, Work]:
+    """Return Ray, and the work as its processes do it: they read the store, this process alone writes."""
+    from triaxis.execution.ray import RayExecutor
 
-        return RayExecutor(bench.config.collect.workers)
-    return SerialExecutor()
+    away = dataclasses.replace(bench, progress=Silent())
+    return RayExecutor(bench.config.collect.workers), functools.partial(run_trial, away)

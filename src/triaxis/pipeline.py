@@ -21,7 +21,6 @@ from triaxis.maths.solve import candidates, feasible_rows
 from triaxis.progress import Progress, Silent
 from triaxis.prune import prune
 from triaxis.rundir import RunDirectory
-from triaxis.store.base import Store
 from triaxis.summary import summarise
 from triaxis.training.data import Splits
 from triaxis.values import BudgetSpec, CostTable, Solution, TrialResult, Verification
@@ -50,7 +49,7 @@ def run(
     with directory.open(config) as store:
         bench = open_workbench(config, directory, store, progress=progress or Silent(), model=model, splits=splits)
         _, table, order = collect_stage(bench)
-        decide.fit_run(store, config)
+        fit_stage(bench)
         return prune_stage(bench, table, order, config.budgets)
 
 
@@ -74,13 +73,20 @@ def collect_stage(bench: Workbench) -> tuple[tuple[TrialResult, ...], CostTable,
     return trials, CostTable.from_json(store.record("cost_table")), order
 
 
+def fit_stage(bench: Workbench) -> None:
+    """Fit the accuracy predictor to the trials."""
+    with bench.timed("fit"):
+        decide.fit_run(bench.store, bench.config)
+
+
 def prune_stage(bench: Workbench, table: CostTable, order: tuple[str, ...], specs: Sequence[BudgetSpec]) -> Outcome:
     """Solve, cut, fine-tune, export, verify, and write the summary."""
     store, directory = bench.store, bench.run
-    predictor, _ = decide.read_predictor(store)
-    budgets = [spec.resolve(table.base_cost(spec.metric)) for spec in specs]
-    best = decide.solve_run(store, specs)
-    others = [s for s in candidates(predictor, table, budgets, num=NUM_CANDIDATES) if s.ratios != best.ratios]
+    with bench.timed("solve"):
+        predictor, _ = decide.read_predictor(store)
+        budgets = [spec.resolve(table.base_cost(spec.metric)) for spec in specs]
+        best = decide.solve_run(store, specs)
+        others = [s for s in candidates(predictor, table, budgets, num=NUM_CANDIDATES) if s.ratios != best.ratios]
     pruned, solution = prune(bench, [best, *others], order)
     store.put_record("solution", solution.to_json())
     with bench.timed("export") as advance:
@@ -111,11 +117,5 @@ def continue_run(
         _, table, order = collect_stage(bench)
         if stage == "collect":
             return None
-        if store.record("predictor") is None:
-            decide.fit_run(store, config)
+        fit_stage(bench)
         return prune_stage(bench, table, order, budgets or config.budgets)
-
-
-def base_cost(store: Store, spec: BudgetSpec) -> float:
-    """Return the base model's cost in a budget's metric."""
-    return decide.read_cost_table(store).base_cost(spec.metric)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import math
 import types
@@ -179,7 +180,7 @@ class ChannelCut(Value):
     def __post_init__(self) -> None:
         ordered = all(a < b for a, b in zip(self.kept, self.kept[1:], strict=False))
         _require(
-            bool(self.kept) and ordered and 0 <= self.kept[0] and self.kept[-1] < self.num_channels,
+            bool(self.kept) and ordered and self.kept[0] >= 0 and self.kept[-1] < self.num_channels,
             f"Channel group {self.group} must keep between 1 and {self.num_channels} of its channels, in order, got {self.kept}.",
         )
 
@@ -225,7 +226,10 @@ class PrunePlan(Value):
         return not self.removed_blocks and self.side_px == self.base_side_px and all(len(c.kept) == c.num_channels for c in self.channels)
 
     def __str__(self) -> str:
-        lines = [f"side {self.base_side_px} -> {self.side_px} px", f"blocks {self.num_blocks} -> {self.num_blocks - len(self.removed_blocks)}"]
+        lines = [
+            f"side {self.base_side_px} -> {self.side_px} px",
+            f"blocks {self.num_blocks} -> {self.num_blocks - len(self.removed_blocks)}",
+        ]
         lines += [f"  - {name}" for name in self.removed_blocks]
         lines += [f"  {c.group}: {c.num_channels} -> {len(c.kept)} channels" for c in self.channels]
         return "\n".join(lines)
@@ -357,7 +361,9 @@ class BudgetSpec(Value):
         _require(self.metric in METRICS, f"A budget's metric must be one of {METRICS}, got {self.metric!r}.")
         _require((self.limit is None) != (self.fraction is None), "A budget must have either a limit or a fraction.")
         if self.fraction is not None:
-            _require(0 < self.fraction <= 1, f"A budget must be above 0 % and at most 100 % of the base model, got {100 * self.fraction:g} %.")
+            _require(
+                0 < self.fraction <= 1, f"A budget must be above 0 % and at most 100 % of the base model, got {100 * self.fraction:g} %."
+            )
         if self.limit is not None:
             _require(math.isfinite(self.limit) and self.limit > 0, f"A budget must be above 0, got {self.limit!r} {self.metric}.")
 
@@ -371,7 +377,9 @@ class BudgetSpec(Value):
         name, equals, amount = text.strip().partition("=")
         name, amount = name.strip().lower(), amount.strip()
         if not equals or name not in cls._UNITS:
-            raise ConfigError(f"A budget must read METRIC=AMOUNT with METRIC one of {', '.join(cls._UNITS)} (for example macs=50%), got {text!r}.")
+            raise ConfigError(
+                f"A budget must read METRIC=AMOUNT with METRIC one of {', '.join(cls._UNITS)} (for example macs=50%), got {text!r}."
+            )
         metric, units = cls._UNITS[name]
         digits = amount.rstrip("%abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ")
         unit = amount[len(digits) :].strip().lower()
@@ -419,8 +427,8 @@ class CostTable(Value):
         _require((len(self.depth), len(self.width), len(self.resolution)) == shape, "A cost table must have one keep ratio for each level.")
         for axis in AXES:
             levels = getattr(self, axis)
-            falling = all(a > b for a, b in zip(levels, levels[1:], strict=False))
-            _require(falling and 0 < levels[-1] and levels[0] <= 1, f"The {axis} levels must fall from 1 and be in (0, 1], got {levels}.")
+            falling = all(a > b for a, b in itertools.pairwise(levels))
+            _require(falling and levels[-1] > 0 and levels[0] <= 1, f"The {axis} levels must fall from 1 and be in (0, 1], got {levels}.")
         for metric, cube in self.costs.items():
             found = (len(cube), len(cube[0]), len(cube[0][0]))
             _require(found == shape, f"The {metric} costs must have shape {shape}, got {found}.")
@@ -432,7 +440,9 @@ class CostTable(Value):
             ConfigError: The table has no such metric.
         """
         if metric not in self.costs:
-            raise ConfigError(f"The run has no {metric} costs, only {', '.join(self.costs)}: name the metric under `budget` or `profile` and run again.")
+            raise ConfigError(
+                f"The run has no {metric} costs, only {', '.join(self.costs)}: name the metric under `budget` or `profile` and run again."
+            )
         return self.costs[metric][0][0][0]
 
 

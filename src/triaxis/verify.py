@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from scipy.stats import binomtest
 from torch import nn
 
+from triaxis.maths.interval import wilson
 from triaxis.profiling.latency import device_name, measure_latency
 from triaxis.profiling.macs import count_macs, count_params
 from triaxis.prune import Pruned
@@ -64,9 +64,3 @@ def _measured(bench: Workbench, model: nn.Module, side_px: int, val_accuracy: fl
         latency_spread_ms={batch: found.spread_ms for batch, found in latency.items()},
         file_bytes=file.stat().st_size,
     )
-
-
-def wilson(accuracy: float, num_images: int) -> tuple[float, float]:
-    """Return the 95 % Wilson interval of an accuracy in [0, 1] measured on `num_images` images."""
-    interval = binomtest(round(accuracy * num_images), num_images).proportion_ci(0.95, method="wilson")
-    return (float(interval.low), float(interval.high))

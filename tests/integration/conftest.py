@@ -20,7 +20,7 @@ model: {name: "cifar:resnet14", args: {width: 0.5}}
 data: {source: digits, side_px: 8, val_fraction: 0.2, test_fraction: 0.2, max_train_images: 320}
 budget: macs=50%
 width: {round_to: 4}
-base: {epochs: 3, batch_size: 32, crop_px: 1, flip: false}
+base: {epochs: 12, batch_size: 32, crop_px: 1, flip: false}
 collect:
   recipe: {epochs: 2, batch_size: 32, crop_px: 1, flip: false}
   num_trials: 6

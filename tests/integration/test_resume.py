@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 import sqlite3
@@ -64,7 +65,7 @@ def test_the_numbers_are_those_of_an_undisturbed_run(finished, interrupted):
 def test_no_finished_trial_is_trained_again(interrupted):
     _, seen = interrupted
     assert 0 < len(seen[2]) < len(seen[3]) < len(seen[-1])
-    for before, after in zip(seen, seen[1:], strict=False):
+    for before, after in itertools.pairwise(seen):
         assert {key: after[key] for key in before} == before
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import groupby, pairwise
 
 import numpy as np
-from scipy.stats import binomtest
 
+from triaxis.maths import interval
 from triaxis.maths.frontier import equal_split, frontier, single_axis
 from triaxis.maths.predict import predict
 from triaxis.maths.solve import MARGIN
@@ -148,10 +148,7 @@ def stairs(points: Sequence[CostPoint]) -> tuple[CostPoint, ...]:
 
 def wilson(accuracy: float, num: int | None) -> tuple[float, float] | None:
     """Return the 95 % Wilson interval of an accuracy measured on `num` images, or None where `num` is not known."""
-    if not num:
-        return None
-    found = binomtest(round(accuracy * num), num).proportion_ci(confidence_level=0.95, method="wilson")
-    return (float(found.low), float(found.high))
+    return interval.wilson(accuracy, num) if num else None
 
 
 def _predict(predictor: AccuracyPredictor, ratios: Sequence[KeepRatios]) -> list[tuple[float, float, float]]:

@@ -59,6 +59,10 @@ class SqliteStore:
             self._connection.close()
             raise
 
+    def __reduce__(self) -> tuple[Any, tuple[Path, bool]]:
+        """Sent to another process, the store arrives there open for reading only: this process alone writes."""
+        return open_store, (self._path, True)
+
     def _prepare(self, read_only: bool) -> None:
         with self._told():
             found = self._connection.execute("PRAGMA user_version").fetchone()[0]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +76,9 @@ def from_datasets(train: Any, val: Any, test: Any, *, num_classes: int | None = 
     raw = {"train": _stack(train, shuffled, "train"), "val": _stack(val, range(len(val)), "val")}
     classes = num_classes or int(max(labels.max() for _, labels in raw.values())) + 1
     images = raw["train"][0]
-    stats = Preprocess() if images.is_floating_point() else _measure(raw["train"], images.shape[-1])
+    channels = images.shape[1]
+    as_they_are = Preprocess(mean=(0.0,) * channels, std=(1.0,) * channels)
+    stats = as_they_are if images.is_floating_point() else _measure(raw["train"], images.shape[-1])
     opened = {name: ResidentImages(x, torch.as_tensor(y), classes, stats, name=name) for name, (x, y) in raw.items()}
 
     def open_test() -> Images:
@@ -174,12 +178,14 @@ def _from_function(name: str) -> Source | Splits:
 
 
 def import_function(name: str) -> Callable[..., Any]:
-    """Return what ``package.module:function`` names.
+    """Return what ``package.module:function`` names, looked up as Python does, and in the current directory.
 
     Raises:
         ConfigError: It cannot be imported.
     """
     module, _, function = name.partition(":")
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     try:
         return getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:

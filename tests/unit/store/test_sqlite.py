@@ -143,3 +143,14 @@ def test_a_read_only_place_is_opened_without_files_beside_it(tmp_path: Path, mon
     with open_store(path, read_only=True) as store:
         assert store.trials() == (RESULTS[0],)
         assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_store_sent_to_another_process_reads_and_cannot_write(tmp_path: Path) -> None:
+    import pickle
+
+    with open_store(tmp_path / "store.sqlite") as store:
+        store.put_record("base", {"macs": 3})
+        with pickle.loads(pickle.dumps(store)) as sent:
+            assert sent.record("base") == {"macs": 3}
+            with pytest.raises(StoreError):
+                sent.put_record("base", {"macs": 4})
