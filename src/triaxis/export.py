@@ -57,7 +57,7 @@ def export(
     """
     directory.mkdir(parents=True, exist_ok=True)
     live = copy.deepcopy(model).cpu().float().eval().to(memory_format=torch.contiguous_format)
-    description = {
+    description: dict[str, Any] = {
         "plan": plan.to_json(),
         "source": source.to_json(),
         "preprocess": preprocess.to_json(),
@@ -104,6 +104,9 @@ def export_run(run_dir: Path, form: str, *, with_preprocessing: bool = False, mo
 
 class Normalise(nn.Module):
     """Turns pixels in [0, 1] into the network's input."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, preprocess: Preprocess) -> None:
         super().__init__()
@@ -170,7 +173,11 @@ def _write_pt2(path: Path, live: nn.Module, input_shape: list[int]) -> Path:
 
 def _write_onnx(path: Path, live: nn.Module, description: dict[str, Any]) -> Path:
     metadata = {key: description[key] for key in ("preprocess", "class_names", "input", "plan")}
-    write_atomic(path, lambda temporary: write_onnx(temporary, live, description["input"], metadata))
+
+    def write(temporary: Path) -> None:
+        write_onnx(temporary, live, description["input"], metadata)
+
+    write_atomic(path, write)
     check_parity(live, run_onnx(path), description["input"], path.name)
     return path
 
