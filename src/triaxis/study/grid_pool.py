@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -40,24 +41,31 @@ def answers(
     Raises:
         Exception: Whatever the work raised.
     """
-    waiting = list(tasks)
+    waiting = deque(tasks)
     while waiting:
         with _pool(open_work, num_workers) as pool:
-            running: dict[Future[Answer], Task] = {}
-            while waiting or running:
-                # Only what can start at once is handed over, so that a death takes no more tasks than there are workers.
-                while waiting and len(running) < num_workers:
-                    task = waiting.pop(0)
-                    running[pool.submit(_do, task)] = task
-                done = wait(running, return_when=FIRST_COMPLETED).done
-                try:
-                    for future in done:
-                        answer = future.result()
-                        del running[future]
-                        yield answer
-                except BrokenProcessPool:
-                    yield from (on_death(task) for task in running.values())
-                    break
+            yield from _until_death(pool, waiting, num_workers, on_death)
+
+
+def _until_death(pool: ProcessPoolExecutor, waiting: deque[Task], num_workers: int, on_death: Callable[[Task], Answer]) -> Iterator[Answer]:
+    """Yield answers until all tasks are done or a worker has died; what was not begun stays in `waiting`."""
+    running: dict[Future[Answer], Task] = {}
+    is_whole = True
+    while running or (waiting and is_whole):
+        # Only what can start at once is handed over, so that a death takes no more tasks than there are workers.
+        while is_whole and waiting and len(running) < num_workers:
+            try:
+                running[pool.submit(_do, waiting[0])] = waiting[0]
+                waiting.popleft()
+            except BrokenProcessPool:
+                is_whole = False
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            task = running.pop(future)
+            try:
+                answer = future.result()
+            except BrokenProcessPool:
+                is_whole, answer = False, on_death(task)
+            yield answer
 
 
 @contextmanager

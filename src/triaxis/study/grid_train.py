@@ -113,7 +113,9 @@ def failed(spec: NetworkSpec, reason: str) -> NetworkResult:
     return NetworkResult(spec=spec, state="failed", error=reason)
 
 
-def open_bench(config: GridConfig, resume_dir: Path, *, mode: Mode | None = None, device: str | None = None, threads: int | None = None) -> Bench:
+def open_bench(
+    config: GridConfig, resume_dir: Path, *, mode: Mode | None = None, device: str | None = None, threads: int | None = None
+) -> Bench:
     """Load the images and put them on the device.
 
     Args:
@@ -157,7 +159,7 @@ def compile_for_training(network: nn.Module) -> None:
     def forward(x: Tensor) -> Tensor:
         return fast(x) if network.training else plain(x)
 
-    network.forward = forward  # type: ignore[method-assign]
+    network.forward = forward
 
 
 def matmul_peak_flops(device: torch.device, precision: str, repeats: int = 5) -> float:
