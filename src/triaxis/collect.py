@@ -19,7 +19,7 @@ from triaxis.profiling.macs import count_macs, count_params
 from triaxis.profiling.memory import memory_cost
 from triaxis.progress import Silent
 from triaxis.store.checkpoints import load_checkpoint, save_checkpoint
-from triaxis.training.evaluate import evaluate
+from triaxis.training.evaluate import evaluate, weight_gradient_products
 from triaxis.training.finetune import finetune
 from triaxis.values import AXES, Axis, CostTable, KeepRatios, Metric, PrunePlan, TrialResult, TrialSpec
 from triaxis.workbench import TEACHER_SHARE, Workbench
@@ -153,13 +153,30 @@ def child_plan(bench: Workbench, target: KeepRatios, parent: PrunePlan, state: d
         bench.device,
         num_images=config.collect.block_images,
     )
-    return surgeon.plan(
+    side_px = round(target.resolution * parent.base_side_px)
+    return narrowed(bench, removed, target.width, side_px, parent, state)
+
+
+def narrowed(
+    bench: Workbench, removed: tuple[str, ...], width: float, side_px: int, parent: PrunePlan, state: dict[str, Tensor]
+) -> PrunePlan:
+    """Return the plan that removes blocks and keeps the most important channels, ranked by the parent's weights."""
+    criterion = bench.config.width.importance
+    if criterion == "taylor" and width < 1:
+        # First-order Taylor: the loss changes by about weight x gradient where a weight goes (Molchanov et al. 2019).
+        model = bench.surgeon.cut(parent, state)
+        products = weight_gradient_products(
+            model, bench.splits.train, parent.side_px, bench.device, num_images=bench.config.collect.block_images
+        )
+        criterion, state = "l1", bench.surgeon.expand(parent, {**model.state_dict(), **products})
+    return bench.surgeon.plan(
         removed_blocks=removed,
-        width=target.width,
-        side_px=round(target.resolution * parent.base_side_px),
-        importance=config.width.importance,
+        width=width,
+        side_px=side_px,
+        importance="l1" if criterion == "taylor" else criterion,
         state=state,
         parent=parent,
+        scope=bench.config.width.scope,
     )
 
 

@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from triaxis.budgets import parse_budgets
 from triaxis.errors import ConfigError
 from triaxis.values import BudgetSpec, Recipe
 
@@ -136,7 +137,7 @@ class CollectConfig(Section):
 class WidthConfig(Section):
     """How channels are chosen."""
 
-    importance: Literal["l1", "l2", "bn_scale", "taylor"] = Field(default="l2", description="which score keeps a channel")
+    importance: Literal["l1", "l2", "bn", "taylor"] = Field(default="l2", description="which score keeps a channel")
     scope: Literal["uniform", "global"] = Field(
         default="uniform", description="the same keep ratio in each channel group, or one ranking of all"
     )
@@ -206,7 +207,10 @@ class Config(Section):
     @field_validator("budget")
     @classmethod
     def _parse_budgets(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
-        parse_budgets(texts, error=ValueError)
+        try:
+            parse_budgets(texts)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
         return texts
 
     @property
@@ -221,22 +225,6 @@ class Config(Section):
     def to_yaml(self) -> str:
         """Return the whole tree as YAML, which `load_config` reads back to an equal configuration."""
         return yaml.safe_dump(self.to_plain(), sort_keys=False, default_flow_style=False)
-
-
-def parse_budgets(texts: tuple[str, ...] | list[str], error: type[Exception] = ConfigError) -> tuple[BudgetSpec, ...]:
-    """Read budgets such as ``macs=50%``, at most one for each metric.
-
-    Raises:
-        ConfigError: A text is no budget, or two budgets are on one metric (`error` names another class to raise).
-    """
-    try:
-        specs = tuple(BudgetSpec.parse(text) for text in texts)
-    except ConfigError as found:
-        raise error(str(found)) from None
-    metrics = [spec.metric for spec in specs]
-    if repeated := sorted({metric for metric in metrics if metrics.count(metric) > 1}):
-        raise error(f"There must be at most one budget for each metric, got several for {', '.join(repeated)}.")
-    return specs
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

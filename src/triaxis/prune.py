@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from triaxis.collect import latency_of
+from triaxis.collect import latency_of, narrowed
 from triaxis.errors import InfeasibleBudgetError
 from triaxis.profiling.macs import count_macs, count_params
 from triaxis.store.checkpoints import load_checkpoint, save_checkpoint
@@ -89,14 +89,8 @@ def final_plan(bench: Workbench, solution: Solution, block_order: Sequence[str])
     parent, state = starting_point(bench, solution.blocks)
     count = parent.num_blocks - solution.blocks - len(parent.removed_blocks)
     following = [name for name in block_order if name not in parent.removed_blocks][: max(count, 0)]
-    return bench.surgeon.plan(
-        removed_blocks=(*parent.removed_blocks, *following),
-        width=solution.width,
-        side_px=solution.side_px,
-        importance=bench.config.width.importance,
-        state=state,
-        parent=parent,
-    )
+    removed = (*parent.removed_blocks, *following)
+    return narrowed(bench, removed, solution.width, solution.side_px, parent, state)
 
 
 def starting_point(bench: Workbench, blocks: int) -> tuple[PrunePlan, dict[str, torch.Tensor]]:
