@@ -1,0 +1,174 @@
+"""The arms: each turns the same base model into a network within the budget. None looks at val or test."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from torch import nn
+
+from rivals.cuts import Cut, OutOfReachError, Start, cost_fraction, dearest_within, side_plan
+from rivals.training import Case, reinitialise, train
+from rivals.width import CRITERIA, STEPS, prune_width, sparse_regularisation
+from triaxis import decide
+from triaxis.errors import ConfigError, InfeasibleBudgetError
+from triaxis.maths.frontier import COMPOUND, EQUAL_SPLIT, along_path
+from triaxis.maths.solve import candidates
+from triaxis.prune import final_plan, starting_point
+from triaxis.values import Budget, CostTable, PrunePlan
+from triaxis.workbench import Workbench
+
+SPARSE_SHARE = 0.5
+"""Share of the group-norm pruner's effort that is sparse training before the cut, as in its authors' recipe."""
+
+NUM_CANDIDATES = 40
+SMALLEST_SIDE_PX = 8
+PATH_STEPS = 150
+
+Maker = Callable[[Case], Start]
+
+
+def triaxis(case: Case) -> Start:
+    """Solve on the run's predictor, and take the best cut that measures within the budget."""
+    bench, store = case.bench, case.bench.store
+    table, order = decide.read_cost_table(store), store.record("block_order")
+    best = decide.solve_run(store, [case.budget])
+    more = candidates(decide.read_predictor(store)[0], table, best.budgets, num=NUM_CANDIDATES)
+    measure, found = cost_fraction(bench, case.budget), []
+    for solution in (best, *(s for s in more if s.ratios != best.ratios)):
+        plan = final_plan(bench, solution, order)
+        model = bench.surgeon.cut(plan, starting_point(bench, solution.blocks)[1])
+        found.append(measure(model, plan.side_px))
+        if found[-1] <= (case.budget.fraction or 0.0):
+            notes = {"predicted_accuracy": solution.predicted_accuracy, "interval": list(solution.interval), "status": solution.status}
+            return Start(Cut(plan.side_px, plan), model, notes=notes)
+    raise OutOfReachError(min(found))
+
+
+def width(case: Case) -> Start:
+    """Bisect torch-pruning's ratio; its group-norm pruner first trains the uncut network with its regularisation."""
+    bench, criterion = case.bench, CRITERIA[case.method]
+    base, spent = _sparse_base(case) if criterion.is_sparse else (bench.surgeon.base, 0.0)
+
+    def make(step: int) -> Start:
+        model, history = prune_width(base, criterion, step / STEPS, bench.input_shape, bench.source.num_classes)
+        return Start(Cut(bench.side_px, history=history), model, spent)
+
+    return dearest_within(bench, case.budget, make, STEPS)
+
+
+def _sparse_base(case: Case) -> tuple[nn.Module, float]:
+    """Return the uncut network after sparse training for whole epochs (none where the budget pays for less than half of one)."""
+    bench = case.bench
+    model = bench.surgeon.cut(bench.surgeon.identity())
+    epochs = int(SPARSE_SHARE * case.effort / (case.images_per_epoch * case.base["macs"]) + 0.5)
+    if epochs == 0:
+        return model, 0.0
+    # Its authors train without weight decay while the regularisation acts.
+    recipe = dataclasses.replace(bench.config.finetune, epochs=epochs, weight_decay=0.0)
+    with sparse_regularisation(model, CRITERIA[case.method], bench.input_shape, bench.source.num_classes):
+        done = train(case, model, recipe, bench.side_px, "sparse")
+    return model.cpu(), float(done.num_images * case.base["macs"])
+
+
+def depth(case: Case) -> Start:
+    """Remove blocks in the order in which the base model's loss suffers least."""
+    bench, order = case.bench, case.bench.store.record("first_block_order")
+
+    def make(count: int) -> Start:
+        return _planned(bench, bench.surgeon.plan(removed_blocks=tuple(order[:count])))
+
+    return dearest_within(bench, case.budget, make, len(order) + 1)
+
+
+def resolution(case: Case) -> Start:
+    """Feed smaller pictures, down to 8 px."""
+    bench = case.bench
+    sides = range(bench.side_px, SMALLEST_SIDE_PX - 1, -1)
+    return dearest_within(bench, case.budget, lambda i: _planned(bench, side_plan(bench, sides[i])), len(sides))
+
+
+def equal_split(case: Case) -> Start:
+    """Cut to d = T^(1/3), w = r = T^(1/6): each axis gives the same share of the budget."""
+    return _along(case, EQUAL_SPLIT)
+
+
+def compound(case: Case) -> Start:
+    """Cut by EfficientNet's compound ratios run backwards."""
+    return _along(case, COMPOUND)
+
+
+def _along(case: Case, exponents: Sequence[float]) -> Start:
+    """Take the dearest cut within the budget among those nearest to a path through the lattice; blocks go as in `depth`."""
+    bench, store = case.bench, case.bench.store
+    table, order = CostTable.from_json(store.record("first_cost_table")), store.record("first_block_order")
+    path = path_levels(table, exponents)
+
+    def make(step: int) -> Start:
+        i, j, k = path[step]
+        plan = bench.surgeon.plan(
+            removed_blocks=tuple(order[: table.blocks[0] - table.blocks[i]]),
+            width=table.widths[j],
+            side_px=table.sides_px[k],
+            importance=bench.config.width.importance,
+        )
+        return _planned(bench, plan)
+
+    return dearest_within(bench, case.budget, make, len(path))
+
+
+def path_levels(table: CostTable, exponents: Sequence[float]) -> list[tuple[int, int, int]]:
+    """Return the lattice levels nearest to the path x_a = s^exponents[a], by falling MACs."""
+    base = table.base_cost("macs")
+    found = []
+    for step in range(PATH_STEPS):
+        with contextlib.suppress(InfeasibleBudgetError):
+            found.append(along_path(table, Budget(metric="macs", limit=base * (1 - step / PATH_STEPS)), exponents))
+    return list(dict.fromkeys(found))
+
+
+def _planned(bench: Workbench, plan: PrunePlan) -> Start:
+    cut = Cut(plan.side_px, plan)
+    return Start(cut, cut.apply(bench))
+
+
+def scratch(case: Case) -> Start:
+    """Train triaxis's final shape anew for as many epochs as base training, collection and fine-tuning took together."""
+    config = case.bench.config
+    collected = sum(trial.spec.recipe.epochs for trial in case.bench.store.trials())
+    return _scratch(case, config.base.epochs + collected + config.finetune.epochs)
+
+
+def scratch_same_macs(case: Case) -> Start:
+    """Train triaxis's final shape anew with as many images x MACs as base training, collection and fine-tuning took together."""
+    collected = case.bench.store.record("collection")["train_macs"]
+    macs = case.record("triaxis").get("macs", case.base["macs"])
+    return _scratch(case, case.epochs(case.base["train_macs"] + collected + case.effort, macs))
+
+
+def _scratch(case: Case, epochs: int) -> Start:
+    """Use the base recipe, with the distillation and averaging that the other arms have."""
+    bench, record = case.bench, case.record("triaxis")
+    if "cut" not in record:
+        raise ConfigError(f"The arm {case.arm} trains triaxis's shape, but triaxis has none at {case.budget_text}: add triaxis to --arms.")
+    cut = Cut.from_plain(record["cut"])
+    model = cut.apply(bench)
+    reinitialise(model, bench.config.seed)
+    tuned = bench.config.finetune
+    recipe = dataclasses.replace(
+        bench.config.base, epochs=epochs, distill=tuned.distill, temperature=tuned.temperature, average_last=tuned.average_last
+    )
+    return Start(cut, model, recipe=recipe)
+
+
+MAKERS: dict[str, Maker] = {
+    "triaxis": triaxis,
+    **dict.fromkeys(CRITERIA, width),
+    "depth": depth,
+    "resolution": resolution,
+    "equal_split": equal_split,
+    "compound": compound,
+    "scratch": scratch,
+    "scratch_same_macs": scratch_same_macs,
+}

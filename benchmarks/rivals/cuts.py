@@ -1,0 +1,131 @@
+"""A cut network: how it is made again from the base model, and the search for the dearest one within a budget."""
+
+from __future__ import annotations
+
+import bisect
+import copy
+import dataclasses
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from rivals.speed import calls, relative_latency
+from rivals.width import replay
+from triaxis.errors import InfeasibleBudgetError
+from triaxis.profiling.macs import count_macs
+from triaxis.values import BudgetSpec, PrunePlan, Recipe
+from triaxis.workbench import Workbench
+
+CostFraction = Callable[[nn.Module, int], float]
+"""Cost of a network at a side in pixels, as a fraction of the base model's."""
+
+
+class OutOfReachError(InfeasibleBudgetError):
+    """An arm cannot be cut down to the budget; `smallest` is the smallest fraction of the base model's cost it can reach."""
+
+    def __init__(self, smallest: float) -> None:
+        super().__init__(f"The budget must be within the arm's reach, but its smallest cut costs {smallest:.1%} of the base model.")
+        self.smallest = smallest
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What was cut: a triaxis plan, or the history of a torch-pruning pruner; and the side in pixels."""
+
+    side_px: int
+    plan: PrunePlan | None = None
+    history: tuple[Any, ...] = ()
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+        return {"side_px": self.side_px, "plan": self.plan.to_json() if self.plan else None, "history": list(self.history)}
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> Cut:
+        """Return the cut that `to_plain` wrote."""
+        plan = PrunePlan.from_json(plain["plan"]) if plain["plan"] else None
+        return cls(side_px=plain["side_px"], plan=plan, history=tuple(plain["history"]))
+
+    def apply(self, bench: Workbench) -> nn.Module:
+        """Return the base model cut so, on the CPU; its weights are still to be loaded."""
+        if self.history:
+            return replay(bench.surgeon.base, self.history, bench.input_shape, bench.source.num_classes)
+        if self.plan is None or not (self.plan.removed_blocks or self.plan.channels):
+            # A side alone is cut by feeding smaller pictures; it may be below the sides that the run's plans offer.
+            return copy.deepcopy(bench.surgeon.base)
+        return bench.surgeon.cut(self.plan)
+
+
+@dataclass(frozen=True)
+class Start:
+    """A cut network before its fine-tuning.
+
+    `spent` is the effort (images x MACs) that went into the cut, and counts as fine-tuning; `recipe` is set where it is not
+    the run's own; `notes` go into the record.
+    """
+
+    cut: Cut
+    model: nn.Module
+    spent: float = 0.0
+    recipe: Recipe | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def ratios(bench: Workbench, cut: Cut, model: nn.Module) -> dict[str, float]:
+    """Return the achieved keep ratios; those of torch-pruning's cuts compare the convolutions' output channels."""
+    if cut.plan is not None:
+        return dict(zip(("depth", "width", "resolution"), cut.plan.achieved.as_tuple(), strict=True))
+    channels = [sum(m.out_channels for m in net.modules() if isinstance(m, nn.Conv2d)) for net in (model, bench.surgeon.base)]
+    return {"depth": 1.0, "width": channels[0] / channels[1], "resolution": cut.side_px / bench.side_px}
+
+
+def side_plan(bench: Workbench, side_px: int) -> PrunePlan:
+    """Return the plan that changes the side alone, also below the sides on the run's lattice."""
+    return dataclasses.replace(bench.surgeon.identity(), side_px=side_px)
+
+
+def cost_fraction(bench: Workbench, budget: BudgetSpec) -> CostFraction:
+    """Return what measures a network in the budget's metric: MACs are counted, latency is timed in turns with the base model."""
+    channels = bench.source.in_channels
+    base_macs = count_macs(bench.surgeon.base, bench.input_shape)
+
+    def macs(model: nn.Module, side_px: int) -> float:
+        return count_macs(model, (channels, side_px, side_px)) / base_macs
+
+    def latency(model: nn.Module, side_px: int) -> float:
+        profile = bench.config.profile
+        batches = (profile.latency_batch,)
+        pair = [
+            calls(net, (channels, side, side), profile.backend, batches, bench.device)[profile.latency_batch]
+            for net, side in ((bench.surgeon.base, bench.side_px), (model, side_px))
+        ]
+        return relative_latency(*pair)
+
+    return macs if budget.metric == "macs" else latency
+
+
+def dearest_within(bench: Workbench, budget: BudgetSpec, make: Callable[[int], Start], num: int) -> Start:
+    """Return the dearest of `num` cuts within the budget, by bisection.
+
+    Args:
+        bench: The base model, the device.
+        budget: A fraction of the base model's cost.
+        make: Gives the cuts 0 .. num-1, in the order of falling cost.
+        num: Number of cuts.
+
+    Raises:
+        OutOfReachError: Even the last cut is over budget.
+    """
+    measure, limit = cost_fraction(bench, budget), budget.fraction or 0.0
+    at = functools.cache(lambda i: measure((start := make(i)).model, start.cut.side_px))
+    chosen = bisect.bisect_left(range(num), True, key=lambda i: at(i) <= limit)
+    while chosen < num:
+        start = make(chosen)
+        # Measured once more: of a latency, one lucky reading is not enough.
+        if measure(start.model, start.cut.side_px) <= limit:
+            return start
+        chosen += 1
+    raise OutOfReachError(at(num - 1))

@@ -1,0 +1,207 @@
+"""One seed's run: base model, collection, arms, and at the very end test accuracy and speed. Finished parts are never done again."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from rivals.arms import MAKERS
+from rivals.cuts import Cut, OutOfReachError, Start, ratios
+from rivals.profiles import PAID, WIDTH_ARMS, Profile
+from rivals.speed import Call, available, calls, measure_speed, speed_fields
+from rivals.training import Case, train
+from triaxis import decide
+from triaxis.errors import TriaxisError
+from triaxis.pipeline import collect_stage
+from triaxis.profiling.macs import count_params
+from triaxis.progress import Progress
+from triaxis.rundir import RunDirectory
+from triaxis.store.checkpoints import load_checkpoint, save_checkpoint
+from triaxis.training.data import Images, Splits
+from triaxis.training.evaluate import evaluate
+from triaxis.training.finetune import OnStep
+from triaxis.workbench import Workbench, open_workbench
+
+FINAL_STATES = ("done", "infeasible")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to run: the arms at the budgets, the budgets with paid rivals, and when to start nothing new (`time.monotonic`)."""
+
+    profile: Profile
+    source: str
+    budgets: tuple[str, ...]
+    arms: tuple[str, ...]
+    paid_budgets: tuple[str, ...]
+    deadline: float = float("inf")
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is up."""
+        return time.monotonic() >= self.deadline
+
+
+def run_seed(order: Order, seed: int, path: Path, splits: Splits, progress: Progress, say: Callable[[str], None]) -> bool:
+    """Run what is missing of one seed in its run directory; return whether nothing is missing any more."""
+    config, directory = order.profile.config(order.source, seed), RunDirectory(path)
+    with directory.open(config) as store:
+        torch.manual_seed(seed)
+        bench = open_workbench(config, directory, store, progress=progress, splits=splits)
+        collect_stage(bench)
+        if store.record("predictor") is None:
+            decide.fit_run(store, config)
+        cases = [Case(bench, order.profile, budget, arm) for budget in order.budgets for arm in order.arms]
+        if not _run_all(order, cases, say):
+            return False
+        paid = [Case(bench, order.profile, budget, arm + PAID) for budget in order.paid_budgets for arm in strongest(bench, budget)]
+        return _run_all(order, paid, say) and _close_all(order, [*cases, *paid], bench, say)
+
+
+def _run_all(order: Order, cases: Sequence[Case], say: Callable[[str], None]) -> bool:
+    for case in cases:
+        if case.record(case.arm).get("state") in FINAL_STATES:
+            continue
+        if order.is_over:
+            return False
+        say(words(run_arm(case)))
+    return True
+
+
+def strongest(bench: Workbench, budget_text: str) -> tuple[str, ...]:
+    """Return the rivals that get the collection's effort too: the equal split, and the width-only arm with the best val accuracy."""
+    found = {arm: (bench.store.record(f"arm:{budget_text}:{arm}") or {}).get("val_accuracy") for arm in (*WIDTH_ARMS, "equal_split")}
+    finished = {arm: accuracy for arm, accuracy in found.items() if accuracy is not None}
+    widths = [arm for arm in WIDTH_ARMS if arm in finished]
+    return tuple(arm for arm in ("equal_split", max(widths, key=lambda a: finished[a], default="")) if arm in finished)
+
+
+def run_arm(case: Case) -> dict[str, Any]:
+    """Cut, fine-tune and evaluate on val; store and return the record. What triaxis refuses is a record too, tried again next time."""
+    start = time.perf_counter()
+    record: dict[str, Any] = {"arm": case.arm, "budget": case.budget_text, "seed": case.bench.config.seed}
+    try:
+        record |= {"state": "done", **_finish(case, _start(case))}
+    except OutOfReachError as error:
+        record |= {"state": "infeasible", "smallest_fraction": error.smallest, "reason": str(error)}
+    except TriaxisError as error:
+        record |= {"state": "failed", "reason": str(error)}
+    store, seconds = case.bench.store, time.perf_counter() - start
+    store.put_record(f"arm:{case.key}", {**record, "seconds": seconds})
+    store.put_record("arms", sorted({*(store.record("arms") or []), case.key}))
+    return {**record, "seconds": seconds}
+
+
+def _start(case: Case) -> Start:
+    """Make the cut, or take up the one that a stopped process made: a measured latency might choose another one today."""
+    store, path = case.bench.store, case.checkpoint("cut")
+    plain = store.record(f"cut:{case.key}")
+    if plain is None or not path.exists():
+        made = MAKERS[case.method](case)
+        save_checkpoint(path, made.model.state_dict())
+        fields = {"spent": made.spent, "notes": made.notes, "recipe": made.recipe.to_json() if made.recipe else None}
+        store.put_record(f"cut:{case.key}", {"cut": made.cut.to_plain(), **fields})
+        return made
+    cut = Cut.from_plain(plain["cut"])
+    model = cut.apply(case.bench)
+    model.load_state_dict(load_checkpoint(path))
+    recipe = type(case.bench.config.finetune).from_json(plain["recipe"]) if plain["recipe"] else None
+    return Start(cut, model, plain["spent"], recipe, plain["notes"])
+
+
+def _finish(case: Case, start: Start) -> dict[str, Any]:
+    bench, side = case.bench, start.cut.side_px
+    macs = case.macs(start.model, side)
+    tuned = bench.config.finetune
+    recipe = start.recipe or dataclasses.replace(tuned, epochs=case.epochs(case.effort - start.spent, macs))
+    watch = _watch_test(case, start.model, side, case.images_per_epoch // tuned.batch_size)
+    done = train(case, start.model, recipe, side, "arm", watch)
+    found = evaluate(start.model, bench.splits.val, side, bench.device)
+    save_checkpoint(case.checkpoint("arm"), start.model.state_dict())
+    params, effort = count_params(start.model), start.spent + done.num_images * macs
+    expected = start.notes.get("predicted_accuracy")
+    return {
+        "cut": start.cut.to_plain(),
+        "ratios": ratios(bench, start.cut, start.model),
+        "side_px": side,
+        "macs": macs,
+        "macs_fraction": macs / case.base["macs"],
+        "params": params,
+        "params_fraction": params / case.base["params"],
+        "epochs": recipe.epochs,
+        "train_macs": effort,
+        "train_cost": effort / case.base["train_macs"] if case.base["train_macs"] else None,
+        "val_accuracy": bench.accuracy(found),
+        "val_loss": found.loss,
+        "test_accuracy": None,
+        **start.notes,
+        "prediction_error": bench.accuracy(found) - expected if expected is not None else None,
+    }
+
+
+def _watch_test(case: Case, model: nn.Module, side_px: int, steps_per_epoch: int) -> OnStep | None:
+    """Note the best accuracy on test after any epoch, where the profile asks for that column; nothing is chosen by it."""
+    if not case.profile.best_on_test:
+        return None
+    bench, key = case.bench, f"best_on_test:{case.key}"
+    test = bench.splits.test.open()
+
+    def on_step(step: int, steps: int) -> None:
+        if step % steps_per_epoch == 0:
+            accuracy = evaluate(model, test, side_px, bench.device).accuracy
+            bench.store.put_record(key, max(accuracy, bench.store.record(key) or 0.0))
+
+    return on_step
+
+
+def _close_all(order: Order, cases: Sequence[Case], bench: Workbench, say: Callable[[str], None]) -> bool:
+    """Open test and measure speed, now that every arm stands."""
+    waiting = [case for case in cases if (record := case.record(case.arm)).get("state") == "done" and record["test_accuracy"] is None]
+    if bench.store.record("base_test") is None or waiting:
+        # A copy: evaluating moves a network to the device, and the surgeon's base belongs on the CPU.
+        test, base = bench.splits.test.open(), copy.deepcopy(bench.surgeon.base)
+        bench.store.put_record("base_test", bench.accuracy(evaluate(base, test, bench.side_px, bench.device)))
+        backends, batches = available(order.profile.backends), order.profile.batches
+        base_calls = {backend: calls(base, bench.input_shape, backend, batches, bench.device) for backend in backends}
+        for case in waiting:
+            if order.is_over:
+                return False
+            say(words(_close(case, test, base_calls)))
+    return True
+
+
+def _close(case: Case, test: Images, base_calls: dict[str, dict[int, Call]]) -> dict[str, Any]:
+    bench, record = case.bench, case.record(case.arm)
+    cut = Cut.from_plain(record["cut"])
+    model = cut.apply(bench)
+    model.load_state_dict(load_checkpoint(case.checkpoint("arm")))
+    accuracy = bench.accuracy(evaluate(model, test, cut.side_px, bench.device))
+    shape, profile = (bench.source.in_channels, cut.side_px, cut.side_px), case.profile
+    speed = {
+        backend: measure_speed(base, calls(model, shape, backend, profile.batches, bench.device), seconds=profile.seconds)
+        for backend, base in base_calls.items()
+    }
+    best = bench.store.record(f"best_on_test:{case.key}")
+    record |= {"test_accuracy": accuracy, "best_on_test": max(best, accuracy) if best is not None else None}
+    record |= {"speed": speed, **speed_fields(speed, record["macs_fraction"])}
+    bench.store.put_record(f"arm:{case.key}", record)
+    return record
+
+
+def words(record: dict[str, Any]) -> str:
+    """Return one line on a record, for people."""
+    head = f"seed {record['seed']}  {record['budget']:<12} {record['arm']:<28}"
+    if record["state"] != "done":
+        return f"{head} {record['state']}: {record['reason']}"
+    body = f"{head} val {record['val_accuracy']:.2%} at {record['macs_fraction']:.1%} of the MACs, {record['epochs']} epochs"
+    if record["test_accuracy"] is None:
+        return f"{body}, {record['seconds']:.0f} s"
+    return f"{body}; test {record['test_accuracy']:.2%}, {record['speedup_batch1']:.2f} x at batch 1"
