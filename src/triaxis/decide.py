@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from triaxis.config import Config
 from triaxis.errors import StoreError
 from triaxis.maths.fit import fit
 from triaxis.maths.frontier import frontier
 from triaxis.maths.solve import solve
 from triaxis.store.base import Store
 from triaxis.values import AccuracyPredictor, BudgetSpec, CostTable, FitReport, Metric, Point, Solution, TrialResult
+
+if TYPE_CHECKING:
+    from triaxis.config import Config
 
 
 def points_from_trials(trials: Iterable[TrialResult]) -> list[Point]:

@@ -21,12 +21,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from triaxis.config import Config, config_diff, load_config
 from triaxis.errors import ExperimentMismatchError, StoreError, StoreLockedError
 from triaxis.store import SqliteStore, open_store
 from triaxis.store.files import remove_temporary, write_json, write_text
+
+if TYPE_CHECKING:
+    from triaxis.config import Config
 
 # What may change on an old run: it decides how fast or in which files, never what the numbers are.
 FREE_KEYS = ("export.formats", "collect.executor", "collect.workers", "data.workers", "data.memory", "data.download")
@@ -58,11 +60,20 @@ class RunDirectory:
         Raises:
             StoreError: The directory holds no run.
         """
-        if not self.config_file.exists():
-            raise StoreError(
-                f"{self.path} must be a run directory, but has no config.yaml: make one with `triaxis run CONFIG --out {self.path}`."
-            )
+        # Imported here, so that `triaxis solve` does not wait for the tree of settings that it has no use for.
+        from triaxis.config import load_config
+
+        self.check()
         return load_config(self.config_file)
+
+    def check(self) -> None:
+        """Make sure that the directory holds a run.
+
+        Raises:
+            StoreError: It does not.
+        """
+        if not self.config_file.exists():
+            raise StoreError(f"{self.path} must be a run directory, but has no config.yaml: make one with `triaxis run CONFIG`.")
 
     @contextmanager
     def read(self) -> Iterator[SqliteStore]:
@@ -71,7 +82,7 @@ class RunDirectory:
         Raises:
             StoreError: The directory holds no run.
         """
-        self.config()
+        self.check()
         with open_store(self.store_file, read_only=True) as store:
             yield store
 
@@ -111,6 +122,8 @@ class RunDirectory:
 
     def _settle(self, config: Config) -> None:
         """Write config.yaml, or check that it is the same in all that decides the numbers."""
+        from triaxis.config import config_diff, load_config
+
         if self.config_file.exists():
             old = load_config(self.config_file)
             differing = [line for line in config_diff(old, config) if not line.startswith(FREE_KEYS)]

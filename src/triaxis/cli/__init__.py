@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import typer
 
-from triaxis.cli import models, stages
+from triaxis.cli import models, stages, study
 from triaxis.cli.frame import Commands
 
 app = typer.Typer(
@@ -35,10 +33,7 @@ app.command(rich_help_panel=_MODELS)(models.export)
 app.command(rich_help_panel=_MODELS)(models.predict)
 app.command(rich_help_panel=_MODELS)(models.bench)
 
-if importlib.util.find_spec("triaxis.cli.study"):
-    from triaxis.cli.study import app as study
-
-    app.add_typer(study, name="study", rich_help_panel="The paper's evidence")
+app.add_typer(study.app, name="study", rich_help_panel="The paper's evidence")
 
 
 def main() -> None:

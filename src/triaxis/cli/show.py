@@ -10,8 +10,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from triaxis.cli.frame import out
-from triaxis.rundir import RunDirectory
-from triaxis.store.files import read_json
 from triaxis.values import FitReport, Metric, Solution
 
 BAR_WIDTH = 24
@@ -37,6 +35,10 @@ def cost(number: float | None, metric: str) -> str:
 
 def summary(run_dir: str | Path) -> None:
     """Print the base model beside the compressed one, from summary.json, and where the report is."""
+    # Imported here, so that `--help` does not wait for what reads a configuration.
+    from triaxis.rundir import RunDirectory
+    from triaxis.store.files import read_json
+
     run = RunDirectory(run_dir)
     out.print(summary_table(read_json(run.summary_file)))
     out.print(f"model:  {escape(str(run.compressed))}\nreport: {escape(str(run.report_file))}", soft_wrap=True)

@@ -89,7 +89,7 @@ def solve(run_dir: RunArgument, budget: BudgetOption = None, as_json: JsonOption
 
     Example: `triaxis solve runs/demo --budget macs=30%`
     """
-    from triaxis.config import parse_budgets
+    from triaxis.budgets import parse_budgets
     from triaxis.decide import solve_run
     from triaxis.rundir import RunDirectory
 
@@ -125,7 +125,7 @@ def prune(run_dir: RunArgument, budget: BudgetOption = None) -> None:
 
     Example: `triaxis prune runs/demo --budget macs=30%`
     """
-    from triaxis.config import parse_budgets
+    from triaxis.budgets import parse_budgets
 
     specs = parse_budgets(budget) if budget else None
     from triaxis.pipeline import continue_run
