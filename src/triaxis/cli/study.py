@@ -9,8 +9,10 @@ import typer
 from rich.markup import escape
 
 from triaxis.cli.frame import out, print_json
+from triaxis.cli.study_grid import grid
 
 app = typer.Typer(no_args_is_help=True, help="Does accuracy over depth, width and resolution have rank 1?", rich_markup_mode="markdown")
+app.command()(grid)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for another program; no page is written.")]
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from triaxis.config import BASE_RECIPE, BaseRecipe, DataConfig, Section, flatten
 from triaxis.errors import ConfigError
@@ -16,7 +17,7 @@ from triaxis.study.grid_networks import NetworkSpec, blocks_per_stage
 from triaxis.study.table1 import Family
 from triaxis.values import KeepRatios
 
-Plane = Literal["a", "b", "c"]
+Cells = Literal["a", "b", "c", "cube"]
 Place = tuple[int, float, int]
 """Layers, width, side in pixels."""
 
@@ -41,8 +42,10 @@ class GridConfig(Section):
         default=(0.6, 0.7, 0.8, 0.9, 1.0), min_length=1, description="channels over those of the family"
     )
     sides_px: tuple[Annotated[int, Field(ge=4)], ...] = Field(default=(16, 20, 24, 28, 32), min_length=1, description="sides of the images")
-    cells: Literal["cube"] | tuple[Plane, ...] = Field(
-        default=("a", "b", "c"), description="planes through the reference (a: one depth, b: one width, c: one side), or the whole cube"
+    cells: tuple[Cells, ...] = Field(
+        default=("a", "b", "c"),
+        min_length=1,
+        description="planes through the reference, of one depth (a), one width (b) or one side (c); or the whole cube",
     )
     reference: ReferenceConfig | None = Field(default=None, description="null takes the middle depth, the largest width and side")
     recipe: BaseRecipe = Field(default=BASE_RECIPE, description="training of every network")
@@ -54,6 +57,11 @@ class GridConfig(Section):
     compile: bool = Field(default=False, description="compile each network for training; pays for long trainings on a GPU")
     workers: int | None = Field(default=None, ge=1, description="networks at once; null takes several on a GPU and one on a CPU")
     out: str | None = Field(default=None, description="run directory; null is runs/NAME of this file")
+
+    @field_validator("cells", mode="before")
+    @classmethod
+    def _short(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, str) else given
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -84,10 +92,11 @@ class GridConfig(Section):
 
     def places(self) -> tuple[Place, ...]:
         """Return every network's layers, width and side, the most expensive first, so that networks side by side end together."""
-        cube = itertools.product(self.depths, self.widths, self.sides_px)
-        fixed = [0, 1, 2] if self.cells == "cube" else ["abc".index(plane) for plane in self.cells]
-        inside = [p for p in cube if self.cells == "cube" or any(p[axis] == self.centre[axis] for axis in fixed)]
-        return tuple(sorted(inside, key=effort, reverse=True))
+        cube: Iterable[Place] = itertools.product(self.depths, self.widths, self.sides_px)
+        if "cube" not in self.cells:
+            fixed = ["abc".index(plane) for plane in self.cells]
+            cube = (place for place in cube if any(place[axis] == self.centre[axis] for axis in fixed))
+        return tuple(sorted(cube, key=effort, reverse=True))
 
     def networks(self, data_digest: str) -> tuple[NetworkSpec, ...]:
         """Return what to train: every place with every seed, one seed's whole grid after the other's."""
@@ -154,15 +163,15 @@ def _sentence(found: dict[str, Any]) -> str:
     """Turn one pydantic error into: the key path, what must hold, what was got."""
     path = ".".join(str(part) for part in found["loc"])
     if found["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"{path} is not a setting of a grid; the settings are {_names(GridConfig.model_fields)}."
+        near = difflib.get_close_matches(path, flatten(GridConfig().to_plain()), n=1)
+        hint = f"did you mean {near[0]}?" if near else f"the settings are {', '.join(GridConfig.model_fields)}."
+        return f"{path} is not a setting of a grid; {hint}"
     if found["type"] == "value_error":
         return f"{path}: {found['ctx']['error']}".removeprefix(": ")
-    must = found["msg"].replace("Input should", "must").replace("must be a valid", "must be a valid")
+    if found["type"] == "missing":
+        return f"{path} must be given."
+    must = found["msg"].replace("Input should", "must").replace("Tuple should", "must")
     return f"{path} {must[0].lower() + must[1:]}, got {found['input']!r}."
-
-
-def _names(fields: Iterable[str]) -> str:
-    return ", ".join(fields)
 
 
 def grid_diff(old: GridConfig, new: GridConfig) -> list[str]:

@@ -84,6 +84,4 @@ def _printed_figure(found: Comparison) -> dict[str, Any]:
         showlegend=False,
     )
     figure.add_hline(y=100 * found.mean_difference, line={"color": QUIET, "dash": "dot"})
-    return _drawn(
-        figure, "printed", "Networks that Table 1 has too; dots: the mean difference. A flat cloud is the same table at another level."
-    )
+    return _drawn(figure, "printed", "Networks that Table 1 has too; dots: the mean. A flat cloud is the same table at another level.")

@@ -91,7 +91,7 @@ def trainer_text(found: Trainer, environment: dict[str, object]) -> str:
     return (
         f"Trained {side_by_side} on {environment['device']} in {_duration(found.seconds)}: {found.images_per_second:,.0f} images per "
         f"second over the whole grid, {found.median_per_network:,.0f} in the median network; {found.flops_per_second / 1e12:.3g} TFLOP/s, "
-        f"which is {100 * found.share_of_peak:.1f} % of the {found.peak_flops / 1e12:.3g} TFLOP/s that a large matrix product reaches there."
+        f"which is {100 * found.share_of_peak:.1f} % of the {found.peak_flops / 1e12:.3g} TFLOP/s that a large matrix product does there."
     )
 
 
@@ -102,14 +102,12 @@ def _duration(seconds: float) -> str:
 
 def missing_text(report: GridReport) -> str:
     """Say which sub-tables have holes."""
-    wanted = "abc" if report.config.cells == "cube" else report.config.cells
+    wanted = "abc" if "cube" in report.config.cells else report.config.cells
     whole = {found.table.name for found in report.study.family.tables} if report.study else set()
     missing = [f"({name})" for name in wanted if name not in whole]
     if not missing:
         return ""
-    return (
-        f"Left out for a missing cell or an axis of one level: sub-table {', '.join(missing)}. The same command trains again what failed."
-    )
+    return f"Left out (a missing cell, or one level): sub-table {', '.join(missing)}. The same command trains what failed again."
 
 
 def failures(report: GridReport) -> list[Row]:
