@@ -79,7 +79,7 @@ def svg(results: dict[str, Any]) -> str:
         body += _arm(arm, line, view, TOP + 10 + 24 * place)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img" '
-        f"font-family=\"system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif\" font-size=\"13\" fill=\"{INK}\">\n"
+        f'font-family="system-ui, -apple-system, \'Segoe UI\', Roboto, \'DejaVu Sans\', sans-serif" font-size="13" fill="{INK}">\n'
         + "\n".join(body)
         + "\n</svg>\n"
     )

@@ -42,7 +42,9 @@ def gather(profile: Profile, folders: Iterable[Path]) -> dict[str, Any]:
         StoreError: A folder holds no run.
     """
     records: list[dict[str, Any]] = []
-    seeds, machine, config = [], {}, {}
+    seeds: list[dict[str, Any]] = []
+    machine: dict[str, Any] = {}
+    config: dict[str, Any] = {"data": {"source": ""}}
     for folder in folders:
         directory = RunDirectory(folder)
         with directory.read() as store:

@@ -201,7 +201,7 @@ def words(record: dict[str, Any]) -> str:
     head = f"seed {record['seed']}  {record['budget']:<12} {record['arm']:<28}"
     if record["state"] != "done":
         return f"{head} {record['state']}: {record['reason']}"
-    body = f"{head} val {record['val_accuracy']:.2%} at {record['macs_fraction']:.1%} of the MACs, {record['epochs']} epochs"
+    body = f"{head} val {record['val_accuracy']:.2%} at {record['macs_fraction']:.1%} of the MACs, epochs: {record['epochs']}"
     if record["test_accuracy"] is None:
         return f"{body}, {record['seconds']:.0f} s"
     return f"{body}; test {record['test_accuracy']:.2%}, {record['speedup_batch1']:.2f} x at batch 1"

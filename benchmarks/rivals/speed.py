@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import statistics
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ from triaxis.profiling.onnx import require_onnx, run_onnx, write_onnx
 
 Call = Callable[[], object]
 Shape = tuple[int, int, int]
-ROUNDS = 6
+ROUNDS = 8
 
 
 def time_in_turns(base: Call, arm: Call, *, seconds: float, rounds: int = ROUNDS) -> tuple[list[float], list[float]]:
@@ -61,7 +62,7 @@ def calls(model: nn.Module, shape: Shape, backend: str, batches: Sequence[int], 
     with tempfile.TemporaryDirectory() as folder:
         run = run_onnx(write_onnx(Path(folder) / "model.onnx", plain, shape))
     images = {batch: torch.randn(batch, *shape) for batch in batches}
-    return {batch: (lambda x=x: run(x)) for batch, x in images.items()}
+    return {batch: functools.partial(run, x) for batch, x in images.items()}
 
 
 def _on_cpu(model: nn.Module) -> nn.Module:

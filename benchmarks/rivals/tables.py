@@ -59,7 +59,9 @@ def _base(results: dict[str, Any]) -> str:
     for entry in results["seeds"]:
         base, collection = entry["base"], entry["collection"]
         shown = [base.get("val_accuracy"), base.get("test_accuracy"), collection.get("cost_ratio")]
-        rows.append([str(entry["seed"]), *(f"{100 * x:.2f}" if x is not None else DASH for x in shown), str(collection.get("num_trials", DASH))])
+        rows.append(
+            [str(entry["seed"]), *(f"{100 * x:.2f}" if x is not None else DASH for x in shown), str(collection.get("num_trials", DASH))]
+        )
     return "## Base model and collection\n\n" + _table(
         ["seed", "base val %", "base test %", "collection, % of base training's images x MACs", "trials"], rows
     )
@@ -110,7 +112,9 @@ def _prediction(results: dict[str, Any]) -> str:
         errors = by_seed(results, budget, "triaxis", "prediction_error")
         if errors:
             expected, measured = (average(results, budget, "triaxis", field) for field in ("predicted_accuracy", "val_accuracy"))
-            rows.append([budget, percent(expected), percent(measured), percent(Average.of(list(errors.values()))), _shapes(results, budget)])
+            rows.append(
+                [budget, percent(expected), percent(measured), percent(Average.of(list(errors.values()))), _shapes(results, budget)]
+            )
     if not rows:
         return ""
     return "## What triaxis predicted\n\n" + _table(
