@@ -19,6 +19,9 @@ class Atoms:
         self._parent = np.zeros(0, dtype=np.int64)
         self._pins: list[tuple[np.ndarray, str]] = []
 
+    def __len__(self) -> int:
+        return len(self._parent)
+
     def new(self, count: int) -> Tensor:
         """Return `count` new labels, each in a class of its own."""
         first = len(self._parent)

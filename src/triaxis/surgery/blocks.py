@@ -119,8 +119,7 @@ def _returns_input(module: nn.Module, x: Tensor) -> bool:
 
 def dense_blocks(model: nn.Module, calls: list[Call], tracer: ChannelTracer, groups: list[ChannelGroup], taken: list[str]) -> list[Block]:
     """Return the outermost modules whose output is concatenated to what they read, two or more side by side."""
-    seen = [_classes(tracer, call.in_labels) for call in tracer.calls] + [_classes(tracer, call.out_labels) for call in tracer.calls]
-    unions = [classes for classes in seen if classes]
+    unions = {_classes(tracer, labels) for call in tracer.calls for labels in (call.in_labels, call.out_labels)}
     owners = {int(root): group for group in groups for root in group.roots}
     candidates: dict[str, Block] = {}
     for call in calls:
@@ -139,14 +138,15 @@ def _classes(tracer: ChannelTracer, labels: Tensor | None) -> frozenset[int]:
     return frozenset(tracer.atoms.find(labels).tolist()) if labels is not None else frozenset()
 
 
-def _made(tracer: ChannelTracer, call: Call, unions: list[frozenset[int]], owners: dict[int, ChannelGroup]) -> list[ChannelGroup]:
+def _made(tracer: ChannelTracer, call: Call, unions: set[frozenset[int]], owners: dict[int, ChannelGroup]) -> list[ChannelGroup]:
     """Return the groups a dense layer makes: later seen beside all it read, made inside it, and nobody's only input."""
     is_image = len(call.outputs) == 1 and call.outputs[0].ndim == 4
     if not is_image or call.in_labels is None or call.inputs[0].shape[2:] != call.outputs[0].shape[2:]:
         return []
     read, out = _classes(tracer, call.in_labels), _classes(tracer, call.out_labels)
     new = out - read
-    if not new or any(root not in owners for root in new) or not any(union >= read | new for union in unions if union is not out):
+    both = read | new
+    if not new or any(root not in owners for root in new) or not any(len(union) >= len(both) and union >= both for union in unions - {out}):
         return []
     groups = {owners[root].name: owners[root] for root in new}
     complete = sum(g.num_units for g in groups.values()) == len(new)

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -58,27 +59,37 @@ def find_groups(model: nn.Module, tracer: ChannelTracer, atoms: Atoms | None = N
 
     Classes of labels that live in the same places form one group; one of those places is the output of a layer.
     """
-    layers = _layer_outputs(model)
     atoms = atoms or tracer.atoms
-    places = _places_of_classes(tracer, atoms)
+    layers = _layer_outputs(model)
+    roots = {place: atoms.find(labels).numpy() for place, labels in tracer.labelled.items()}
+    owners = sorted((place for place in roots if place in layers), key=layers.__getitem__)
     pinned = atoms.pinned()
-    by_signature: dict[frozenset[Place], list[int]] = defaultdict(list)
+    signatures = _signatures(roots, len(atoms))
+    groups: list[ChannelGroup] = []
     closed: dict[str, str] = {}
-    for root, held in places.items():
-        signature = frozenset(place for place, _ in held)
-        owner = min((place for place in signature if place in layers), key=lambda place: layers[place], default=None)
-        if owner is None:
-            continue
-        if root in pinned:
-            closed.setdefault(owner[0].rpartition(".")[0], pinned[root])
-        else:
-            by_signature[signature].append(root)
-    groups = []
-    for signature, roots in by_signature.items():
-        owner = min((place for place in signature if place in layers), key=lambda place: layers[place])
-        groups.append((layers[owner], _group(owner, roots, places)))
-    groups.sort(key=lambda item: item[0])
-    return _uniquely_named([g for _, g in groups if g.num_units > 1]), closed
+    done = np.zeros(len(atoms), dtype=bool)
+    group_of = np.full(len(atoms), -1)
+    found: list[tuple[Place, np.ndarray]] = []
+    is_pinned = np.zeros(len(atoms), dtype=bool)
+    is_pinned[list(pinned)] = True
+    for owner in owners:
+        _, first = np.unique(roots[owner], return_index=True)
+        classes = roots[owner][np.sort(first)]
+        stuck = classes[is_pinned[classes]]
+        if len(stuck):
+            closed.setdefault(owner[0].rpartition(".")[0], pinned[int(stuck[0])])
+        classes = classes[~done[classes] & ~is_pinned[classes]]
+        done[classes] = True
+        for signature in dict.fromkeys(signatures[classes].tolist()):
+            alike = classes[signatures[classes] == signature]
+            if len(alike) > 1:
+                group_of[alike] = len(found)
+                found.append((owner, alike))
+    members = _members(roots, group_of, found)
+    for (owner, alike), parts in zip(found, members, strict=True):
+        unit_of = next(m.units for m in parts if (m.tensor, m.dim) == owner)
+        groups.append(ChannelGroup(owner[0].rpartition(".")[0], unit_of, tuple(parts), torch.from_numpy(alike)))
+    return _uniquely_named(groups), closed
 
 
 def _layer_outputs(model: nn.Module) -> dict[Place, int]:
@@ -91,28 +102,27 @@ def _layer_outputs(model: nn.Module) -> dict[Place, int]:
     return found
 
 
-def _places_of_classes(tracer: ChannelTracer, atoms: Atoms) -> dict[int, list[tuple[Place, int]]]:
-    places: dict[int, list[tuple[Place, int]]] = defaultdict(list)
-    for place, labels in tracer.labelled.items():
-        for position, root in enumerate(atoms.find(labels).tolist()):
-            places[root].append((place, position))
-    return places
+def _signatures(roots: Mapping[Place, np.ndarray], num_labels: int) -> np.ndarray:
+    """Return for each class a number that says in which places it lives, and how often: a sum of random keys."""
+    keys = np.random.default_rng(0).integers(1, 2**62, len(roots), dtype=np.int64)
+    signatures = np.zeros(num_labels, dtype=np.int64)
+    for key, labels in zip(keys, roots.values(), strict=True):
+        np.add.at(signatures, labels, key)
+    return signatures
 
 
-def _group(owner: Place, roots: list[int], places: Mapping[int, list[tuple[Place, int]]]) -> ChannelGroup:
-    """Order the units by the owner's first channel and turn classes into members."""
-    first = {root: min(position for place, position in places[root] if place == owner) for root in roots}
-    roots = sorted(roots, key=first.__getitem__)
-    held: dict[Place, list[tuple[int, int]]] = defaultdict(list)
-    for unit, root in enumerate(roots):
-        for place, position in places[root]:
-            held[place].append((position, unit))
-    members = []
-    for place, pairs in held.items():
-        positions, units = torch.tensor(sorted(pairs)).T
-        members.append(Member(*place, positions, units))
-    unit_of = next(m.units for m in members if (m.tensor, m.dim) == owner)
-    return ChannelGroup(owner[0].rpartition(".")[0], unit_of, tuple(members), torch.tensor(roots))
+def _members(roots: Mapping[Place, np.ndarray], group_of: np.ndarray, found: list[tuple[Place, np.ndarray]]) -> list[list[Member]]:
+    """Return for each group its positions in every place, with units numbered in the order of the owner's channels."""
+    unit_of = np.zeros(len(group_of), dtype=np.int64)
+    for _, classes in found:
+        unit_of[classes] = np.arange(len(classes))
+    members: list[list[Member]] = [[] for _ in found]
+    for (tensor, dim), labels in roots.items():
+        here = group_of[labels]
+        for group in np.unique(here[here >= 0]):
+            positions = np.flatnonzero(here == group)
+            members[group].append(Member(tensor, dim, torch.from_numpy(positions), torch.from_numpy(unit_of[labels[positions]])))
+    return members
 
 
 def _uniquely_named(groups: list[ChannelGroup]) -> list[ChannelGroup]:

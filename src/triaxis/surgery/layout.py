@@ -31,10 +31,11 @@ class Layout:
         return sum(group.num_channels for group in self.groups)
 
 
-def lay_out(base: nn.Module, tracer: ChannelTracer, removed: list[Block]) -> Layout:
-    """Return what is left without these blocks; members inside them are dropped."""
+def lay_out(base: nn.Module, tracer: ChannelTracer, groups: list[ChannelGroup], removed: list[Block]) -> Layout:
+    """Return what is left of the base model's groups without these blocks; members inside them are dropped."""
     atoms = _joined(tracer, [b for b in removed if b.kind == "sequence"])
-    groups = find_groups(base, tracer, atoms)[0]
+    if atoms is not tracer.atoms:
+        groups = find_groups(base, tracer, atoms)[0]
     gone = tuple(f"{path}." for block in removed for path in block.modules)
     made = {name for block in removed for name in block.made}
     left, vanished = [], []

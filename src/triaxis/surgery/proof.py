@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from time import monotonic
+from time import thread_time
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from triaxis.surgery.rules import tensors_in
-from triaxis.surgery.sides import first_line, running_module
+from triaxis.surgery.sides import failing_module, first_line
 from triaxis.values import PrunePlan
 
 if TYPE_CHECKING:
@@ -66,7 +66,10 @@ def shaken(model: nn.Module) -> dict[str, Tensor]:
 def disagreement(first: nn.Module, second: nn.Module, example: Tensor, *, plain_norms: bool = False) -> float:
     """Return the largest difference of two models' outputs, relative to the largest output; infinite if shapes differ."""
     with torch.no_grad():
-        outputs, others = (_outputs(model, example, plain_norms) for model in (first, second))
+        return _distance(_outputs(first, example, plain_norms), _outputs(second, example, plain_norms))
+
+
+def _distance(outputs: list[Tensor], others: list[Tensor]) -> float:
     if [t.shape for t in outputs] != [t.shape for t in others]:
         return float("inf")
     differences = [float((a - b).abs().max() / b.abs().max().clamp_min(1e-12)) for a, b in zip(outputs, others, strict=True)]
@@ -98,14 +101,13 @@ class Proof:
     def problem(self, plan: PrunePlan) -> str:
         """Return what is wrong with the cut of a plan, naming the module where it fails; empty if nothing is."""
         model = self.surgeon.cut(plan, self.state)
-        with running_module(model) as where:
-            try:
-                with torch.no_grad():
-                    model(self.example)
-            except Exception as error:  # noqa: BLE001 - whatever the model raises is the reason
-                return f"{where()} fails after the cut: {first_line(error)}"
         plain = bool(self.surgeon.tracer.inexact)
-        difference = disagreement(model, self.surgeon.masked(plan, self.state), self.example, plain_norms=plain)
+        with torch.no_grad():
+            try:
+                outputs = _outputs(model, self.example, plain)
+            except Exception as error:  # noqa: BLE001 - whatever the model raises is the reason
+                return f"{failing_module(model, self.example)} fails after the cut: {first_line(error)}"
+            difference = _distance(outputs, _outputs(self.surgeon.masked(plan, self.state), self.example, plain))
         return "" if difference < TOLERANCE else f"the cut model differs from the masked one by {difference:.2g} of its output"
 
     def faulty_groups(self) -> dict[str, str]:
@@ -119,11 +121,10 @@ class Proof:
 
     def faulty_blocks(self) -> dict[str, str]:
         """Return {block: problem} of the blocks that cannot go, with and without the channels cut too."""
-        removed: tuple[str, ...] = ()
         plan = self.surgeon.identity()
         while choice := self.surgeon.removable(plan):
-            removed = (*removed, choice[-1])
-            plan = self.surgeon.plan(removed_blocks=removed)
+            plan = dataclasses.replace(plan, removed_blocks=(*plan.removed_blocks, choice[-1]))
+        removed = plan.removed_blocks
         found = self._faulty(list(removed), lambda some: self.problem(self.surgeon.plan(removed_blocks=tuple(some))))
         left = tuple(name for name in removed if name not in found)
         return found | self._faulty(
@@ -132,18 +133,15 @@ class Proof:
 
     def _faulty(self, names: Sequence[str], problem: Callable[[Sequence[str]], str]) -> dict[str, str]:
         """Find by bisection the names that fail; after the deadline all that are not yet proved right count as failing."""
-        if not names or not (reason := self._timed(names, problem)):
+        if not names or not (reason := problem(names)):
             return {}
         if len(names) == 1:
             return {names[0]: reason}
+        if thread_time() > self.deadline:
+            return dict.fromkeys(names, f"{reason} (the time limit ended the search for the one at fault; raise seconds_limit)")
         half = len(names) // 2
         found = self._faulty(names[:half], problem) | self._faulty(names[half:], problem)
-        return found or {names[-1]: reason}
-
-    def _timed(self, names: Sequence[str], problem: Callable[[Sequence[str]], str]) -> str:
-        if monotonic() > self.deadline:
-            return "the time limit ended the search for what is at fault; raise seconds_limit"
-        return problem(names)
+        return found or dict.fromkeys(names, f"{reason}, together with other channels")
 
 
 def _only(plan: PrunePlan, names: Sequence[str]) -> PrunePlan:

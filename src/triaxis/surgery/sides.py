@@ -1,11 +1,10 @@
-"""Which input sides a model accepts: tried one by one, on shapes only where the model allows it."""
+"""Which input sides a model accepts: tried one by one, not assumed."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from time import monotonic
+from contextlib import contextmanager, suppress
+from time import thread_time
 
 import torch
 from torch import nn
@@ -30,21 +29,17 @@ def accepted_sides(model: nn.Module, sides_px: Iterable[int], in_channels: int, 
         model: In eval mode, on the CPU.
         sides_px: Sides to try, the base model's first.
         in_channels: Channels of the images.
-        deadline: Value of `time.monotonic` after which no further side is tried.
+        deadline: Value of `time.thread_time` after which no further side is tried.
 
     Returns:
         The accepted sides in the order given, and why the first refused one was refused (empty if none was).
     """
     accepted: list[int] = []
     reason, expected = "", None
-    runner, device = _on_meta(model)
     for side in sides_px:
-        if accepted and monotonic() > deadline:
+        if accepted and thread_time() > deadline:
             return tuple(accepted), reason or f"the time limit ended the search at {side} px"
-        shape, problem = try_side(runner, side, in_channels, device)
-        if problem and device == "meta" and not accepted:
-            runner, device = model, "cpu"
-            shape, problem = try_side(runner, side, in_channels, device)
+        shape, problem = try_side(model, side, in_channels)
         if not problem and expected in (None, shape):
             accepted.append(side)
             expected = shape
@@ -52,15 +47,22 @@ def accepted_sides(model: nn.Module, sides_px: Iterable[int], in_channels: int, 
     return tuple(accepted), reason
 
 
-def try_side(model: nn.Module, side_px: int, in_channels: int, device: str = "cpu") -> tuple[tuple[int, ...], str]:
-    """Run the model at one side with batch 2; return the output's shape and, if it fails, the module and the reason."""
-    with running_module(model) as where:
-        try:
-            with torch.no_grad():
-                out = model(torch.zeros(2, in_channels, side_px, side_px, device=device))
-        except Exception as error:  # noqa: BLE001 - whatever a user's model raises is the reason this side is refused
-            return (), f"{where()}: {first_line(error)} (at {side_px} px)"
+def try_side(model: nn.Module, side_px: int, in_channels: int) -> tuple[tuple[int, ...], str]:
+    """Run the model at one side; return the output's shape or, if it fails, the module and the reason."""
+    image = torch.zeros(1, in_channels, side_px, side_px)
+    try:
+        with torch.no_grad():
+            out = model(image)
+    except Exception as error:  # noqa: BLE001 - whatever a user's model raises is the reason this side is refused
+        return (), f"{failing_module(model, image)}: {first_line(error)} (at {side_px} px)"
     return (tuple(out.shape) if isinstance(out, torch.Tensor) else ()), ""
+
+
+def failing_module(model: nn.Module, image: torch.Tensor) -> str:
+    """Return the path of the innermost module that raises."""
+    with running_module(model) as where, suppress(Exception), torch.no_grad():
+        model(image)
+    return where()
 
 
 def first_line(error: Exception) -> str:
@@ -85,11 +87,3 @@ def running_module(model: nn.Module) -> Iterator[Callable[[], str]]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _on_meta(model: nn.Module) -> tuple[nn.Module, str]:
-    """Return a copy without data, whose forward computes shapes only, or the model itself if it cannot be copied so."""
-    try:
-        return copy.deepcopy(model).to("meta").eval(), "meta"
-    except Exception:  # noqa: BLE001 - a model with tensors outside its parameters may refuse; then real data is used
-        return model, "cpu"

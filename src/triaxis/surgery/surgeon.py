@@ -6,7 +6,7 @@ import copy
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from time import monotonic
+from time import thread_time
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from triaxis.errors import PlanError, UnsupportedModelError
 from triaxis.surgery import apply
 from triaxis.surgery.blocks import Block, find_blocks, inside, stages
-from triaxis.surgery.channels import find_groups
+from triaxis.surgery.channels import ChannelGroup, find_groups
 from triaxis.surgery.importance import unit_scores
 from triaxis.surgery.layout import Layout, Loss, lay_out, loss_of
 from triaxis.surgery.metadata import correct_metadata
@@ -39,6 +39,7 @@ class Surgeon:
     tracer: ChannelTracer
     round_to: int
     min_width: float
+    _groups: list[ChannelGroup] = field(default_factory=list)
     _layouts: dict[frozenset[str], Layout] = field(default_factory=dict)
 
     @classmethod
@@ -62,12 +63,12 @@ class Surgeon:
             round_to: Channel counts are rounded to multiples of this where the group is large enough.
             min_width: Least width keep ratio that is offered, in (0, 1].
             min_resolution: Least resolution keep ratio that is offered, in (0, 1].
-            seconds_limit: After this, what is not yet proved is left whole.
+            seconds_limit: CPU seconds; after this, what is not yet proved is left whole.
 
         Raises:
             UnsupportedModelError: The model does not run on such images.
         """
-        deadline = monotonic() + seconds_limit
+        deadline = thread_time() + seconds_limit
         base = copy.deepcopy(model).cpu().eval()
         example = torch.randn(1, in_channels, side_px, side_px, generator=torch.Generator().manual_seed(0))
         tracer = _traced(base, example)
@@ -188,37 +189,36 @@ class Surgeon:
         """Return what is left to cut without these blocks; cached."""
         key = frozenset(removed_blocks)
         if key not in self._layouts:
-            self._layouts[key] = lay_out(self.base, self.tracer, [b for b in self.blocks if b.name in key])
+            self._layouts[key] = lay_out(self.base, self.tracer, self._groups, [b for b in self.blocks if b.name in key])
         return self._layouts[key]
 
     def _explore(self, example: Tensor, deadline: float) -> None:
         """Find groups and blocks; leave whole what the proof finds at fault, then look again."""
-        self._describe(find_blocks(self.base, self.tracer, self._groups(), example))
-        faults = Proof(self, deadline).faulty_groups()
-        if faults:
-            roots = {g.name: g.roots for g in self.layout(()).groups}
+        self._find(example)
+        if faults := Proof(self, deadline).faulty_groups():
+            roots = {g.name: g.roots for g in self._groups}
             for name, problem in faults.items():
                 self.tracer.atoms.pin(roots[name], problem)
-            self._describe(find_blocks(self.base, self.tracer, self._groups(), example))
-        stuck = Proof(self, deadline).faulty_blocks()
-        self._describe([dataclasses.replace(b, is_removable=b.is_removable and b.name not in stuck) for b in self.blocks])
+            self._find(example)
+        if stuck := Proof(self, deadline).faulty_blocks():
+            self._describe([dataclasses.replace(b, is_removable=b.is_removable and b.name not in stuck) for b in self.blocks])
 
-    def _groups(self) -> list:  # type: ignore[type-arg]
-        return find_groups(self.base, self.tracer)[0]
+    def _find(self, example: Tensor) -> None:
+        self._groups, whole = find_groups(self.base, self.tracer)
+        groups = tuple(GroupInfo(name=g.name, num_channels=g.num_channels, num_units=g.num_units) for g in self._groups)
+        self.anatomy = dataclasses.replace(self.anatomy, groups=groups, whole=whole)
+        self._describe(find_blocks(self.base, self.tracer, self._groups, example))
 
     def _describe(self, blocks: list[Block]) -> None:
-        """Set the blocks and write the anatomy down."""
+        """Set the blocks and write them down."""
         self._layouts.clear()
         self.blocks = tuple(blocks)
-        groups, whole = find_groups(self.base, self.tracer)
         named = stages(blocks)
         self.anatomy = dataclasses.replace(
             self.anatomy,
             blocks=tuple(
                 BlockInfo(name=b.name, kind=b.kind, stage=named[b.name], is_removable=b.is_removable, modules=b.modules) for b in blocks
             ),
-            groups=tuple(GroupInfo(name=g.name, num_channels=g.num_channels, num_units=g.num_units) for g in groups),
-            whole=whole,
         )
 
     def _close(self, refusal: str) -> None:
