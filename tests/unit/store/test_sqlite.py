@@ -37,6 +37,23 @@ def test_a_reader_sees_what_a_living_writer_committed(tmp_path: Path) -> None:
             assert reader.trials() == (RESULTS[0], RESULTS[1])
 
 
+def test_a_reader_in_the_middle_of_reading_does_not_hold_up_the_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("triaxis.store.sqlite.BUSY_SECONDS", 0.01)
+    path = tmp_path / "store.sqlite"
+    with open_store(path) as writer, open_store(path, read_only=True) as reader:
+        reader._connection.execute("BEGIN")
+        assert reader.trials() == ()
+        writer.put_trial(RESULTS[0])
+        assert reader.trials() == ()
+        reader._connection.execute("ROLLBACK")
+        assert reader.trials() == (RESULTS[0],)
+
+
+def test_a_commit_outlives_a_power_cut(tmp_path: Path) -> None:
+    with open_store(tmp_path / "store.sqlite") as store:
+        assert store._connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+
+
 @pytest.mark.parametrize("read_only", [True, False])
 def test_what_was_committed_outlives_a_kill(tmp_path: Path, read_only: bool) -> None:
     path = tmp_path / "store.sqlite"
