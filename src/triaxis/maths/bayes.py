@@ -4,7 +4,7 @@ Notation:
     y    mean accuracies of the distinct places                 shape (n,)
     v    their variances per unit of noise^2, 1 / weight        shape (n,)
     c    coefficients, prior N(m, V(rho))                       shape (p,)
-    rho  how much the slope of an axis may vary over its range, relative to the slope
+    rho  how much the slope of each axis may vary over its range, relative to the slope      shape (3,)
     tau  standard deviation of one measured accuracy
     A    J V J' + tau^2 diag(v), the prior covariance of y      shape (n, n)
 
@@ -16,6 +16,7 @@ Source: Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, e
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -26,8 +27,8 @@ from triaxis.maths.polynomial import Floats
 
 # What is believed before any trial. The spreads of the joint effects were set on synthetic surfaces, so that intervals
 # cover what they claim (benchmarks/predictors.py); none was tuned on accuracies that a benchmark scores.
-RHOS = np.array([0.2, 0.5, 1.0, 2.0, 4.0, 8.0])
-TAUS = np.array([0.0005, 0.00075, 0.001, 0.0015, 0.0022, 0.0033, 0.005, 0.0075, 0.011, 0.016])
+RHOS = np.array(list(itertools.product((0.5, 2.0, 8.0), repeat=3)))
+TAUS = np.array([0.0005, 0.001, 0.0015, 0.0022, 0.0033, 0.005, 0.01, 0.025])
 # A quarter of a point, the sampling noise of 10,000 images at 93 %, within a factor of two.
 TYPICAL_NOISE, NOISE_SPREAD = 0.0025, np.log(2.0)
 SLOPE_SPREAD = 2.0
@@ -98,13 +99,13 @@ def _prior(form: ErrorGrowthForm, x: Floats, y: Floats, weight: Floats) -> tuple
     return c, slopes
 
 
-def _prior_covariance(form: ErrorGrowthForm, slopes: Floats, rho: float) -> Floats:
+def _prior_covariance(form: ErrorGrowthForm, slopes: Floats, rho: Floats) -> Floats:
     """Return V: any base error, slopes of an unknown level that walk at random along the axis, joint effects near their means."""
     v = np.zeros((form.num_coefficients, form.num_coefficients))
     v[0, 0] = 1.0
     for a, degree in enumerate(form.degrees):
         steps = np.arange(degree) / max(degree - 1, 1)
-        v[form.axis_slice(a), form.axis_slice(a)] = slopes[a] ** 2 * (SLOPE_SPREAD**2 + rho**2 * np.minimum.outer(steps, steps))
+        v[form.axis_slice(a), form.axis_slice(a)] = slopes[a] ** 2 * (SLOPE_SPREAD**2 + rho[a] ** 2 * np.minimum.outer(steps, steps))
     joint = np.tile([JOINT_SPREAD**2, TILT_SPREAD**2, TILT_SPREAD**2], len(form.pairs))
     v[1 + form.num_slopes :, 1 + form.num_slopes :] = np.diag(joint)
     return v

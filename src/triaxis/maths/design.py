@@ -1,17 +1,29 @@
-"""Which points to measure: chains along the axes first, then off-axis points where they tell most.
+"""Which points to measure: chains along the axes first, then points off the axes where they tell most.
 
 Notation:
-    levels (i, j, k) index the blocks, widths and sides of a cost table; (0, 0, 0) is the base model
+    levels   (i, j, k) index the blocks, widths and sides of a cost table; (0, 0, 0) is the base model
+    f, S     predicted accuracies of the table's cuts, and their joint covariance         shape (n,), (n, n)
+    tau      standard deviation of one measured accuracy
+    K        change of f, in standard deviations of one more measurement at x: S[:, x] / sqrt(S[x, x] + tau^2)
+
+Source: Frazier, Powell and Dayanik, INFORMS Journal on Computing 2009 (knowledge gradient for correlated beliefs).
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
 import numpy as np
 
-from triaxis.maths.solve import Levels
-from triaxis.values import AXES, Axis, CostTable, KeepRatios
+from triaxis.maths.polynomial import Floats
+from triaxis.maths.predict import form_of
+from triaxis.maths.solve import Lattice, Levels, evaluate, feasible_rows
+from triaxis.values import AXES, AccuracyPredictor, Axis, Budget, CostTable, KeepRatios
 
 Chain = tuple[tuple[Axis, Levels], ...]
+MAX_CANDIDATES, MAX_RIVALS, NUM_NODES = 400, 800, 11
+PAIRS = ((0, 1), (0, 2), (1, 2))
 
 
 def axis_design(table: CostTable, *, num_trials: int = 12, min_ratios: KeepRatios) -> Chain:
@@ -41,15 +53,177 @@ def axis_design(table: CostTable, *, num_trials: int = 12, min_ratios: KeepRatio
     return tuple(chain)
 
 
-def _spread(ratios: np.ndarray, levels: list[int], num: int) -> list[int]:
+def _spread(ratios: Floats, levels: list[int], num: int) -> list[int]:
     """Return `num` of the levels, the last one among them, as evenly spaced in keep ratio from the base model as they allow."""
     if num == 0:
         return []
-    wanted = np.linspace(ratios[0], ratios[levels[-1]], num + 1)[1:]
     chosen: list[int] = []
-    for step, target in enumerate(wanted):
+    for step, target in enumerate(np.linspace(ratios[0], ratios[levels[-1]], num + 1)[1:]):
         # Keep one level for each step still to come.
         free = [n for n in levels if not chosen or n > chosen[-1]]
         free = free[: len(free) - (num - step - 1)]
         chosen.append(min(free, key=lambda n: abs(ratios[n] - target)))
     return chosen
+
+
+def pair_points(x: Floats, num: int) -> list[int]:
+    """Choose off-axis points by their place alone: for each pair of axes the one that cuts both most, then the ones half way.
+
+    Args:
+        x: Shape (n, 3), keep ratios to choose from.
+        num: How many; at most six.
+
+    Returns:
+        Row numbers of x, without repeats.
+    """
+    cuts = -np.log(x)
+    shares = cuts / np.maximum(cuts.max(axis=0), 1e-12)
+    chosen: list[int] = []
+    for target in (1.0, 0.5):
+        for pair in PAIRS:
+            wanted = np.where(np.isin(np.arange(3), pair), target, 0.0)
+            is_on_pair = np.all(shares[:, pair] > 0, axis=1)
+            distance = np.where(is_on_pair, np.sum((shares - wanted) ** 2, axis=1), np.inf)
+            row = int(np.argmin(distance))
+            if np.isfinite(distance[row]) and row not in chosen:
+                chosen.append(row)
+    return chosen[:num]
+
+
+def off_axis(
+    table: CostTable, predictor: AccuracyPredictor | None, num: int, *, min_ratios: KeepRatios | None = None
+) -> tuple[Levels, ...]:
+    """Place trials off the axes, for no budget in particular.
+
+    With a predictor: one after the other where a measurement lowers the average variance over all cuts in the measured
+    domain the most. Without: by place alone, see `pair_points`.
+
+    Args:
+        table: The lattice of what can be cut.
+        predictor: Fitted to the trials on the axes, or None before there are any.
+        num: Number of trials; without a predictor at most six.
+        min_ratios: Smallest keep ratios without a predictor; default the table's.
+    """
+    if predictor is not None:
+        cuts = evaluate(predictor, table)
+        rows = _thinned(np.flatnonzero(cuts.is_measured), MAX_CANDIDATES)
+        return tuple(cuts.levels(int(rows[n])) for n in most_telling(predictor, cuts.x[rows], num))
+    low = (min_ratios or KeepRatios(depth=table.depth[-1], width=table.width[-1], resolution=table.resolution[-1])).as_tuple()
+    grids = np.meshgrid(table.depth, table.width, table.resolution, indexing="ij")
+    x = np.stack([grid.reshape(-1) for grid in grids], axis=1)
+    rows = np.flatnonzero(np.all(x >= np.array(low) - 1e-9, axis=1))
+    shape = grids[0].shape
+    found = [np.unravel_index(rows[n], shape) for n in pair_points(x[rows], num)]
+    return tuple((int(i), int(j), int(k)) for i, j, k in found)
+
+
+def most_telling(predictor: AccuracyPredictor, x: Floats, num: int) -> list[int]:
+    """Choose rows of x, one after the other, whose measurement lowers the summed variance over all of x the most.
+
+    Args:
+        predictor: From `fit`; its accuracies at x are not used, only how uncertain they are.
+        x: Shape (n, 3).
+        num: How many.
+    """
+    s = _covariance(predictor, x)
+    chosen: list[int] = []
+    for _ in range(num):
+        gain = np.sum(s**2, axis=0) / (np.diag(s) + predictor.noise**2)
+        gain[chosen] = -1.0
+        best = int(np.argmax(gain))
+        chosen.append(best)
+        s = s - np.outer(s[best], s[best]) / (s[best, best] + predictor.noise**2)
+    return chosen
+
+
+class NextTrial(NamedTuple):
+    """Where to measure next, and whether it is worth it.
+
+    `expected_gain` is the rise in the predicted optimum's true accuracy expected from the trial. `regret_bound` is by how
+    much the best cut within budget may, with probability 0.95 for each cut, be better than the present solution;
+    `half_width` is half the solution's interval. `is_worth_it` is False once the bound is within the half-width: no
+    trial can then be expected to change the solution's accuracy by more than its interval.
+    """
+
+    levels: Levels
+    expected_gain: float
+    regret_bound: float
+    half_width: float
+
+    @property
+    def is_worth_it(self) -> bool:
+        """Whether another cut may still beat the solution by more than its interval."""
+        return self.regret_bound > self.half_width
+
+
+def next_trial(
+    predictor: AccuracyPredictor, table: CostTable, budgets: Sequence[Budget], *, measured: Collection[Levels] = ()
+) -> NextTrial:
+    """Choose the trial from which the solution under the budgets is expected to gain most.
+
+    Args:
+        predictor: Fitted to the trials so far.
+        table: The lattice of what can be cut.
+        budgets: As for `solve`.
+        measured: Levels that need no second trial.
+
+    Returns:
+        The trial; with every cut measured, the solution itself, not worth it.
+
+    Raises:
+        InfeasibleBudgetError: No cut is cheap enough.
+    """
+    cuts = evaluate(predictor, table)
+    rivals, best, bound = _rivals(predictor, cuts, budgets)
+    half = float(cuts.high[best] - cuts.low[best]) / 2
+    taken = [int(np.ravel_multi_index(levels, _shape(table))) for levels in measured]
+    open_rows = np.setdiff1d(np.flatnonzero(cuts.is_measured), taken)
+    if not len(open_rows):
+        return NextTrial(cuts.levels(best), 0.0, 0.0, half)
+    rows = _thinned(np.concatenate([np.intersect1d(rivals, open_rows), np.setdiff1d(open_rows, rivals)]), MAX_CANDIDATES)
+    gains = _knowledge_gradient(predictor, cuts, rows, rivals)
+    chosen = int(np.argmax(gains))
+    return NextTrial(cuts.levels(int(rows[chosen])), float(gains[chosen]), bound, half)
+
+
+def _rivals(predictor: AccuracyPredictor, cuts: Lattice, budgets: Sequence[Budget]) -> tuple[np.ndarray, int, float]:
+    """Return the cuts within budget that may be better than the best predicted one, that one, and by how much they may be."""
+    rows = feasible_rows(cuts.table, budgets)
+    rows = rows[cuts.is_measured[rows]] if cuts.is_measured[rows].any() else rows
+    best = int(rows[np.argmax(cuts.accuracy[rows])])
+    jacobian = _jacobian(predictor, cuts.x[rows]) - _jacobian(predictor, cuts.x[[best]])
+    deviation = np.sqrt(np.maximum(np.einsum("ni,ij,nj->n", jacobian, np.array(predictor.covariance), jacobian), 0.0))
+    may_gain = cuts.accuracy[rows] - cuts.accuracy[best] + predictor.quantile * deviation
+    order = np.argsort(-may_gain)[:MAX_RIVALS]
+    order = order[may_gain[order] > 0]
+    return np.union1d(rows[order], [best]), best, float(max(may_gain.max(), 0.0))
+
+
+def _knowledge_gradient(predictor: AccuracyPredictor, cuts: Lattice, rows: np.ndarray, rivals: np.ndarray) -> Floats:
+    """Return E[max over rivals of f + K z] - max f for a measurement at each row, z standard normal, by quadrature."""
+    covariance = np.array(predictor.covariance)
+    at, among = _jacobian(predictor, cuts.x[rows]), _jacobian(predictor, cuts.x[rivals])
+    spread = np.sqrt(np.einsum("ni,ij,nj->n", at, covariance, at) + predictor.noise**2)
+    change = (among @ covariance @ at.T) / spread
+    nodes, weights = np.polynomial.hermite_e.hermegauss(NUM_NODES)
+    f = cuts.accuracy[rivals]
+    best = np.array([np.max(f[:, None] + change * node, axis=0) for node in nodes])
+    return weights @ best / weights.sum() - f.max()
+
+
+def _covariance(predictor: AccuracyPredictor, x: Floats) -> Floats:
+    jacobian = _jacobian(predictor, x)
+    return jacobian @ np.array(predictor.covariance) @ jacobian.T
+
+
+def _jacobian(predictor: AccuracyPredictor, x: Floats) -> Floats:
+    return form_of(predictor).jacobian(np.array(predictor.coefficients), x)
+
+
+def _shape(table: CostTable) -> tuple[int, int, int]:
+    return len(table.depth), len(table.width), len(table.resolution)
+
+
+def _thinned(rows: np.ndarray, most: int) -> np.ndarray:
+    """Return at most `most` of the rows, evenly picked."""
+    return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).round().astype(int)]
