@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -168,4 +169,4 @@ def test_time_shares_at_the_ends() -> None:
     assert time_shares([], specs)[0] == 0
     assert time_shares([done(spec, 0.5) for spec in specs], []) == [1.0]
     shares = time_shares([done(spec, 0.5, 0.0) for spec in specs[:3]], specs[3:])
-    assert all(a < b for a, b in zip(shares, shares[1:], strict=False))
+    assert all(a < b for a, b in itertools.pairwise(shares))
