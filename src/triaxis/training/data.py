@@ -176,11 +176,10 @@ class ResidentImages:
             yield self._batch(images, indices, side_px)
 
     def _crop(self, indices: Tensor, offsets: Tensor, flips: Tensor, pad: int) -> Tensor:
-        images = self.images[indices.to(self.images.device)]
-        if pad:
-            images = torch.nn.functional.pad(images, (pad, pad, pad, pad))
-        reach = torch.arange(self.side_px)
-        rows, columns = (offsets[:, axis, None] + reach for axis in (0, 1))
+        """Cut a window out of each picture, mirrored beyond its edges: black margins would shift the batch-norm statistics."""
+        images, last = self.images[indices.to(self.images.device)], self.images.shape[-1] - 1
+        reach = torch.arange(self.side_px) - pad
+        rows, columns = (last - (last - (offsets[:, axis, None] + reach).abs()).abs() for axis in (0, 1))
         columns = torch.where(flips[:, None], columns.flip(1), columns)
         device = images.device
         batch = torch.arange(len(images), device=device)[:, None, None]

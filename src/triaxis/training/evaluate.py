@@ -68,10 +68,13 @@ def check_output(output: object, batch: int, num_classes: int) -> None:
 
 
 @torch.no_grad()
-def calibrate(model: nn.Module, images: Images, side_px: int, device: torch.device, *, num_images: int = 1000) -> None:
+def calibrate(
+    model: nn.Module, images: Images, side_px: int, device: torch.device, *, recipe: Recipe, num_images: int = 1000
+) -> None:
     """Re-estimate the running statistics of every batch norm as plain means over `num_images` images.
 
-    Only batch norms are put in training mode, so that dropout and stochastic depth stay off.
+    Only batch norms are put in training mode, so that dropout and stochastic depth stay off. The images are cropped and
+    flipped as `recipe` says: statistics of other pictures than those trained on cost accuracy.
     """
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     if not norms:
@@ -83,8 +86,8 @@ def calibrate(model: nn.Module, images: Images, side_px: int, device: torch.devi
         norm.reset_running_stats()
         norm.momentum = None
         norm.train()
-    plain = Recipe(batch_size=max(2, min(200, len(images))), crop_px=0, flip=False)
-    for batch in images.epoch(side_px, plain, seed=0, epoch=0, limit=num_images):
+    alike = Recipe(batch_size=max(2, min(200, len(images))), crop_px=recipe.crop_px, flip=recipe.flip)
+    for batch in images.epoch(side_px, alike, seed=0, epoch=0, limit=num_images):
         model(batch.images.to(device, memory_format=torch.channels_last))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

@@ -85,7 +85,7 @@ def finetune(
         loop.save(resume_path, epoch + 1)
     if recipe.epochs:
         loop.take_average()
-        calibrate(model, images, side_px, device, num_images=calibrate_images)
+        calibrate(model, images, side_px, device, recipe=recipe, num_images=calibrate_images)
     model.eval()
     if resume_path is not None:
         resume_path.unlink(missing_ok=True)

@@ -40,7 +40,7 @@ def test_epochs_depend_on_seed_and_epoch_alone():
 def test_crop_and_flip_place_the_padded_picture():
     picture = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8).expand(16, 3, 8, 8).contiguous()
     data = ResidentImages(picture, torch.zeros(16), 2, PLAIN)
-    padded = torch.nn.functional.pad(picture[0, 0], (2, 2, 2, 2)).float()
+    padded = torch.nn.functional.pad(picture[:1, :1].float(), (2, 2, 2, 2), mode="reflect")[0, 0]
     windows = {tuple(w.flatten().tolist()) for i in range(5) for j in range(5) for w in (padded[i : i + 8, j : j + 8],)}
     flipped = {tuple(torch.tensor(w).view(8, 8).flip(1).flatten().tolist()) for w in windows}
     found = [b.images[:, 0] for e in range(4) for b in data.epoch(8, Recipe(batch_size=16, crop_px=2), seed=0, epoch=e)]

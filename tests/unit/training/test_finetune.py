@@ -140,7 +140,7 @@ def test_a_model_with_other_outputs_is_refused(images):
 def test_calibration_gives_the_mean_and_variance_of_the_activations(images):
     model = network()
     model[1].running_mean.fill_(9.0)
-    calibrate(model, images, 8, CPU, num_images=96)
+    calibrate(model, images, 8, CPU, recipe=Recipe(crop_px=0, flip=False), num_images=96)
     batch = next(iter(images.in_order(8)))
     activations = model[0](batch.images)
     assert torch.allclose(model[1].running_mean, activations.mean((0, 2, 3)), atol=1e-4)
@@ -153,7 +153,7 @@ def test_the_loss_with_batch_statistics_is_that_after_calibration(images):
     train(model, images)
     model[1].running_mean.fill_(3.0)
     quick = loss_with_batch_statistics(model, images, 8, CPU, num_images=96)
-    calibrate(model, images, 8, CPU, num_images=96)
+    calibrate(model, images, 8, CPU, recipe=Recipe(crop_px=0, flip=False), num_images=96)
     assert quick == pytest.approx(evaluate(model, images, 8, CPU).loss, rel=0.02)
 
 
