@@ -114,6 +114,9 @@ def complement(removed: Mapping[Place, Tensor], tensors: State) -> dict[str, dic
     return kept
 
 
+FITTED = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.PReLU)
+
+
 def fit_attributes(model: nn.Module, base: nn.Module, changed: Iterable[str]) -> None:
     """Make the attributes of the modules that hold these tensors agree with the tensors' shapes."""
     for path in {name.rpartition(".")[0] for name in changed}:
@@ -142,7 +145,7 @@ def _fit_convolution(module: nn.modules.conv._ConvNd, original: nn.modules.conv.
     module.in_channels = module.weight.shape[inputs] * (1 if module.transposed else module.groups)
 
 
-def fit_sizes(model: nn.Module, sizes: Sequence[Sizes], survivors: Callable[[Tensor], int]) -> None:
+def fit_sizes(model: nn.Module, base: nn.Module, sizes: Sequence[Sizes], survivors: Callable[[Tensor], int]) -> None:
     """Change the lengths that modules keep as attributes for taking a channel dimension apart.
 
     An attribute is changed where its value is the old length of the whole or of a piece, or the list of the pieces'
@@ -156,8 +159,10 @@ def fit_sizes(model: nn.Module, sizes: Sequence[Sizes], survivors: Callable[[Ten
         for before, after in [*zip(old, new, strict=True), (tuple(old[1:]), tuple(new[1:]))]:
             known.setdefault(before, set()).add(after)
     for path, known in lengths.items():
-        module = model.get_submodule(path)
-        for name, value in list(vars(module).items()):
+        module, original = model.get_submodule(path), base.get_submodule(path)
+        if isinstance(original, FITTED):
+            continue
+        for name, value in vars(original).items():
             key = tuple(value) if isinstance(value, list) else value
             if type(value) in (int, list, tuple) and len(known.get(key, ())) == 1:
                 (after,) = known[key]

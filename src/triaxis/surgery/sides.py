@@ -22,7 +22,9 @@ def candidate_sides(side_px: int, min_resolution: float) -> list[int]:
     return [side_px, *range(first, lowest - 1, -STEP_PX)]
 
 
-def accepted_sides(model: nn.Module, sides_px: Iterable[int], in_channels: int, deadline: float = float("inf")) -> tuple[tuple[int, ...], str]:
+def accepted_sides(
+    model: nn.Module, sides_px: Iterable[int], in_channels: int, deadline: float = float("inf")
+) -> tuple[tuple[int, ...], str]:
     """Run the model at each side and keep those that work with the same output shape.
 
     Args:
