@@ -180,8 +180,8 @@ def markdown(found: dict[str, Any]) -> str:
         f"{found['network']}, batch {found['batch']}, {found['device']}, {found['threads']} threads, torch {found['versions']['torch']}; "
         f"triaxis chose {mode['precision']} and {mode['memory_format']}.\n\n"
         f"| loop | images per second |\n| --- | --- |\n{rows}\n\n"
-        f"triaxis trains {found['speedup_over_plain']:.2f} x as fast as the faster plain loop, and spends {found['share_in_model']:.1%} of its "
-        f"time in the network's own forward and backward ({found['tflops']:.3f} TFLOP/s).{peak}\n"
+        f"triaxis trains {found['speedup_over_plain']:.2f} x as fast as the faster plain loop, and spends {found['share_in_model']:.1%} "
+        f"of its time in the network's own forward and backward ({found['tflops']:.3f} TFLOP/s).{peak}\n"
     )
 
 

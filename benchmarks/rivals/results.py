@@ -24,8 +24,8 @@ LABELS = {
     "resolution": "resolution only",
     "equal_split": "equal split",
     "compound": "compound, backwards",
-    "scratch": "triaxis's shape from scratch, same epochs",
-    "scratch_same_macs": "triaxis's shape from scratch, same images x MACs",
+    "scratch": "from scratch, same epochs",
+    "scratch_same_macs": "from scratch, same training MACs",
 }
 NOT_SHOWN = ("cut", "interval")
 
