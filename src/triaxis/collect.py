@@ -39,10 +39,16 @@ def collect(bench: Workbench, table: CostTable) -> tuple[TrialResult, ...]:
     Raises:
         StoreError: A checkpoint or record cannot be written.
     """
-    specs = design(bench, table)
+    trials = measure_trials(bench, design(bench, table), "collect")
+    record_cost(bench, bench.store.trials())
+    return trials
+
+
+def measure_trials(bench: Workbench, specs: Sequence[TrialSpec], stage: str) -> tuple[TrialResult, ...]:
+    """Measure the trials that are not in the store yet, and return the results of all, in order."""
     shares = [_share(spec.target) for spec in specs]
     done = 0.0
-    with bench.timed("collect") as advance:
+    with bench.timed(stage) as advance:
 
         def on_result(result: TrialResult) -> None:
             nonlocal done
@@ -56,9 +62,7 @@ def collect(bench: Workbench, table: CostTable) -> tuple[TrialResult, ...]:
             return run_trial(bench, spec, lambda part: advance((done + part * share) / sum(shares), f"{spec.axis} {spec.target}"))
 
         executor, job = (SerialExecutor(), work) if bench.config.collect.executor == "serial" else _parallel(bench)
-        trials = run_trials(executor, specs, job, on_result, known=bench.store.trial)
-        record_cost(bench, trials)
-    return trials
+        return run_trials(executor, specs, job, on_result, known=bench.store.trial)
 
 
 def design(bench: Workbench, table: CostTable) -> tuple[TrialSpec, ...]:
@@ -73,6 +77,13 @@ def design(bench: Workbench, table: CostTable) -> tuple[TrialSpec, ...]:
         parents[axis] = spec.trial_id
         specs.append(spec)
     return tuple(specs)
+
+
+def joint_spec(bench: Workbench, target: KeepRatios) -> TrialSpec:
+    """Return a trial that cuts several axes at once, from the depth chain's trial that is nearest above in depth."""
+    chain = [t for t in bench.store.trials() if t.state == "done" and t.spec.axis == "depth" and t.achieved.depth >= target.depth - 1e-9]
+    parent = min(chain, key=lambda t: t.achieved.depth, default=None)
+    return _spec(bench, target, "joint", parent.trial_id if parent else None)
 
 
 def targets(table: CostTable, levels: tuple[int, int, int]) -> KeepRatios:

@@ -20,10 +20,11 @@ from triaxis.export import export
 from triaxis.maths.solve import candidates, feasible_rows
 from triaxis.progress import Progress, Silent
 from triaxis.prune import prune
+from triaxis.refine import measure_more, measure_off_axis
 from triaxis.rundir import RunDirectory
 from triaxis.summary import summarise
 from triaxis.training.data import Splits
-from triaxis.values import BudgetSpec, CostTable, Solution, TrialResult, Verification
+from triaxis.values import BudgetSpec, CostTable, Solution, Verification
 from triaxis.verify import verify
 from triaxis.workbench import Workbench, open_workbench
 
@@ -48,12 +49,12 @@ def run(
     directory = RunDirectory(out)
     with directory.open(config) as store:
         bench = open_workbench(config, directory, store, progress=progress or Silent(), model=model, splits=splits)
-        _, table, order = collect_stage(bench)
+        table, order = collect_stage(bench)
         fit_stage(bench)
         return prune_stage(bench, table, order, config.budgets)
 
 
-def collect_stage(bench: Workbench) -> tuple[tuple[TrialResult, ...], CostTable, tuple[str, ...]]:
+def collect_stage(bench: Workbench) -> tuple[CostTable, tuple[str, ...]]:
     """Count what every cut would cost, measure the trials, and count again in the order of blocks that they found."""
     store = bench.store
     if store.record("first_block_order") is None:
@@ -70,7 +71,10 @@ def collect_stage(bench: Workbench) -> tuple[tuple[TrialResult, ...], CostTable,
         final = table if order == first else cost_table(bench, order)
         store.put_record("cost_table", final.to_json())
         store.put_record("block_order", list(order))
-    return trials, CostTable.from_json(store.record("cost_table")), order
+    table = CostTable.from_json(store.record("cost_table"))
+    if bench.config.collect.off_axis:
+        measure_off_axis(bench, table, bench.config.collect.off_axis)
+    return table, order
 
 
 def fit_stage(bench: Workbench) -> None:
@@ -107,15 +111,24 @@ def prune_stage(bench: Workbench, table: CostTable, order: tuple[str, ...], spec
 
 
 def continue_run(
-    path: str | Path, stage: str, *, budgets: Sequence[BudgetSpec] | None = None, progress: Progress | None = None
+    path: str | Path,
+    stage: str,
+    *,
+    budgets: Sequence[BudgetSpec] | None = None,
+    num_more: int = 0,
+    progress: Progress | None = None,
 ) -> Outcome | None:
-    """Do one stage that needs the network, ``collect`` or ``prune``, on an existing run directory."""
+    """Do one stage that needs the network, ``collect`` or ``prune``, on an existing run directory.
+
+    With ``collect``, up to `num_more` trials are added to the design where they tell most for the run's budgets.
+    """
     directory = RunDirectory(path)
     config = directory.config()
     with directory.open(config) as store:
         bench = open_workbench(config, directory, store, progress=progress or Silent())
-        _, table, order = collect_stage(bench)
+        table, order = collect_stage(bench)
         if stage == "collect":
+            measure_more(bench, table, num_more)
             return None
         fit_stage(bench)
         return prune_stage(bench, table, order, budgets or config.budgets)

@@ -47,15 +47,18 @@ def run(
     show.summary(place)
 
 
-def collect(run_dir: RunArgument) -> None:
+def collect(
+    run_dir: RunArgument,
+    trials: Annotated[int, typer.Option("--trials", min=0, help="Add up to this many where they tell most for the run's budgets.")] = 0,
+) -> None:
     """Measure the trials: cut, fine-tune briefly, evaluate on val.
 
-    Example: `triaxis collect runs/demo`
+    Examples: `triaxis collect runs/demo`, `triaxis collect runs/demo --trials 3`
     """
     from triaxis.pipeline import continue_run
 
     with StageProgress() as progress:
-        continue_run(run_dir, "collect", progress=progress)
+        continue_run(run_dir, "collect", num_more=trials, progress=progress)
 
 
 def fit(
