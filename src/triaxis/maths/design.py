@@ -139,21 +139,21 @@ def most_telling(predictor: AccuracyPredictor, x: Floats, num: int) -> list[int]
 class NextTrial(NamedTuple):
     """Where to measure next, and whether it is worth it.
 
-    `expected_gain` is the rise in the predicted optimum's true accuracy expected from the trial. `regret_bound` is by how
-    much the best cut within budget may, with probability 0.95 for each cut, be better than the present solution;
-    `half_width` is half the solution's interval. `is_worth_it` is False once the bound is within the half-width: no
-    trial can then be expected to change the solution's accuracy by more than its interval.
+    `expected_gain` is the rise in the accuracy of the best cut within budget that the trial is expected to bring.
+    `regret_bound` is by how much some other cut within budget may be better than the present solution, each with
+    probability 0.95. `noise_width` is half the 90 % interval of one measured accuracy, the smallest difference that a
+    trial can show.
     """
 
     levels: Levels
     expected_gain: float
     regret_bound: float
-    half_width: float
+    noise_width: float
 
     @property
     def is_worth_it(self) -> bool:
-        """Whether another cut may still beat the solution by more than its interval."""
-        return self.regret_bound > self.half_width
+        """Whether another cut may beat the solution by more than one measurement's interval, the rule to stop by."""
+        return self.regret_bound > self.noise_width
 
 
 def next_trial(
@@ -175,15 +175,16 @@ def next_trial(
     """
     cuts = evaluate(predictor, table)
     rivals, best, bound = _rivals(predictor, cuts, budgets)
-    half = float(cuts.high[best] - cuts.low[best]) / 2
+    width = predictor.quantile * predictor.noise
     taken = [int(np.ravel_multi_index(levels, _shape(table))) for levels in measured]
     open_rows = np.setdiff1d(np.flatnonzero(cuts.is_measured), taken)
     if not len(open_rows):
-        return NextTrial(cuts.levels(best), 0.0, 0.0, half)
-    rows = _thinned(np.concatenate([np.intersect1d(rivals, open_rows), np.setdiff1d(open_rows, rivals)]), MAX_CANDIDATES)
+        return NextTrial(cuts.levels(best), 0.0, 0.0, width)
+    among, beside = np.intersect1d(rivals, open_rows), np.setdiff1d(open_rows, rivals)
+    rows = np.concatenate([_thinned(part, MAX_CANDIDATES // 2) for part in (among, beside)])
     gains = _knowledge_gradient(predictor, cuts, rows, rivals)
     chosen = int(np.argmax(gains))
-    return NextTrial(cuts.levels(int(rows[chosen])), float(gains[chosen]), bound, half)
+    return NextTrial(cuts.levels(int(rows[chosen])), float(gains[chosen]), bound, width)
 
 
 def _rivals(predictor: AccuracyPredictor, cuts: Lattice, budgets: Sequence[Budget]) -> tuple[np.ndarray, int, float]:
