@@ -41,7 +41,7 @@ def test_a_module_is_short_and_says_what_it_is(path: Path) -> None:
         assert len(text.splitlines()) <= MAX_MODULE_LINES
     statements = ast.parse(text).body
     assert not statements or ast.get_docstring(ast.parse(text)), "a module starts with a sentence on what it is"
-    assert len(statements) < 2 or "from __future__ import annotations" in text
+    assert len(statements) <= 3 or "from __future__ import annotations" in text
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triaxis.config import (
@@ -155,6 +155,7 @@ def test_a_configuration_does_not_change() -> None:
         Config().seed = 3  # type: ignore[misc]
 
 
+@settings(max_examples=30, deadline=None)
 @given(
     st.fixed_dictionaries(
         {},
