@@ -4,10 +4,10 @@ Notation:
     x   keep ratios (d, w, r)                       shape (n, 3)
     C   C(x) = base cost * sum over m of a[m] d^p[m,0] w^p[m,1] r^p[m,2]
     a   coefficients, 0 or more                     shape (m,)
-    p   exponents: 0, 1 for d; 0, 1, 2 for w and r  shape (m, 3)
+    p   exponents, 0, 1 or 2 each                   shape (m, 3)
 
 With a >= 0 this is a posynomial: positive, rising on every axis, and convex in log x. The paper's d w^2 r^2 is one of
-its terms; stems, heads and first layers of stages make up the others.
+its terms; stems, heads, first layers of stages and the growing inputs of dense layers (d^2) make up the others.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from scipy import optimize
 from triaxis.maths.polynomial import Floats
 from triaxis.values import CostTable
 
-EXPONENTS = np.array(list(itertools.product((0, 1), (0, 1, 2), (0, 1, 2))), float)
+EXPONENTS = np.array(list(itertools.product((0, 1, 2), repeat=3)), float)
 
 
 @dataclass(frozen=True)
