@@ -338,6 +338,7 @@ def _grouped(
         for part in parts:
             tracer.pin(part, "a grouped convolution reads channels that cannot be cut")
         return outputs
+    tracer.note_sizes(incoming.reshape(1, -1), [])
     rows_in, rows_out = incoming.reshape(groups, -1), outputs.reshape(groups, -1)
     if keeps_groups(weight.shape[1], groups):
         tracer.atoms.unify(rows_in, rows_in[:1])
