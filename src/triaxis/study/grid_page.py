@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from triaxis.maths.rank import RankTest
 from triaxis.study import grid_text as words
 from triaxis.study.grid_report import GridReport
 from triaxis.study.grid_study import Comparison
-from triaxis.study.page import COLORS, QUIET, SYMBOLS, _drawn, _figure, _table_figure, _test_figure, _write
+from triaxis.study.page import COLORS, QUIET, SYMBOLS, _drawn, _figure, _table_figure, _write
+from triaxis.study.rank import RankStudy
 from triaxis.study.tables import CubeCheck
 
 Section = dict[str, Any]
@@ -38,7 +40,7 @@ def _off_axis(report: GridReport) -> Section | None:
     checks = words.cubes(report)
     figures = [_cube_figure(checks)] if checks else []
     if report.study is not None and report.study.rank.test is not None:
-        figures.append(_test_figure(report.study.rank))
+        figures.append(_test_figure(report.study.rank, report.study.rank.test))
     if not figures:
         return None
     return _section("Networks that cut several axes", " ".join(words.cube_text(*pair) for pair in checks), figures)
@@ -71,6 +73,23 @@ def _cube_figure(checks: list[tuple[str, CubeCheck]]) -> dict[str, Any]:
             marker={"color": COLORS[3 - n], "symbol": SYMBOLS[n], "size": 7},
         )
     return _drawn(figure, "cube", "Eq. 6 against what was measured; points below the diagonal were promised too much.")
+
+
+def _test_figure(study: RankStudy, test: RankTest) -> dict[str, Any]:
+    figure = _figure("product of the axes, %", "measured minus product").update_yaxes(ticksuffix=" points")
+    tested = [study.points[n] for n in test.points]
+    product = [100 * (point.accuracy - deviation) for point, deviation in zip(tested, test.deviations, strict=True)]
+    figure.add_scatter(
+        x=[round(value, 3) for value in product],
+        y=(100 * test.deviations).round(3).tolist(),
+        error_y={"array": (100 * test.half_widths).round(3).tolist(), "color": QUIET, "thickness": 1},
+        text=[str(point.ratios) for point in tested],
+        mode="markers",
+        marker={"color": COLORS[3], "size": 7},
+        showlegend=False,
+    )
+    figure.add_hline(y=0, line={"color": QUIET, "dash": "dot"})
+    return _drawn(figure, "test", "Each network that cuts several axes, with its 90 % interval; rank 1 predicts 0.")
 
 
 def _printed_figure(found: Comparison) -> dict[str, Any]:
