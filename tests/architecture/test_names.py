@@ -34,7 +34,7 @@ COMMANDS = {
     "run": ["CONFIG", "--out", "-o"],
     "init": ["--model", "-m", "--data", "-d", "--budget", "-b", "--file", "-f", "--force"],
     "status": ["RUN", "--json"],
-    "collect": ["RUN"],
+    "collect": ["RUN", "--trials"],
     "fit": ["RUN|POINTS.csv", "--predict", "--budget", "-b", "--json"],
     "solve": ["RUN", "--budget", "-b", "--json"],
     "frontier": ["RUN", "--metric", "--num", "--json"],
