@@ -169,8 +169,8 @@ def fake_pipeline(monkeypatch: pytest.MonkeyPatch, calls: list[Any], error: Base
         calls.append((config, out))
         write_json(out / "summary.json", SUMMARY)
 
-    def continue_run(path: Path, stage: str, *, budgets: Any = None, progress: StageProgress) -> None:
-        calls.append((path, stage, budgets))
+    def continue_run(path: Path, stage: str, *, progress: StageProgress, **options: Any) -> None:
+        calls.append((path, stage, options))
         write_json(path / "summary.json", SUMMARY)
 
     # In place of the module, so that torch is not imported for a test of words.
@@ -210,11 +210,13 @@ def test_collect_and_prune_go_on_with_the_run(tmp_path: Path, monkeypatch: pytes
     calls: list[Any] = []
     fake_pipeline(monkeypatch, calls)
     invoke("collect", tmp_path)
+    invoke("collect", tmp_path, "--trials", 3)
     invoke("prune", tmp_path)
     invoke("prune", tmp_path, "--budget", "macs=30%")
-    assert [call[:2] for call in calls] == [(tmp_path, "collect"), (tmp_path, "prune"), (tmp_path, "prune")]
-    assert calls[1][2] is None
-    assert calls[2][2][0].fraction == 0.3
+    assert [call[:2] for call in calls] == [(tmp_path, stage) for stage in ("collect", "collect", "prune", "prune")]
+    assert [call[2].get("num_more") for call in calls[:2]] == [0, 3]
+    assert calls[2][2]["budgets"] is None
+    assert calls[3][2]["budgets"][0].fraction == 0.3
 
 
 def test_report_works_on_a_half_finished_run(fitted: Path) -> None:
