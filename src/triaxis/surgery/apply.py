@@ -14,30 +14,25 @@ import torch
 from torch import Tensor, nn
 
 from triaxis.surgery.channels import Place
-from triaxis.surgery.rules import keeps_groups
+from triaxis.surgery.rules_layers import keeps_groups
 from triaxis.surgery.tracing import Sizes
 
 State = Mapping[str, Tensor]
 
 
 class Skip(nn.Module):
-    """Return the first input: what stands where a residual block or a run of a sequence was."""
+    """Return the first input: what stands where a block was."""
 
-    def forward(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
+    def forward(self, x: Any, *_: Any, **__: Any) -> Any:
         return x
 
 
 class Nothing(nn.Module):
-    """Return no channels: what stands where a dense layer was, if its container cannot simply lose it."""
+    """Return no channels: what stands where a dense layer was whose output does not hold its input."""
 
     def forward(self, x: Any, *_: Any, **__: Any) -> Tensor:
         first = x if isinstance(x, Tensor) else x[0]
         return first[:, :0]
-
-
-def stand_in(kind: str) -> nn.Module:
-    """Return what takes the place of a removed block of this kind."""
-    return Nothing() if kind == "dense" else Skip()
 
 
 def drop_from_containers(model: nn.Module, paths: Iterable[str]) -> None:

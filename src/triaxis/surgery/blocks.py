@@ -21,17 +21,24 @@ from triaxis.surgery.channels import ChannelGroup
 from triaxis.surgery.tracing import Call, ChannelTracer
 
 Kind = Literal["residual", "sequence", "dense"]
+LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
+GENERIC: set[type] = {nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear}
 
 
 @dataclass(frozen=True)
 class Block:
-    """One block: `calls` are its modules' calls in order; `made` the channel groups that vanish with a dense block."""
+    """One block: `calls` are its modules' calls in order.
+
+    `made` are the channel groups that vanish with a dense block; `passes_input` says that its output holds its input, so
+    that the input takes its place, and nothing otherwise.
+    """
 
     name: str
     kind: Kind
     is_removable: bool
     calls: tuple[Call, ...]
     made: tuple[str, ...] = ()
+    passes_input: bool = True
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -54,7 +61,7 @@ def find_blocks(model: nn.Module, tracer: ChannelTracer, groups: list[ChannelGro
 
 def weighted_paths(model: nn.Module) -> set[str]:
     """Return the paths of modules that hold a convolution or linear layer, or are one."""
-    leaves = [path for path, module in model.named_modules() if isinstance(module, nn.Linear | nn.modules.conv._ConvNd)]
+    leaves = [path for path, module in model.named_modules() if isinstance(module, LAYERS)]
     return {leaf[:end] for leaf in leaves for end in _prefix_ends(leaf)}
 
 
@@ -75,7 +82,7 @@ def keeps_shape(call: Call) -> bool:
 def residual_blocks(model: nn.Module, calls: Iterable[Call], example: Tensor) -> list[Block]:
     """Return the innermost modules that return their input when their parameters are zero."""
     modules = dict(model.named_modules())
-    candidates = [c for c in calls if keeps_shape(c) and not isinstance(modules[c.path], nn.Linear | nn.modules.conv._ConvNd)]
+    candidates = [c for c in calls if keeps_shape(c) and not isinstance(modules[c.path], LAYERS)]
     inputs = _captured(model, {c.path for c in candidates}, example)
     found: list[Block] = []
     for call in sorted(candidates, key=lambda c: -c.path.count(".")):
@@ -127,7 +134,7 @@ def dense_blocks(model: nn.Module, calls: list[Call], tracer: ChannelTracer, gro
             continue
         made = _made(tracer, call, unions, owners)
         if made:
-            candidates[call.path] = Block(call.path, "dense", True, (call,), tuple(g.name for g in made))
+            candidates[call.path] = Block(call.path, "dense", True, (call,), tuple(g.name for g in made), _passes_input(tracer, call))
     beside = Counter(path.rpartition(".")[0] for path in candidates)
     containers = {path for path in candidates if any(inside(parent, path) or parent == path for parent, n in beside.items() if n > 1)}
     chosen = {path: block for path, block in candidates.items() if path not in containers and beside[path.rpartition(".")[0]] > 1}
@@ -138,9 +145,13 @@ def _classes(tracer: ChannelTracer, labels: Tensor | None) -> frozenset[int]:
     return frozenset(tracer.atoms.find(labels).tolist()) if labels is not None else frozenset()
 
 
+def _passes_input(tracer: ChannelTracer, call: Call) -> bool:
+    return _classes(tracer, call.in_labels) <= _classes(tracer, call.out_labels)
+
+
 def _made(tracer: ChannelTracer, call: Call, unions: set[frozenset[int]], owners: dict[int, ChannelGroup]) -> list[ChannelGroup]:
     """Return the groups a dense layer makes: later seen beside all it read, made inside it, and nobody's only input."""
-    is_image = len(call.outputs) == 1 and call.outputs[0].ndim == 4
+    is_image = bool(call.outputs) and call.outputs[0].ndim == 4
     if not is_image or call.in_labels is None or call.inputs[0].shape[2:] != call.outputs[0].shape[2:]:
         return []
     read, out = _classes(tracer, call.in_labels), _classes(tracer, call.out_labels)
@@ -168,16 +179,23 @@ def _leaves_inputs(tracer: ChannelTracer, path: str, groups: Iterable[ChannelGro
 def sequence_blocks(model: nn.Module, calls: list[Call], tracer: ChannelTracer) -> list[Block]:
     """Return the outermost shape-keeping modules that are no chain of such; a lone layer takes its norm and activation along."""
     keeping = {call.path: call for call in calls if keeps_shape(call)}
-    chains = {path for path in keeping if _is_chain(path, keeping)}
-    chosen = [p for p in keeping if p not in chains and not any(inside(p, other) for other in keeping if other not in chains)]
     weighted = weighted_paths(model)
+    modules = dict(model.named_modules())
+    chains = {path for path in keeping if _is_chain(path, keeping, tracer.calls, weighted)}
+    chosen: list[str] = []
+    for path in sorted((p for p in keeping if p not in chains), key=lambda p: p.count(".")):
+        kinds = {type(modules[p]) for p in chosen} - GENERIC
+        above = [path[:end] for end in _prefix_ends(path)[:-1]]
+        if not any(outer in chosen or type(modules[outer]) in kinds for outer in above):
+            chosen.append(path)
     return [Block(path, "sequence", True, _run(keeping[path], tracer.calls, weighted)) for path in chosen]
 
 
-def _is_chain(path: str, keeping: dict[str, Call]) -> bool:
+def _is_chain(path: str, keeping: dict[str, Call], calls: list[Call], weighted: set[str]) -> bool:
     """Say whether the module hands its input through two or more shape-keeping children one after the other."""
     children = [c for p, c in keeping.items() if p.rpartition(".")[0] == path]
-    return len(children) > 1
+    ends = {id(_run(child, calls, weighted)[-1].outputs[0]) for child in children}
+    return any(id(child.inputs[0]) in ends for child in children)
 
 
 def _run(call: Call, calls: list[Call], weighted: set[str]) -> tuple[Call, ...]:
@@ -203,7 +221,7 @@ def _alike(model: nn.Module, found: list[Block], calls: list[Call]) -> list[Bloc
         kind = kinds.get(type(modules[call.path]))
         if kind is None or call.path in taken or any(inside(call.path, t) or inside(t, call.path) for t in taken):
             continue
-        generic = isinstance(modules[call.path], nn.Sequential | nn.modules.conv._ConvNd | nn.Linear)
+        generic = type(modules[call.path]) in GENERIC
         if len(call.outputs) == 1 and call.outputs[0].ndim >= 3 and (not generic or call.path.rpartition(".")[0] in parents):
             others.append(Block(call.path, kind, False, (call,)))
     return [b for b in others if not any(inside(b.name, o.name) for o in others)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -87,9 +86,15 @@ def find_groups(model: nn.Module, tracer: ChannelTracer, atoms: Atoms | None = N
                 found.append((owner, alike))
     members = _members(roots, group_of, found)
     for (owner, alike), parts in zip(found, members, strict=True):
-        unit_of = next(m.units for m in parts if (m.tensor, m.dim) == owner)
-        groups.append(ChannelGroup(owner[0].rpartition(".")[0], unit_of, tuple(parts), torch.from_numpy(alike)))
-    return _uniquely_named(groups), closed
+        own = next(m for m in parts if (m.tensor, m.dim) == owner)
+        groups.append(ChannelGroup(_name(owner, int(own.positions[0])), own.units, tuple(parts), torch.from_numpy(alike)))
+    return groups, closed
+
+
+def _name(owner: Place, first: int) -> str:
+    """Name a group after its layer, and its first channel there if that is not 0: ``conv1``, ``conv1#12``."""
+    layer = owner[0].rpartition(".")[0]
+    return f"{layer}#{first}" if first else layer
 
 
 def _layer_outputs(model: nn.Module) -> dict[Place, int]:
@@ -123,14 +128,3 @@ def _members(roots: Mapping[Place, np.ndarray], group_of: np.ndarray, found: lis
             positions = np.flatnonzero(here == group)
             members[group].append(Member(tensor, dim, torch.from_numpy(positions), torch.from_numpy(unit_of[labels[positions]])))
     return members
-
-
-def _uniquely_named(groups: list[ChannelGroup]) -> list[ChannelGroup]:
-    """Number the groups that share a layer: ``conv1``, ``conv1#2``, ..."""
-    seen: dict[str, int] = defaultdict(int)
-    named = []
-    for group in groups:
-        seen[group.name] += 1
-        name = group.name if seen[group.name] == 1 else f"{group.name}#{seen[group.name]}"
-        named.append(ChannelGroup(name, group.unit_of, group.members, group.roots))
-    return named

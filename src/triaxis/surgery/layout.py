@@ -38,7 +38,8 @@ def lay_out(base: nn.Module, tracer: ChannelTracer, groups: list[ChannelGroup], 
         groups = find_groups(base, tracer, atoms)[0]
     gone = tuple(f"{path}." for block in removed for path in block.modules)
     made = {name for block in removed for name in block.made}
-    left, vanished = [], []
+    left: list[ChannelGroup] = []
+    vanished: list[ChannelGroup] = []
     for group in groups:
         members = tuple(m for m in group.members if not gone or not m.tensor.startswith(gone))
         if members:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from triaxis.errors import PlanError, UnsupportedModelError
 from triaxis.surgery import apply
-from triaxis.surgery.blocks import Block, find_blocks, inside, stages
+from triaxis.surgery.blocks import Block, find_blocks, inside, stages, weighted_paths
 from triaxis.surgery.channels import ChannelGroup, find_groups
 from triaxis.surgery.importance import unit_scores
 from triaxis.surgery.layout import Layout, Loss, lay_out, loss_of
@@ -150,21 +150,28 @@ class Surgeon:
         kept = apply.complement(loss.positions, apply.tensors_of(self.base))
         given = state or {}
         removed = self._removed_blocks(plan)
-        stand_ins = {path: apply.stand_in(block.kind) for block in removed for path in block.modules}
+        stand_ins = {path: apply.Skip() if block.passes_input else apply.Nothing() for block in removed for path in block.modules}
         model = apply.rebuilt(self.base, lambda name, t: apply.cut_tensor(given.get(name, t), kept.get(name, {})), stand_ins)
         apply.fit_attributes(model, self.base, [name for name in kept if not self._is_gone(name, plan)])
         sizes = [s for s in self.tracer.sizes if not self._is_gone(f"{s.path}.", plan)] if len(loss.classes) else []
         apply.fit_sizes(model, self.base, sizes, lambda labels: loss.survivors(layout.atoms, labels))
-        apply.drop_from_containers(model, [b.name for b in removed if b.kind == "dense"])
+        apply.drop_from_containers(model, [b.name for b in removed if not b.passes_input])
         correct_metadata(model, self.base, plan.side_px, self.anatomy.base_side_px)
         return model
 
     def masked(self, plan: PrunePlan, state: Mapping[str, Tensor] | None = None) -> nn.Module:
         """Return a model of the base model's shape in which all that the plan removes is zero or bypassed; it agrees with `cut`."""
-        removed = apply.by_tensor(self._loss(plan).positions)
+        lost = apply.by_tensor(self._loss(plan).positions)
         given = state or {}
-        bypassed = {path: apply.Skip() for b in self._removed_blocks(plan) if b.kind != "dense" for path in b.modules}
-        return apply.rebuilt(self.base, lambda name, t: apply.zeroed(given.get(name, t), removed.get(name, {})), bypassed)
+        blocks = self._removed_blocks(plan)
+        bypassed = {path: apply.Skip() for b in blocks if b.kind != "dense" for path in b.modules}
+        silent = tuple(f"{b.name}." for b in blocks if b.kind == "dense" and b.passes_input)
+
+        def change(name: str, tensor: Tensor) -> Tensor:
+            masked = apply.zeroed(given.get(name, tensor), lost.get(name, {}))
+            return torch.zeros_like(masked) if silent and name.startswith(silent) and isinstance(tensor, nn.Parameter) else masked
+
+        return apply.rebuilt(self.base, change, bypassed)
 
     def expand(self, plan: PrunePlan, cut_state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return a base-shaped state dict with a cut model's weights in their places, and the base model's elsewhere.
@@ -259,8 +266,20 @@ class Surgeon:
 
 
 def _traced(base: nn.Module, example: Tensor) -> ChannelTracer:
+    """Trace in eval mode; if layers are idle then (auxiliary classifiers), with their owners in training mode, where that works."""
     try:
-        return trace(base, example)
+        tracer = trace(base, example)
     except Exception as error:
         shape = tuple(example.shape)
         raise UnsupportedModelError(f"The model must run on images of shape {shape}, but it fails: {first_line(error)}.") from error
+    called = {call.path for call in tracer.calls}
+    idle = weighted_paths(base) - called
+    owners = [base.get_submodule(path.rpartition(".")[0]) for path in idle if path.rpartition(".")[0] in called]
+    try:
+        for owner in owners:
+            owner.training = True
+        wider = trace(base, example) if owners else tracer
+    except Exception:  # noqa: BLE001 - a part that cannot run at this side is left out, as in eval mode
+        wider = tracer
+    base.eval()
+    return wider if called <= {call.path for call in wider.calls} else tracer

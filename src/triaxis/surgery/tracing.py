@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from triaxis.surgery import rules_layers, rules_shapes  # noqa: F401 - they register their rules
 from triaxis.surgery.atoms import Atoms, squeezed, support
 from triaxis.surgery.rules import rule_for, tensors_in
 
