@@ -29,8 +29,8 @@ from triaxis.errors import ConfigError
 from triaxis.values import BudgetSpec, Recipe
 
 BASE_RECIPE = Recipe(epochs=30)
-COLLECT_RECIPE = Recipe(epochs=2, distill=0.9, average_last=0.3)
-FINETUNE_RECIPE = Recipe(epochs=8, distill=0.9, average_last=0.3)
+COLLECT_RECIPE = Recipe(epochs=2, peak_lr=0.05, distill=0.7, temperature=2.0, average_last=0.3)
+FINETUNE_RECIPE = Recipe(epochs=8, peak_lr=0.05, distill=0.7, temperature=2.0, average_last=0.3)
 
 MODEL_FORM = r"^[\w.]+:[\w./-]+$"
 DATA_FORM = r"^(digits|[\w.]+:.+)$"
