@@ -64,12 +64,12 @@ def test_the_degree_with_the_smallest_leave_one_out_error_is_chosen() -> None:
 @pytest.mark.parametrize("kind", ["auto", "polynomial"])
 def test_a_fit_takes_under_20_ms_and_is_deterministic(kind: str) -> None:
     points = measure(separable, axis_ratios(), noise=0.003)
-    first = fit(points, kind=kind)
-    seconds = []
-    for _ in range(7):
-        start = time.perf_counter()
+    first, seconds = fit(points, kind=kind), []
+    for _ in range(20):
+        # The processor's time, and the best of many: other work on the machine is not the fit's.
+        start = time.process_time()
         again = fit(points, kind=kind)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     assert again == first
     assert min(seconds) < 0.020
 
@@ -124,6 +124,26 @@ def test_growth_never_rises_when_an_axis_is_cut_even_on_trials_that_do() -> None
     accuracy = predict(predictor, grid.reshape(-1, 3)).accuracy.reshape(8, 8, 8)
     for axis in range(3):
         assert np.diff(accuracy, axis=axis).min() > -1e-4
+
+
+def test_joint_effects_are_shrunk_until_no_cut_raises_the_accuracy() -> None:
+    """Two off-axis points far above what the axes promise would make accuracy rise when an axis is cut."""
+    axis = measure(separable, axis_ratios())
+    better = [_point(0.93, depth=4 / 9, width=0.375), _point(0.93, depth=4 / 9, resolution=0.5)]
+    predictor, _ = fit([*axis, *better])
+    grid = np.stack(np.meshgrid(*[np.linspace(predictor.domain[a][0], 1, 7) for a in predictor.domain], indexing="ij"), -1)
+    assert gradient(predictor, grid.reshape(-1, 3)).min() > -0.01
+
+
+def test_the_interval_holds_the_noise_of_a_measurement_and_the_doubt_about_smoothness() -> None:
+    exact, _ = fit(measure(separable, axis_ratios()), kind="polynomial")
+    noisy, _ = fit(measure(separable, axis_ratios(), noise=0.004), kind="polynomial", degree=3)
+    at_base = [predict(predictor, np.ones((1, 3))) for predictor in (exact, noisy)]
+    assert at_base[0].high[0] - at_base[0].low[0] < 1e-8
+    assert at_base[1].high[0] - at_base[1].low[0] > 2 * noisy.quantile * noisy.noise
+    grown, _ = fit(measure(separable, axis_ratios(), noise=0.004), kind="growth")
+    found = predict(grown, np.ones((1, 3)))
+    assert found.high[0] - found.low[0] > 2 * grown.quantile * grown.noise
 
 
 def test_growth_learns_a_joint_effect_from_one_off_axis_point() -> None:

@@ -46,6 +46,10 @@ def test_off_axis_trials_cut_several_axes_and_differ() -> None:
         assert min(_ratios(levels)[0] - 4 / 9, _ratios(levels)[1] - 0.375, _ratios(levels)[2] - 0.5) > -0.01
 
 
+def test_no_point_is_chosen_twice() -> None:
+    assert sorted(most_telling(PREDICTOR, axis_ratios()[:3], 3)) == [0, 1, 2]
+
+
 def test_the_most_telling_point_lowers_the_variance_more_than_others_when_really_measured() -> None:
     x = np.array([TABLE.depth[::2], TABLE.width[:5], TABLE.resolution[:5]])
     grid = np.stack(np.meshgrid(*[row[row >= 0.45] for row in x], indexing="ij"), -1).reshape(-1, 3)

@@ -55,6 +55,8 @@ def test_the_reference_row_and_column_are_exact_and_left_out_of_the_errors() -> 
             assert np.allclose(found.predicted[row], found.table.accuracies[row])
             assert np.allclose(found.predicted[:, column], found.table.accuracies[:, column])
             assert len(found.errors) == 16
+            assert np.sum(np.abs(found.errors)) == pytest.approx(np.sum(np.abs(found.table.accuracies - found.predicted)))
+            assert np.abs(found.errors).max() > 0.004
             assert found.spreads[row] == 0
             assert 0.98 < found.nearest.share_of_variation < found.nearest.share < 1
 

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from triaxis.maths import bayes
+from triaxis.maths.growth import ErrorGrowthForm
+from triaxis.study.synthetic import axis_ratios, separable
+
+FORM = ErrorGrowthForm((4, 4, 4), (0.85, 1.0, 0.7))
+X = axis_ratios()
+
+
+def _average(y: np.ndarray, weight: np.ndarray | None = None) -> bayes.Posterior:
+    return bayes.average(FORM, X, y, np.ones(len(y)) if weight is None else weight, 0, 0.0)
+
+
+def test_the_posterior_is_the_textbooks_where_the_grid_is_one_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One rho, one tau, axis points only: Bayesian linear regression, here solved by its normal equations."""
+    monkeypatch.setattr(bayes, "RHOS", np.array([[1.0, 1.0, 1.0]]))
+    monkeypatch.setattr(bayes, "TAUS", np.array([0.003]))
+    y = separable(X) + 0.003 * np.random.default_rng(0).normal(size=len(X))
+    found = _average(y)
+    mean, slopes = bayes._prior(FORM, X, y, np.ones(len(y)))
+    prior = bayes._prior_covariance(FORM, slopes, np.ones(3))
+    jacobian = FORM.jacobian(mean, X)
+    precision = np.linalg.inv(prior) + jacobian.T @ jacobian / 0.003**2
+    expected = mean + np.linalg.solve(precision, jacobian.T @ (y - FORM.value(mean, X))) / 0.003**2
+    assert np.allclose(found.covariance, np.linalg.inv(precision), atol=1e-9)
+    if np.all(expected[1:13] >= 0):
+        assert np.allclose(found.coefficients[:13], expected[:13], atol=1e-7)
+    assert found.noise == pytest.approx(0.003)
+
+
+def test_leave_one_out_errors_are_those_of_real_refits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bayes, "RHOS", np.array([[1.0, 1.0, 1.0]]))
+    monkeypatch.setattr(bayes, "TAUS", np.array([0.003]))
+    y = separable(X) + 0.003 * np.random.default_rng(1).normal(size=len(X))
+    found = _average(y)
+    mean, slopes = bayes._prior(FORM, X, y, np.ones(len(y)))
+    jacobian, z = FORM.jacobian(mean, X), y - FORM.value(mean, X)
+    covariance = jacobian @ bayes._prior_covariance(FORM, slopes, np.ones(3)) @ jacobian.T + 0.003**2 * np.eye(len(y))
+    for left_out in range(len(y)):
+        rest = np.arange(len(y)) != left_out
+        predicted = covariance[left_out, rest] @ np.linalg.solve(covariance[np.ix_(rest, rest)], z[rest])
+        assert found.leave_one_out[left_out] == pytest.approx(z[left_out] - predicted, abs=1e-9)
+
+
+def test_the_average_over_the_grid_is_wider_than_its_parts() -> None:
+    """Doubt about smoothness and noise adds the spread of the means to the mean of the covariances."""
+    rng = np.random.default_rng(2)
+    jacobian, priors = rng.normal(size=(5, 3)), np.array([np.eye(3), 9 * np.eye(3)])
+    grid = bayes._Grid.over(priors, jacobian, rng.normal(size=5), np.zeros(len(bayes.TAUS)))
+    means = np.einsum("rtn,rnp->rtp", grid.solved, grid.gains)
+    spread = np.einsum("rt,rtp->p", grid.probability, (means - grid.mean()) ** 2)
+    parts = np.zeros(3)
+    for r, prior in enumerate(priors):
+        for t in range(len(bayes.TAUS)):
+            posterior = prior - grid.gains[r].T @ grid.inverses[r, t] @ grid.gains[r]
+            parts += grid.probability[r, t] * np.diag(posterior)
+    assert np.allclose(np.diag(grid.covariance()), parts + spread)
+    assert spread.max() > 0
+
+
+def test_the_noise_is_learnt_from_the_points() -> None:
+    quiet, loud = (_average(separable(X) + noise * np.random.default_rng(3).normal(size=len(X))).noise for noise in (0.0005, 0.01))
+    assert quiet < 0.0025 < loud
