@@ -21,10 +21,13 @@ from triaxis.progress import Silent
 from triaxis.store.checkpoints import load_checkpoint, save_checkpoint
 from triaxis.training.evaluate import evaluate, weight_gradient_products
 from triaxis.training.finetune import finetune
-from triaxis.values import AXES, Axis, CostTable, KeepRatios, Metric, PrunePlan, TrialResult, TrialSpec
-from triaxis.workbench import TEACHER_SHARE, Workbench
+from triaxis.values import AXES, Axis, CostTable, KeepRatios, Metric, PrunePlan, Recipe, TrialResult, TrialSpec
+from triaxis.workbench import Workbench
 
 log = logging.getLogger(__name__)
+
+TEACHER_SHARE = 1 / 3
+"""A forward pass costs about a third of a training step (forward, and backward for weights and for inputs)."""
 
 
 def collect(bench: Workbench, table: CostTable) -> tuple[TrialResult, ...]:
@@ -47,7 +50,8 @@ def collect(bench: Workbench, table: CostTable) -> tuple[TrialResult, ...]:
 def measure_trials(bench: Workbench, specs: Sequence[TrialSpec], stage: str) -> tuple[TrialResult, ...]:
     """Measure the trials that are not in the store yet, and return the results of all, in order."""
     shares = [_share(spec.target) for spec in specs]
-    done = 0.0
+    known = (bench.store.trial(spec.trial_id) for spec in specs)
+    done = sum(_share(result.spec.target) for result in known if result and result.state == "done")
     with bench.timed(stage) as advance:
 
         def on_result(result: TrialResult) -> None:
@@ -127,7 +131,6 @@ def run_trial(bench: Workbench, spec: TrialSpec, advance: Callable[[float], None
     )
     found = evaluate(model, bench.splits.val, plan.side_px, bench.device)
     path = save_checkpoint(bench.run.checkpoint(spec.trial_id), model.state_dict())
-    base_macs = (bench.store.record("base") or {})["macs"]
     return TrialResult(
         spec=spec,
         state="done",
@@ -136,7 +139,7 @@ def run_trial(bench: Workbench, spec: TrialSpec, advance: Callable[[float], None
         val_loss=found.loss,
         macs=macs,
         params=count_params(model),
-        train_macs=float(done.num_images * macs + TEACHER_SHARE * done.num_teacher_images * base_macs),
+        train_macs=float(done.num_images * macs),
         seconds=time.perf_counter() - start,
         checkpoint=str(path.relative_to(bench.run.path)),
     )
@@ -240,7 +243,7 @@ def latency_of(bench: Workbench, metric: Metric, *, seconds: float) -> Cost:
 def record_cost(bench: Workbench, trials: Sequence[TrialResult]) -> None:
     """Store what the collection cost, beside the base model's training."""
     base = bench.store.record("base") or {}
-    total = sum(t.train_macs for t in trials)
+    total = sum(t.train_macs for t in trials) + teacher_macs(bench, bench.config.collect.recipe, num_trainings=len(trials))
     bench.store.put_record(
         "collection",
         {
@@ -251,6 +254,15 @@ def record_cost(bench: Workbench, trials: Sequence[TrialResult]) -> None:
             "cost_ratio": total / base["train_macs"] if base.get("train_macs") else None,
         },
     )
+
+
+def teacher_macs(bench: Workbench, recipe: Recipe, *, num_trainings: int) -> float:
+    """Return what the base model's soft labels cost, in the images x MACs of training: once for all where they are remembered."""
+    if recipe.distill == 0:
+        return 0.0
+    num_images = recipe.epochs * (len(bench.splits.train) // recipe.batch_size) * recipe.batch_size
+    times = 1 if bench.teacher.remembers(bench.splits.train, recipe) else num_trainings
+    return TEACHER_SHARE * times * num_images * float((bench.store.record("base") or {})["macs"])
 
 
 def _share(target: KeepRatios) -> float:

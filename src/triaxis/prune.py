@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from triaxis.collect import latency_of, narrowed
+from triaxis.collect import latency_of, narrowed, teacher_macs
 from triaxis.errors import InfeasibleBudgetError
 from triaxis.profiling.macs import count_macs, count_params
 from triaxis.store.checkpoints import load_checkpoint, save_checkpoint
 from triaxis.training.evaluate import evaluate
 from triaxis.training.finetune import finetune
 from triaxis.values import Budget, PrunePlan, Solution, digest
-from triaxis.workbench import TEACHER_SHARE, Workbench
+from triaxis.workbench import Workbench
 
 log = logging.getLogger(__name__)
 
@@ -129,8 +129,7 @@ def _finish(bench: Workbench, plan: PrunePlan, advance: object) -> Pruned:
         calibrate_images=bench.config.collect.calibrate_images,
     )
     found = evaluate(model, bench.splits.val, plan.side_px, bench.device)
-    base_macs = (bench.store.record("base") or {})["macs"]
-    effort = float(done.num_images * macs + TEACHER_SHARE * done.num_teacher_images * base_macs)
+    effort = float(done.num_images * macs) + teacher_macs(bench, recipe, num_trainings=1)
     save_checkpoint(path, model.state_dict())
     bench.store.put_record(key, {"val_accuracy": bench.accuracy(found), "train_macs": effort})
     return Pruned(model, plan, bench.accuracy(found), effort)

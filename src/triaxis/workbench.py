@@ -32,10 +32,6 @@ from triaxis.training.sources import load_splits
 
 log = logging.getLogger(__name__)
 
-TEACHER_SHARE = 1 / 3
-"""A forward pass costs about a third of a training step (forward, and backward for weights and for inputs)."""
-
-
 @dataclass(frozen=True)
 class Workbench:
     """Everything that the stages after loading need; made by `open_workbench`."""

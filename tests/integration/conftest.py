@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,22 @@ profile: {repeats: 5, batches: [1, 8]}
 """
 
 
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def run_command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
+    environment = {**os.environ, "COLUMNS": "160"}
+    words = [sys.executable, "-m", "triaxis", *(str(a) for a in arguments)]
+    return subprocess.run(words, capture_output=True, text=True, env=environment, timeout=240, check=False)
+
+
+@pytest.fixture(scope="session")
+def command() -> Command:
+    """The command line, as a function."""
+    return run_command
+
+
 @pytest.fixture(scope="session")
 def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("config") / "tiny.yaml"
@@ -44,19 +61,12 @@ def tiny(tiny_file: Path) -> Config:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, tiny_file: Path) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_file: Path, command: Command) -> Path:
     """The directory of an undisturbed run, made by the command line as a user would."""
     out = tmp_path_factory.mktemp("runs") / "undisturbed"
     done = command("run", tiny_file, "--out", out)
     assert done.returncode == 0, done.stderr
     return out
-
-
-def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own."""
-    environment = {**os.environ, "COLUMNS": "160"}
-    words = [sys.executable, "-m", "triaxis", *(str(a) for a in arguments)]
-    return subprocess.run(words, capture_output=True, text=True, env=environment, timeout=240, check=False)
 
 
 @pytest.fixture(autouse=True)

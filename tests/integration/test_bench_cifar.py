@@ -22,8 +22,16 @@ KEYS = {"arm", "budget", "seed", "val_accuracy", "test_accuracy", "macs_fraction
 
 @pytest.fixture(scope="module")
 def cifar() -> Any:
-    torch.set_num_threads(2)
     return importlib.import_module("cifar")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Steps this small crawl on several threads where other processes want the same cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four classes of 16 px noise with a tint; the class decides the tint."""
     root, random = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
     tints = [(60, 0, 0), (0, 60, 0), (0, 0, 60), (-40, -40, -40)]
-    for split, count in (("train", 20), ("test", 6)):
+    for split, count in (("train", 30), ("test", 6)):
         for number, tint in enumerate(tints):
             place = root / split / f"class{number}"
             place.mkdir(parents=True)
@@ -57,21 +65,19 @@ def bench(cifar: Any, folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="module")
 def sittings(bench: Any) -> list[dict[str, Any]]:
-    """Results of four sittings: out of time at once, one arm, all arms, one more seed."""
+    """Results of three sittings: out of time at once, two arms of which one is paid, all arms."""
     return [
         bench("--minutes", "0"),
-        bench("--seeds", "0", "--arms", "triaxis", "--budgets", "macs=50%"),
-        bench("--seeds", "0", "--arms", *ARMS, "--paid-budgets", "macs=25%"),
-        bench("--seeds", "1", "--arms", "triaxis", "--budgets", "macs=25%"),
+        bench("--arms", "triaxis", "equal_split", "--budgets", "macs=25%"),
+        bench("--arms", *ARMS, "--paid-budgets"),
     ]
 
 
 def test_each_arm_budget_and_seed_has_its_record(sittings: list[dict[str, Any]]) -> None:
-    assert [len(found["records"]) for found in sittings] == [0, 1, 12, 13]
+    assert [len(found["records"]) for found in sittings] == [0, 3, 11]
     records = sittings[-1]["records"]
     paid = {r["arm"] for r in records if r["arm"].endswith("+collection")}
-    assert paid == {"equal_split+collection", "width_group_norm+collection"}
-    assert {r["seed"] for r in records} == {0, 1}
+    assert paid == {"equal_split+collection"}
     for record in records:
         assert record["state"] in ("done", "infeasible")
         if record["state"] == "done":
@@ -79,7 +85,7 @@ def test_each_arm_budget_and_seed_has_its_record(sittings: list[dict[str, Any]])
             assert record["macs_fraction"] <= float(record["budget"].strip("macs=%")) / 100
             assert 0 <= record["test_accuracy"] <= 1
             assert record["speedup_batch64"] > 0
-    assert sittings[-1]["machine"]["threads"] == 2
+    assert sittings[-1]["machine"]["threads"] == 1
     assert sittings[-1]["config"]["data"]["source"] == "imagefolder"
 
 
@@ -90,8 +96,7 @@ def test_an_arm_that_cannot_says_how_far_it_gets(sittings: list[dict[str, Any]])
 
 
 def test_nothing_finished_is_done_again(sittings: list[dict[str, Any]]) -> None:
-    first = sittings[1]["records"][0]
-    assert all(first in found["records"] for found in sittings[1:])
+    assert all(record in sittings[2]["records"] for record in sittings[1]["records"])
 
 
 def test_training_effort_is_equal_but_for_whole_epochs(sittings: list[dict[str, Any]]) -> None:
@@ -108,7 +113,7 @@ def test_the_same_command_again_trains_nothing(
     run = importlib.import_module("rivals.run")
     monkeypatch.setattr(run, "run_arm", lambda case: pytest.fail(f"{case.key} is trained again"))
     monkeypatch.setattr(run, "_close", lambda *rest: pytest.fail("test is read again"))
-    assert bench("--seeds", "0", "--arms", *ARMS) == sittings[-1]
+    assert bench("--arms", *ARMS, "--paid-budgets")["records"] == sittings[-1]["records"]
     assert "Not all is done" not in capsys.readouterr().out
 
 

@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import command
 
 SCRIPT = Path(__file__).with_name("killed.py")
 MOMENTS = [("base", 0.5), ("cost", 0.0), ("collect", 0.3), ("collect", 0.8), ("prune", 0.6), ("export", 0.0), ("verify", 0.5)]
@@ -46,7 +45,7 @@ def numbers(out: Path) -> dict:
 
 
 @pytest.fixture(scope="module")
-def interrupted(tmp_path_factory, tiny_file, finished) -> tuple[Path, list[dict[str, str]]]:
+def interrupted(tmp_path_factory, tiny_file, finished, command) -> tuple[Path, list[dict[str, str]]]:
     """A run killed once at each moment, then let through; and the trials in its store after each kill."""
     out = tmp_path_factory.mktemp("runs") / "killed"
     seen = []
@@ -75,7 +74,7 @@ def test_no_half_file_is_left(interrupted):
     assert left == []
 
 
-def test_the_same_command_on_a_finished_run_changes_nothing(finished, tiny_file):
+def test_the_same_command_on_a_finished_run_changes_nothing(finished, tiny_file, command):
     before = rows(finished), numbers(finished)
     done = command("run", tiny_file, "--out", finished)
     assert done.returncode == 0, done.stderr

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import command
 from safetensors.torch import load_file
 
 import triaxis
@@ -39,6 +38,11 @@ def test_the_summary_has_the_promised_keys(summary):
     assert {"degree", "rank", "leave_one_out_mae"} <= set(summary["predictor"])
     assert summary["collection_cost_ratio"] > 0
     assert {"base", "collect", "prune", "verify"} <= set(summary["seconds"])
+
+
+def test_the_networks_have_learnt(summary):
+    assert summary["base"]["test_accuracy"] > 0.6  # chance is 0.1; the run is a small one
+    assert summary["compressed"]["test_accuracy"] > 0.6
 
 
 def test_the_delivered_model_is_within_budget_and_is_what_the_summary_says(finished, summary):
@@ -94,7 +98,7 @@ def test_trials_form_chains_with_what_was_achieved(finished):
 
 
 @pytest.mark.parametrize("budget", ["macs=70%", "macs=35%", "params=50%", "macs=200k"])
-def test_a_new_budget_is_answered_from_the_trials_in_a_second(finished, budget):
+def test_a_new_budget_is_answered_from_the_trials_in_a_second(finished, budget, command):
     start = time.perf_counter()
     done = command("solve", finished, "--budget", budget, "--json")
     seconds = time.perf_counter() - start
@@ -105,7 +109,7 @@ def test_a_new_budget_is_answered_from_the_trials_in_a_second(finished, budget):
     assert seconds < 5  # a second on an idle machine; tests share theirs
 
 
-def test_prune_makes_the_model_of_another_budget_from_the_same_trials(finished, tmp_path):
+def test_prune_makes_the_model_of_another_budget_from_the_same_trials(finished, tmp_path, command):
     import shutil
 
     copy = tmp_path / "copy"
@@ -121,13 +125,13 @@ def test_prune_makes_the_model_of_another_budget_from_the_same_trials(finished, 
 
 
 @pytest.mark.parametrize("name", ["status", "frontier", "report", "fit"])
-def test_the_other_commands_answer(finished, name):
+def test_the_other_commands_answer(finished, name, command):
     done = command(name, finished)
     assert done.returncode == 0, done.stderr
     assert done.stdout or done.stderr
 
 
-def test_a_changed_configuration_is_refused_with_the_keys(finished, tiny_file, tmp_path):
+def test_a_changed_configuration_is_refused_with_the_keys(finished, tiny_file, tmp_path, command):
     other = tmp_path / "other.yaml"
     other.write_text(tiny_file.read_text().replace("seed: 1", "seed: 2"))
     done = command("run", other, "--out", finished)
@@ -135,7 +139,7 @@ def test_a_changed_configuration_is_refused_with_the_keys(finished, tiny_file, t
     assert "seed: 1 -> 2" in done.stderr
 
 
-def test_an_impossible_budget_is_refused_before_any_trial(tiny_file, tmp_path):
+def test_an_impossible_budget_is_refused_before_any_trial(tiny_file, tmp_path, command):
     other = tmp_path / "other.yaml"
     other.write_text(tiny_file.read_text().replace("macs=50%", "macs=0.1%"))
     done = command("run", other, "--out", tmp_path / "run")

@@ -86,8 +86,8 @@ def calibrate(
         norm.reset_running_stats()
         norm.momentum = None
         norm.train()
-    alike = Recipe(batch_size=max(2, min(200, len(images))), crop_px=recipe.crop_px, flip=recipe.flip)
-    for batch in images.epoch(side_px, alike, seed=0, epoch=0, limit=num_images):
+    alike = Recipe(batch_size=max(2, min(200, num_images, len(images))), crop_px=recipe.crop_px, flip=recipe.flip)
+    for batch in images.epoch(side_px, alike, seed=0, epoch=0, limit=max(num_images, alike.batch_size)):
         model(batch.images.to(device, memory_format=torch.channels_last))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
@@ -113,6 +113,11 @@ class Teacher:
         self.num_seen += len(pictures)
         with self.mode.autocast(self.device):
             return self.model(pictures.to(self.device, memory_format=self.mode.torch_format)).float()
+
+    @staticmethod
+    def remembers(images: Images, recipe: Recipe) -> bool:
+        """Whether an epoch's pictures depend on (seed, epoch) alone, so that one look at them serves every trial."""
+        return images.is_resident and not recipe.randaugment and recipe.mixup == recipe.cutmix == 0
 
     def bank(self, images: Images, recipe: Recipe, *, seed: int, epoch: int) -> Tensor:
         """Return the logits (N, K) of one epoch's pictures, in the split's order, computed at the first call."""

@@ -28,10 +28,9 @@ OnStep = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class TrainingLog:
-    """What a training took: images trained on, images the teacher looked at, seconds, mean loss of each epoch."""
+    """What a training took: images trained on, seconds, mean loss of each epoch."""
 
     num_images: int
-    num_teacher_images: int
     seconds: float
     losses: tuple[float, ...]
 
@@ -77,7 +76,6 @@ def finetune(
     require_batch(len(images), recipe.batch_size, "train")
     if recipe.distill == 0:
         teacher = None
-    seen_by_teacher = teacher.num_seen if teacher else 0
     mode.place(model, device).train()
     loop = _Loop(model, images, recipe, side_px, seed, device, mode, teacher, on_step)
     for epoch in range(loop.restore(resume_path), recipe.epochs):
@@ -89,8 +87,7 @@ def finetune(
     model.eval()
     if resume_path is not None:
         resume_path.unlink(missing_ok=True)
-    taught = teacher.num_seen - seen_by_teacher if teacher else 0
-    return TrainingLog(loop.num_steps * recipe.batch_size, taught, time.perf_counter() - start, tuple(loop.losses))
+    return TrainingLog(loop.num_steps * recipe.batch_size, time.perf_counter() - start, tuple(loop.losses))
 
 
 class _Loop:
@@ -149,10 +146,9 @@ class _Loop:
 
     def _bank(self, epoch: int) -> Tensor | None:
         """The teacher's remembered logits, where the epoch's pictures are fixed by (seed, epoch)."""
-        recipe = self.recipe
-        if self.teacher is None or not self.images.is_resident or recipe.randaugment or self.mix is not None:
+        if self.teacher is None or not self.teacher.remembers(self.images, self.recipe):
             return None
-        return self.teacher.bank(self.images, recipe, seed=self.seed, epoch=epoch)
+        return self.teacher.bank(self.images, self.recipe, seed=self.seed, epoch=epoch)
 
     def _train_step(self, pictures: Tensor, targets: Tensor, soft: Tensor | None) -> Tensor:
         with self.mode.autocast(self.device):

@@ -148,6 +148,13 @@ def test_calibration_gives_the_mean_and_variance_of_the_activations(images):
     assert model[1].momentum == 0.1 and not model[1].training
 
 
+@pytest.mark.parametrize("num_images", [1, 10, 96, 1000])
+def test_calibration_always_sees_images(images, num_images):
+    model = network()
+    calibrate(model, images, 8, CPU, recipe=RECIPE, num_images=num_images)
+    assert (model[1].running_var != 1).all() and (model[1].running_mean != 0).all()
+
+
 def test_the_loss_with_batch_statistics_is_that_after_calibration(images):
     model = network()
     train(model, images)
