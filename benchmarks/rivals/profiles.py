@@ -101,7 +101,7 @@ TINY = Profile(
         "budget": ["macs=50%"],
         "width": {"round_to": 2},
         "base": {"epochs": 1, "batch_size": 32, "crop_px": 1},
-        "collect": {"recipe": {"epochs": 1, "batch_size": 32, "crop_px": 1}, "num_trials": 6, "block_images": 64, "calibrate_images": 64},
+        "collect": {"recipe": {"epochs": 1, "batch_size": 32, "crop_px": 1}, "num_trials": 4, "block_images": 64, "calibrate_images": 64},
         "finetune": {"epochs": 1, "batch_size": 32, "crop_px": 1},
     },
     budgets=("macs=50%", "macs=25%"),

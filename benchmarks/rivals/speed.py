@@ -22,19 +22,25 @@ Shape = tuple[int, int, int]
 ROUNDS = 8
 
 
-def time_in_turns(base: Call, arm: Call, *, seconds: float, rounds: int = ROUNDS) -> tuple[list[float], list[float]]:
-    """Return the milliseconds of calls of both, timed base, arm, base, arm, ... for about `seconds` in all."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(rounds):
-        for call, found in zip((base, arm), times, strict=True):
-            found += time_calls(call, seconds=seconds / rounds / 2, warmup=1, min_runs=2)
-    return times
+Rounds = list[tuple[list[float], list[float]]]
+"""Milliseconds of the base model's calls and of the arm's, round by round."""
+
+
+def time_in_turns(base: Call, arm: Call, *, seconds: float, rounds: int = ROUNDS) -> Rounds:
+    """Return the times of calls of both, timed base, arm, base, arm, ... for about `seconds` in all."""
+    share = seconds / rounds / 2
+    pairs = [[time_calls(call, seconds=share, warmup=1, min_runs=2) for call in (base, arm)] for _ in range(rounds)]
+    return [(base_ms, arm_ms) for base_ms, arm_ms in pairs]
+
+
+def relative(rounds: Rounds) -> float:
+    """Return the arm's latency over the base model's: the median over the rounds, each of which saw the same machine."""
+    return statistics.median(statistics.median(arm) / statistics.median(base) for base, arm in rounds)
 
 
 def relative_latency(base: Call, arm: Call, *, seconds: float = 1.0) -> float:
-    """Return the arm's median latency over the base model's."""
-    base_ms, arm_ms = time_in_turns(base, arm, seconds=seconds)
-    return statistics.median(arm_ms) / statistics.median(base_ms)
+    """Return the arm's latency over the base model's, timed in turns."""
+    return relative(time_in_turns(base, arm, seconds=seconds))
 
 
 def available(backends: Sequence[str]) -> tuple[str, ...]:
@@ -73,15 +79,15 @@ def measure_speed(base: Mapping[int, Call], arm: Mapping[int, Call], *, seconds:
     """Return, for each batch, both medians in milliseconds, the arm's quartile spread, its images per second and the speed-up."""
     found = {}
     for batch, call in arm.items():
-        base_ms, arm_ms = time_in_turns(base[batch], call, seconds=seconds)
+        rounds = time_in_turns(base[batch], call, seconds=seconds)
+        base_ms, arm_ms = ([ms for part in rounds for ms in part[which]] for which in (0, 1))
         low, median, high = statistics.quantiles(arm_ms, n=4)
-        reference = statistics.median(base_ms)
         found[str(batch)] = {
             "latency_ms": median,
             "spread_ms": (high - low) / 2,
-            "base_latency_ms": reference,
+            "base_latency_ms": statistics.median(base_ms),
             "images_per_second": 1000 * batch / median,
-            "speedup": reference / median,
+            "speedup": 1 / relative(rounds),
         }
     return found
 

@@ -16,7 +16,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
 
-from rivals import cuts, profiles, results, speed, tables, training, width
+from rivals import cuts, profiles, results, run, speed, tables, training, width
 from rivals.arms import MAKERS, path_levels
 from rivals.picture import svg
 
@@ -120,6 +120,15 @@ def test_effort_is_the_same_for_all_arms_of_a_budget() -> None:
     assert paid.method == "equal_split"
 
 
+def test_the_strongest_rivals_are_the_equal_split_and_the_best_width_only_arm_on_val() -> None:
+    accuracy = {"width_l2": 0.7, "width_bn": 0.8, "equal_split": 0.6, "triaxis": 0.9}
+    records = {f"arm:macs=25%:{arm}": {"state": "done", "val_accuracy": found} for arm, found in accuracy.items()}
+    records["arm:macs=25%:width_group_norm"] = {"state": "infeasible"}
+    bench = SimpleNamespace(store=SimpleNamespace(record=records.get))
+    assert run.strongest(bench, "macs=25%") == ("equal_split", "width_bn")  # type: ignore[arg-type]
+    assert run.strongest(bench, "macs=50%") == ()  # type: ignore[arg-type]
+
+
 def test_every_arm_has_a_maker_a_name_and_a_style() -> None:
     from rivals.picture import STYLES
 
@@ -152,9 +161,14 @@ def test_the_path_falls_in_macs_and_starts_at_the_base_model() -> None:
 
 def test_both_networks_are_timed_in_turns() -> None:
     heard = []
-    times = speed.time_in_turns(lambda: heard.append("base"), lambda: heard.append("arm"), seconds=0.0, rounds=3)
+    rounds = speed.time_in_turns(lambda: heard.append("base"), lambda: heard.append("arm"), seconds=0.0, rounds=3)
     assert [name for i, name in enumerate(heard) if i == 0 or heard[i - 1] != name] == ["base", "arm"] * 3
-    assert len(times[0]) == len(times[1]) == 6
+    assert [(len(base), len(arm)) for base, arm in rounds] == [(2, 2)] * 3
+
+
+def test_a_machine_that_slows_down_does_not_change_the_speed_up() -> None:
+    rounds = [([factor * ms for ms in (4.0, 4.0, 9.0)], [factor * 2.0] * 3) for factor in (1.0, 1.5, 3.0, 7.0)]
+    assert speed.relative(rounds) == pytest.approx(0.5)
 
 
 def test_a_speed_up_of_as_much_as_the_macs_reduction_is_one() -> None:

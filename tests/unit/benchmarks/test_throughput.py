@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
 
@@ -26,6 +27,16 @@ def test_the_plain_loop_sees_normalised_pictures_of_the_right_shape() -> None:
     assert label == 3
 
 
+@pytest.fixture
+def _one_thread():
+    """Small steps on several threads crawl where other processes want the same cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("_one_thread")
 def test_the_results_are_consistent(tmp_path: Path) -> None:
     words = ["--network", "cifar:resnet8", "--steps", "6", "--rounds", "1", "--batch", "8", "--workers", "0", "--cpu"]
     assert throughput.main([*words, "--out", str(tmp_path)]) == 0
