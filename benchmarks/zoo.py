@@ -81,7 +81,14 @@ FAMILIES = {
     "PoolFormer, EdgeNeXt": "timm:poolformer_s12 timm:edgenext_xx_small",
     "With attention": "timm:coatnet_0_rw_224 timm:botnet26t_256",
 }
-SAMPLE = ("timm:test_efficientnet", "timm:test_convnext", "timm:test_nfnet", "timm:test_byobnet", "timm:test_resnet", "cifar:densenet16")
+SAMPLE = (
+    "torchvision:mobilenet_v3_small",
+    "torchvision:resnet18",
+    "timm:test_convnext",
+    "timm:test_nfnet",
+    "timm:test_byobnet",
+    "cifar:densenet16",
+)
 
 
 def smaller_plans(surgeon: Surgeon) -> dict[str, PrunePlan]:

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "zoo.py"
 spec = importlib.util.spec_from_file_location("zoo", SCRIPT)
 assert spec and spec.loader
 zoo = sys.modules["zoo"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(zoo)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small networks gain nothing from a second thread, and lose much where the cores are shared."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("name", zoo.SAMPLE)
