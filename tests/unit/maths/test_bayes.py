@@ -49,8 +49,8 @@ def test_leave_one_out_errors_are_those_of_real_refits(monkeypatch: pytest.Monke
 def test_the_average_over_the_grid_is_wider_than_its_parts() -> None:
     """Doubt about smoothness and noise adds the spread of the means to the mean of the covariances."""
     rng = np.random.default_rng(2)
-    jacobian, priors = rng.normal(size=(5, 3)), np.array([np.eye(3), 9 * np.eye(3)])
-    grid = bayes._Grid.over(priors, jacobian, rng.normal(size=5), np.zeros(len(bayes.TAUS)))
+    jacobian, priors = 0.01 * rng.normal(size=(5, 3)), np.array([np.eye(3), 9 * np.eye(3)])
+    grid = bayes._Grid.over(priors, jacobian, 0.02 * rng.normal(size=5), np.zeros(len(bayes.TAUS)))
     means = np.einsum("rtn,rnp->rtp", grid.solved, grid.gains)
     spread = np.einsum("rt,rtp->p", grid.probability, (means - grid.mean()) ** 2)
     parts = np.zeros(3)
@@ -59,9 +59,23 @@ def test_the_average_over_the_grid_is_wider_than_its_parts() -> None:
             posterior = prior - grid.gains[r].T @ grid.inverses[r, t] @ grid.gains[r]
             parts += grid.probability[r, t] * np.diag(posterior)
     assert np.allclose(np.diag(grid.covariance()), parts + spread)
-    assert spread.max() > 0
+    assert spread.max() > 0.01 * parts.max()
 
 
 def test_the_noise_is_learnt_from_the_points() -> None:
     quiet, loud = (_average(separable(X) + noise * np.random.default_rng(3).normal(size=len(X))).noise for noise in (0.0005, 0.01))
     assert quiet < 0.0025 < loud
+
+
+def test_joint_effects_that_would_make_accuracy_rise_are_shrunk_by_a_common_factor_and_others_left() -> None:
+    c = np.concatenate([[0.06], np.full(12, 0.1), [-3.0, 0.5, 0.0], [0.2, 0.0, 0.0], [0.1, 0.0, 0.0]])
+    x = np.exp(-np.random.default_rng(0).uniform(0, 1, (200, 3)) * FORM.spans)
+    assert FORM.gradient(c, x).min() < -0.05
+    tamed = bayes._tamed(FORM, c)
+    assert FORM.gradient(tamed, x).min() > -0.01
+    assert np.array_equal(tamed[:13], c[:13])
+    factors = tamed[13:][c[13:] != 0] / c[13:][c[13:] != 0]
+    assert np.allclose(factors, factors[0])
+    assert 0 < factors[0] < 1
+    harmless = np.concatenate([c[:13], np.array([1.0, 0, 0, 0.2, 0, 0, 0.1, 0, 0])])
+    assert np.array_equal(bayes._tamed(FORM, harmless), harmless)
