@@ -38,6 +38,8 @@ JOINT_MEAN = {(0, 1): 1.0, (0, 2): 0.0, (1, 2): 0.0}
 JOINT_SPREAD, TILT_SPREAD = 0.75, 0.35
 QUANTILE = float(special.ndtri(0.95))
 ROUNDS = 4
+# Accuracy per unit of keep ratio that counts as level: over a whole axis far below any trial's noise.
+NO_SLOPE = 1e-3
 
 
 class Posterior(NamedTuple):
@@ -160,8 +162,8 @@ class _Grid(NamedTuple):
 def _monotone(form: ErrorGrowthForm, c: Floats, covariance: Floats) -> Floats:
     """Return the most probable coefficients near c with which no cut raises the predicted accuracy.
 
-    Slopes are moved to 0 or above, the others with them as the posterior says; then the joint effects are shrunk until
-    the gradient is right on a grid over the measured range.
+    Slopes are moved to 0 or above, the others with them as the posterior says; then joint effects that would make F rise
+    are shrunk.
     """
     low = np.full(len(c), -np.inf)
     low[1 : 1 + form.num_slopes] = 0.0
@@ -172,16 +174,19 @@ def _monotone(form: ErrorGrowthForm, c: Floats, covariance: Floats) -> Floats:
 
 
 def _tamed(form: ErrorGrowthForm, c: Floats) -> Floats:
-    """Shrink the joint effects by the largest common factor with which F falls along each axis. F is affine in them."""
-    if not form.pairs:
-        return c
+    """Shrink the joint effects of each pair by no more than it takes that F falls when an axis is cut.
+
+    F is affine in them, so the largest factors, in sum, that keep the gradient above 0 on a grid are a linear program.
+    """
     axes = [np.exp(-np.linspace(0.0, span, 7)) if degree else np.ones(1) for span, degree in zip(form.spans, form.degrees, strict=True)]
     x = np.stack([grid.reshape(-1) for grid in np.meshgrid(*axes, indexing="ij")], axis=1)
-    alone = c.copy()
-    alone[1 + form.num_slopes :] = 0.0
-    own, both = form.gradient(alone, x), form.gradient(c, x)
-    # A slope this small over a whole axis is far below any trial's noise.
-    slack = own + 1e-3
-    falling = both < own
-    factor = min(1.0, float(np.min(slack[falling] / (own - both)[falling], initial=1.0)))
-    return np.concatenate([c[: 1 + form.num_slopes], factor * c[1 + form.num_slopes :]])
+    if not form.pairs or form.gradient(c, x).min() >= -NO_SLOPE:
+        return c
+    first = 1 + form.num_slopes
+    alone = np.concatenate([c[:first], np.zeros(len(c) - first)])
+    own = form.gradient(alone, x).reshape(-1)
+    of_pair = np.eye(len(form.pairs)).repeat(3, axis=1)
+    effects = [form.gradient(np.concatenate([c[:first], c[first:] * mask]), x).reshape(-1) - own for mask in of_pair]
+    program = optimize.linprog(-np.ones(len(effects)), -np.stack(effects, axis=1), own + NO_SLOPE, bounds=(0.0, 1.0))
+    factors = program.x if program.x is not None else np.zeros(len(effects))
+    return np.concatenate([c[:first], c[first:] * factors.repeat(3)])

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from triaxis.maths import bayes
+from triaxis.maths.fit import fit, gradient
 from triaxis.maths.growth import ErrorGrowthForm
-from triaxis.study.synthetic import axis_ratios, separable
+from triaxis.study.synthetic import axis_ratios, measure, separable
 
 FORM = ErrorGrowthForm((4, 4, 4), (0.85, 1.0, 0.7))
 X = axis_ratios()
@@ -67,15 +68,25 @@ def test_the_noise_is_learnt_from_the_points() -> None:
     assert quiet < 0.0025 < loud
 
 
-def test_joint_effects_that_would_make_accuracy_rise_are_shrunk_by_a_common_factor_and_others_left() -> None:
-    c = np.concatenate([[0.06], np.full(12, 0.1), [-3.0, 0.5, 0.0], [0.2, 0.0, 0.0], [0.1, 0.0, 0.0]])
+def test_only_joint_effects_that_would_make_accuracy_rise_are_shrunk() -> None:
+    c = np.concatenate([[0.06], np.full(12, 0.1), [1.0, 0.0, 0.0], [-3.0, 0.5, 0.0], [0.1, 0.0, 0.0]])
     x = np.exp(-np.random.default_rng(0).uniform(0, 1, (200, 3)) * FORM.spans)
     assert FORM.gradient(c, x).min() < -0.05
     tamed = bayes._tamed(FORM, c)
     assert FORM.gradient(tamed, x).min() > -0.01
-    assert np.array_equal(tamed[:13], c[:13])
-    factors = tamed[13:][c[13:] != 0] / c[13:][c[13:] != 0]
-    assert np.allclose(factors, factors[0])
-    assert 0 < factors[0] < 1
-    harmless = np.concatenate([c[:13], np.array([1.0, 0, 0, 0.2, 0, 0, 0.1, 0, 0])])
+    assert np.allclose(np.delete(tamed, (16, 17)), np.delete(c, (16, 17)))
+    assert 0 < tamed[16] / c[16] == pytest.approx(tamed[17] / c[17])
+    assert tamed[16] / c[16] < 1
+    harmless = np.concatenate([c[:16], np.array([0.2, 0, 0, 0.1, 0, 0])])
     assert np.array_equal(bayes._tamed(FORM, harmless), harmless)
+
+
+def test_a_fit_never_rises_even_where_the_truth_does() -> None:
+    """Depth and resolution replace each other so strongly that cutting the one helps where the other is cut."""
+    truth = ErrorGrowthForm((1, 1, 1), (0.81, 0.98, 0.69))
+    rising = np.array([0.06, 0.15, 0.05, 0.15, 0, 0, 0, -1.0, 0, 0, 0, 0, 0])
+    off = np.array([[4 / 9, 1, 0.5], [4 / 9, 1, 0.75], [2 / 3, 1, 0.5], [2 / 3, 1, 0.75], [0.8, 1, 0.6]])
+    grid = np.stack(np.meshgrid(np.linspace(4 / 9, 1, 7), [1, 0.5], np.linspace(0.5, 1, 7), indexing="ij"), -1).reshape(-1, 3)
+    assert truth.gradient(rising, grid).min() < -0.1
+    predictor, _ = fit(measure(lambda x: truth.value(rising, x), np.vstack([X, off])))
+    assert gradient(predictor, grid).min() > -0.005
