@@ -143,11 +143,18 @@ def problems_of(surgeon: Surgeon, plan: PrunePlan, onnx: bool) -> list[str]:
     return found + _backward_problems(surgeon.cut(plan), images)
 
 
+def put(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Load tensors by name; the model's own dictionary goes along for the version marks that some classes ask for."""
+    full = model.state_dict()
+    full.update({name: tensor for name, tensor in state.items() if name in full})
+    model.load_state_dict(full)
+
+
 def _reloaded(surgeon: Surgeon, plan: PrunePlan, cut: nn.Module) -> nn.Module:
     with tempfile.TemporaryDirectory() as folder:
         save_file({k: v.contiguous() for k, v in cut.state_dict().items()}, Path(folder) / "model.safetensors")
         again = surgeon.cut(PrunePlan.from_json(json.loads(json.dumps(plan.to_json()))))
-        again.load_state_dict(load_file(Path(folder) / "model.safetensors"))
+        put(again, load_file(Path(folder) / "model.safetensors"))
     return again
 
 
@@ -170,7 +177,7 @@ def examine(name: str, onnx: bool) -> dict[str, Any]:
     """Return one model's row: what is open, what each cut achieves, and every problem."""
     torch.manual_seed(0)
     model = build(name, {}, 10)
-    model.load_state_dict(shaken(model), strict=False)
+    put(model, shaken(model))
     side = SIDES_PX.get(name) or SIDES_PX.get(name.partition(":")[0]) or SIDE_PX
     started = time.process_time()
     surgeon = Surgeon.examine(model, side_px=side)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -11,12 +12,23 @@ from torch import nn
 SIZE_KEYS = ("input_size", "test_input_size", "min_input_size")
 
 
-def correct_metadata(model: nn.Module, base: nn.Module, side_px: int, base_side_px: int) -> None:
-    """Correct timm's ``pretrained_cfg``/``default_cfg``, ``num_features`` and ``feature_info`` in place."""
+def correct_metadata(model: nn.Module, base: nn.Module, side_px: int, base_side_px: int, channels: Callable[[str], int | None]) -> None:
+    """Correct timm's ``pretrained_cfg``/``default_cfg``, ``num_features`` and ``feature_info`` in place.
+
+    Args:
+        model: The cut model.
+        base: The model it was cut from.
+        side_px: Side of the cut model's input.
+        base_side_px: Side of the base model's input.
+        channels: Gives the channels that a module's output has after the cut, or None if that is not known.
+    """
     for name in ("pretrained_cfg", "default_cfg"):
         config = vars(model).get(name)
         if config is not None and side_px != base_side_px:
             setattr(model, name, _resized(config, side_px))
+    table = vars(model).get("feature_info")
+    if isinstance(table, list) and all(isinstance(row, dict) and "module" in row for row in table):
+        model.feature_info = [{**row, "num_chs": channels(row["module"]) or row["num_chs"]} for row in table]  # type: ignore[assignment]
     changed = _changed_features(model, base)
     for name in ("num_features", "head_hidden_size"):
         old = vars(model).get(name)

@@ -156,7 +156,13 @@ class Surgeon:
         sizes = [s for s in self.tracer.sizes if not self._is_gone(f"{s.path}.", plan)] if len(loss.classes) else []
         apply.fit_sizes(model, self.base, sizes, lambda labels: loss.survivors(layout.atoms, labels))
         apply.drop_from_containers(model, [b.name for b in removed if not b.passes_input])
-        correct_metadata(model, self.base, plan.side_px, self.anatomy.base_side_px)
+        outputs = {call.path: call.out_labels for call in self.tracer.calls}
+
+        def channels(path: str) -> int | None:
+            labels = outputs.get(path)
+            return None if labels is None else loss.survivors(layout.atoms, labels)
+
+        correct_metadata(model, self.base, plan.side_px, self.anatomy.base_side_px, channels)
         return model
 
     def masked(self, plan: PrunePlan, state: Mapping[str, Tensor] | None = None) -> nn.Module:

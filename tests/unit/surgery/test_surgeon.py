@@ -217,6 +217,8 @@ def test_metadata_stays_true() -> None:
         72,
     )
     assert cut.forward_features(images(72)).shape[1] == cut.num_features
+    features = cut.forward_intermediates(images(72), intermediates_only=True)
+    assert [f.shape[1] for f in features] == [row["num_chs"] for row in cut.feature_info]
 
 
 def test_torchvision_dense_blocks_lose_layers_and_channels() -> None:
