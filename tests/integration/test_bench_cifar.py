@@ -131,3 +131,21 @@ def test_the_page_and_the_figure_come_from_the_runs_alone(bench: Any, sittings: 
 def test_a_folder_that_is_not_there_is_named(cifar: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cifar.main(["--profile", "tiny", "--data", str(tmp_path / "none"), "--work", str(tmp_path), "--out", str(tmp_path)]) == 3
     assert "--data must name a folder" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("sittings")
+def test_a_process_stopped_in_training_goes_on_with_the_same_cut(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = importlib.import_module("rivals.run")
+    words = ("--arms", "width_l2", "--budgets", "macs=50%", "--paid-budgets")
+
+    def stopped(*rest: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "train", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            bench(*words)
+    monkeypatch.setitem(run.MAKERS, "width_l2", lambda case: pytest.fail("the cut is made again"))
+    record = next(r for r in bench(*words)["records"] if r["arm"] == "width_l2")
+    assert record["state"] == "done"
+    assert record["test_accuracy"] is not None
