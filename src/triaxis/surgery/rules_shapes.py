@@ -100,7 +100,7 @@ def stack(tracer: ChannelTracer, func: Any, args: tuple[Any, ...], kwargs: dict[
 
 @rule("max_pool2d_with_indices", "avg_pool2d", "_adaptive_avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "upsample_nearest2d",
        "upsample_bilinear2d", "upsample_bicubic2d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa", "reflection_pad2d",
-       "replication_pad2d", "max_pool2d", "_upsample_nearest_exact2d", "im2col")  # fmt: skip
+       "replication_pad2d", "max_pool2d", "_upsample_nearest_exact2d")  # fmt: skip
 def spatial(tracer: ChannelTracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
     """Keep channel labels; only the last two dimensions change."""
     source = args[0]

@@ -77,6 +77,7 @@ class Surgeon:
         surgeon = cls(base, empty, (), tracer, round_to, min_width)
         surgeon._explore(example, deadline)
         surgeon._close(refusal)
+        tracer.release()
         return surgeon
 
     def identity(self) -> PrunePlan:

@@ -132,6 +132,14 @@ class ChannelTracer(TorchDispatchMode):
         known = [labels for labels in flat if labels is not None]
         return torch.cat(known) if known and len(known) == len(flat) else None
 
+    def release(self) -> None:
+        """Let go of all activations; calls keep their shapes."""
+        self._alive.clear()
+        self._planes.clear()
+        for call in self.calls:
+            call.inputs = [torch.empty(t.shape, device="meta") for t in call.inputs]
+            call.outputs = [torch.empty(t.shape, device="meta") for t in call.outputs]
+
     def _tick(self) -> int:
         self._clock += 1
         return self._clock

@@ -153,6 +153,10 @@ def test_the_users_model_is_not_touched() -> None:
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
 
 
+def test_no_activation_is_kept(surgeon: Surgeon) -> None:
+    assert all(t.is_meta for call in surgeon.tracer.calls for t in (*call.inputs, *call.outputs))
+
+
 def test_the_anatomy_survives_json(surgeon: Surgeon) -> None:
     assert Anatomy.from_json(surgeon.anatomy.to_json()) == surgeon.anatomy
 
