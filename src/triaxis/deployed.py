@@ -23,7 +23,6 @@ from triaxis.training.pictures import PictureFiles, readable
 BACKENDS = ("eager", "compile", "onnxruntime")
 
 
-@torch.inference_mode()
 def predict_files(directory: Path, images: Sequence[Path], *, top: int = 5) -> dict[str, list[tuple[str, float]]]:
     """Return for each image file the most probable classes with their probabilities in [0, 1].
 
@@ -47,7 +46,9 @@ def predict_files(directory: Path, images: Sequence[Path], *, top: int = 5) -> d
     files = StreamedImages(PictureFiles(images, [0] * len(images), preprocess), len(names), preprocess, side, num_workers=0)
     found = {}
     for batch in files.in_order(side):
-        for index, row in zip(batch.indices.tolist(), model(batch.images).softmax(1), strict=True):
+        with torch.inference_mode():
+            rows = model(batch.images).softmax(1)
+        for index, row in zip(batch.indices.tolist(), rows, strict=True):
             best = row.topk(min(top, len(row)))
             found[str(images[index])] = [
                 (names[i] if i < len(names) else str(i), p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)

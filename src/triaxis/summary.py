@@ -34,6 +34,7 @@ def summarise(store: Store) -> dict[str, Any]:
             "side_px": solution["side_px"],
             "predicted_accuracy": solution["predicted_accuracy"],
             "interval": solution["interval"],
+            "costs": solution["costs"],
             "binding": solution["binding"],
             "status": solution["status"],
         },

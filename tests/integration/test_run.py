@@ -131,6 +131,34 @@ def test_the_other_commands_answer(finished, name, command):
     assert done.stdout or done.stderr
 
 
+def test_export_predict_and_bench_work_on_the_result(finished, tmp_path, command):
+    pytest.importorskip("onnxruntime")
+    import numpy as np
+    import onnxruntime
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    for number in range(3):
+        Image.fromarray((digits.images[number] * 15.9).astype(np.uint8)).save(tmp_path / f"{number}.png")
+    done = command("predict", finished / "compressed", *sorted(tmp_path.glob("*.png")), "--json")
+    assert done.returncode == 0, done.stderr
+    answers = json.loads(done.stdout)
+    assert [max(classes, key=lambda c: c[1])[0] for classes in answers.values()] == ["0", "1", "2"]
+
+    done = command("export", finished, "--format", "onnx", "--with-preprocessing")
+    assert done.returncode == 0, done.stderr
+    session = onnxruntime.InferenceSession(str(finished / "compressed" / "model_from_pixels.onnx"))
+    side = json.loads((finished / "compressed" / "plan.json").read_text())["input"][1]
+    pixels = torch.nn.functional.interpolate(torch.tensor(digits.images[:3, None] / 16, dtype=torch.float32), side, mode="area")
+    logits = session.run(None, {"images": pixels.expand(-1, 3, -1, -1).numpy()})[0]
+    assert logits.argmax(1).tolist() == [0, 1, 2]
+
+    done = command("bench", finished, "--batch", "4", "--backend", "eager", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)[0]["compressed_memory_mb"] < json.loads(done.stdout)[0]["base_memory_mb"]
+
+
 def test_a_changed_configuration_is_refused_with_the_keys(finished, tiny_file, tmp_path, command):
     other = tmp_path / "other.yaml"
     other.write_text(tiny_file.read_text().replace("seed: 1", "seed: 2"))

@@ -109,6 +109,16 @@ def bench(
     if as_json:
         print_json(found)
     elif found:
-        show.rows(list(found[0]), [[f"{cell:.4g}" if isinstance(cell, float) else cell for cell in row.values()] for row in found])
+        names = ("backend", "batch", "base ms", "cut ms", "speed-up", "base img/s", "cut img/s", "base MB", "cut MB")
+        keys = (
+            "base_ms",
+            "compressed_ms",
+            "speedup",
+            "base_images_per_s",
+            "compressed_images_per_s",
+            "base_memory_mb",
+            "compressed_memory_mb",
+        )
+        show.rows(names, [(row["backend"], str(row["batch"]), *(f"{row[key]:.3g}" for key in keys)) for row in found])
     else:
         err.print("nothing was measured: no backend is installed")
