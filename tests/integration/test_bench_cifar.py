@@ -26,7 +26,7 @@ def cifar() -> Any:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _one_thread():
+def _threads():
     """Steps this small crawl on several threads where other processes want the same cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
