@@ -1,6 +1,6 @@
 """Find the blocks that depth pruning can remove, by what the traced model does; no list of class names.
 
-* residual: with its parameters zeroed, the module returns its input (or the ReLU of it). The innermost such module
+* residual: with its parameters zeroed, the module returns its input (or an activation of it). The innermost such module
   is the block, so that a block is neither a stage nor a piece of a branch.
 * dense: what the module makes is later concatenated to what it read. The outermost such module is the block.
 * sequence: in a model without skip connections, a run of modules that keeps its input's shape.
@@ -46,12 +46,12 @@ class Block:
         return tuple(call.path for call in self.calls)
 
 
-def find_blocks(model: nn.Module, tracer: ChannelTracer, groups: list[ChannelGroup], example: Tensor) -> list[Block]:
+def find_blocks(model: nn.Module, tracer: ChannelTracer, groups: list[ChannelGroup]) -> list[Block]:
     """Return all blocks in the order they run, those that cannot be removed too."""
     weighted = weighted_paths(model)
     times = Counter(call.path for call in tracer.calls)
     once = [call for call in tracer.calls if times[call.path] == 1 and call.path in weighted and call.path and call.end >= 0]
-    found = residual_blocks(model, once, example)
+    found = residual_blocks(model, once)
     found += dense_blocks(model, once, tracer, groups, [b.name for b in found])
     if not found:
         found = sequence_blocks(model, once, tracer)
@@ -79,38 +79,24 @@ def keeps_shape(call: Call) -> bool:
     return call.is_plain and call.inputs[0].shape == call.outputs[0].shape and call.inputs[0].ndim >= 3
 
 
-def residual_blocks(model: nn.Module, calls: Iterable[Call], example: Tensor) -> list[Block]:
+def residual_blocks(model: nn.Module, calls: Iterable[Call]) -> list[Block]:
     """Return the innermost modules that return their input when their parameters are zero."""
     modules = dict(model.named_modules())
     candidates = [c for c in calls if keeps_shape(c) and not isinstance(modules[c.path], LAYERS)]
-    inputs = _captured(model, {c.path for c in candidates}, example)
     found: list[Block] = []
     for call in sorted(candidates, key=lambda c: -c.path.count(".")):
-        if not any(inside(b.name, call.path) for b in found) and _returns_input(modules[call.path], inputs[call.path]):
+        if not any(inside(b.name, call.path) for b in found) and returns_input(modules[call.path], call.inputs[0].shape):
             found.append(Block(call.path, "residual", True, (call,)))
     return found
 
 
-def _captured(model: nn.Module, paths: set[str], example: Tensor) -> dict[str, Tensor]:
-    """Return what goes into each of these modules; copies, because a module may work in place."""
-    inputs: dict[str, Tensor] = {}
+def returns_input(module: nn.Module, shape: torch.Size) -> bool:
+    """Say whether a module with zero parameters returns its input, or an activation of it such as ReLU, SiLU or GELU.
 
-    def keep(path: str) -> torch.utils.hooks.RemovableHandle:
-        return modules[path].register_forward_pre_hook(lambda _m, args: inputs.__setitem__(path, args[0].clone()))
-
-    modules = dict(model.named_modules())
-    handles = [keep(path) for path in paths]
-    try:
-        with torch.no_grad():
-            model(example)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return inputs
-
-
-def _returns_input(module: nn.Module, x: Tensor) -> bool:
+    Such activations lie between 0 and the input, and near the input where that is large; a gate or an average does not.
+    """
     zeroed = copy.deepcopy(module)
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 11 - 5.5
     with torch.no_grad():
         for parameter in zeroed.parameters():
             parameter.zero_()
@@ -118,10 +104,10 @@ def _returns_input(module: nn.Module, x: Tensor) -> bool:
             y = zeroed(x.clone())
         except Exception:  # noqa: BLE001 - a module that cannot run alone is no block
             return False
-    if not bool(x.max() > 0) or not isinstance(y, Tensor) or y.shape != x.shape:
+    if not isinstance(y, Tensor) or y.shape != x.shape:
         return False
-    tolerance = 1e-5 * float(x.abs().max())
-    return any(torch.allclose(y, same, atol=tolerance, rtol=1e-4) for same in (x, x.relu()))
+    is_between = (y >= x.clamp(max=0) - 1e-4) & (y <= x.clamp(min=0) + 1e-4)
+    return bool(is_between.all() and (y >= 0.9 * x)[x >= 2.5].all())
 
 
 def dense_blocks(model: nn.Module, calls: list[Call], tracer: ChannelTracer, groups: list[ChannelGroup], taken: list[str]) -> list[Block]:

@@ -75,7 +75,7 @@ class Surgeon:
         sides, refusal = accepted_sides(base, candidate_sides(side_px, min_resolution), in_channels, deadline)
         empty = Anatomy(base_side_px=side_px, in_channels=in_channels, blocks=(), groups=(), sides_px=sides or (side_px,))
         surgeon = cls(base, empty, (), tracer, round_to, min_width)
-        surgeon._explore(example, deadline)
+        surgeon._explore(deadline)
         surgeon._close(refusal)
         tracer.release()
         return surgeon
@@ -206,22 +206,22 @@ class Surgeon:
             self._layouts[key] = lay_out(self.base, self.tracer, self._groups, [b for b in self.blocks if b.name in key])
         return self._layouts[key]
 
-    def _explore(self, example: Tensor, deadline: float) -> None:
+    def _explore(self, deadline: float) -> None:
         """Find groups and blocks; leave whole what the proof finds at fault, then look again."""
-        self._find(example)
+        self._find()
         if faults := Proof(self, deadline).faulty_groups():
             roots = {g.name: g.roots for g in self._groups}
             for name, problem in faults.items():
                 self.tracer.atoms.pin(roots[name], problem)
-            self._find(example)
+            self._find()
         if stuck := Proof(self, deadline).faulty_blocks():
             self._describe([dataclasses.replace(b, is_removable=b.is_removable and b.name not in stuck) for b in self.blocks])
 
-    def _find(self, example: Tensor) -> None:
+    def _find(self) -> None:
         self._groups, whole = find_groups(self.base, self.tracer)
         groups = tuple(GroupInfo(name=g.name, num_channels=g.num_channels, num_units=g.num_units) for g in self._groups)
         self.anatomy = dataclasses.replace(self.anatomy, groups=groups, whole=whole)
-        self._describe(find_blocks(self.base, self.tracer, self._groups, example))
+        self._describe(find_blocks(self.base, self.tracer, self._groups))
 
     def _describe(self, blocks: list[Block]) -> None:
         """Set the blocks and write them down."""

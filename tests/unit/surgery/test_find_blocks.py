@@ -8,7 +8,7 @@ import torchvision
 from torch import Tensor, nn
 
 from triaxis.models import cifar
-from triaxis.surgery.blocks import Block, find_blocks, stages
+from triaxis.surgery.blocks import Block, find_blocks, returns_input, stages
 from triaxis.surgery.channels import find_groups
 from triaxis.surgery.tracing import trace
 
@@ -16,7 +16,7 @@ from triaxis.surgery.tracing import trace
 def blocks_of(model: nn.Module, side_px: int = 32) -> list[Block]:
     example = torch.randn(1, 3, side_px, side_px)
     tracer = trace(model.eval(), example)
-    return find_blocks(model, tracer, find_groups(model, tracer)[0], example)
+    return find_blocks(model, tracer, find_groups(model, tracer)[0])
 
 
 @pytest.mark.parametrize(
@@ -79,3 +79,28 @@ def test_torchvision_dense_layers_make_their_channels() -> None:
     blocks = blocks_of(model, 32)
     assert [b.name for b in blocks] == [f"features.denseblock{i}.denselayer{j}" for i, n in ((1, 2), (2, 3)) for j in range(1, n + 1)]
     assert all(b.made == (f"{b.name}.conv2",) for b in blocks)
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (lambda x, y: x + y, True),
+        (lambda x, y: torch.relu(x + y), True),
+        (lambda x, y: nn.functional.silu(x + y), True),
+        (lambda x, y: nn.functional.leaky_relu(x + y, 0.1), True),
+        (lambda x, y: x * torch.sigmoid(y), False),
+        (lambda x, y: y, False),
+        (lambda x, y: torch.cat([x[:, :4], y[:, 4:]], 1), False),
+        (lambda x, y: nn.functional.avg_pool2d(x, 3, 1, 1) + y, False),
+    ],
+)
+def test_what_a_zeroed_module_must_return(function, expected: bool) -> None:
+    class Module(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(8, 8, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return function(x, self.conv(x))
+
+    assert returns_input(Module(), torch.Size((1, 8, 6, 6))) is expected
