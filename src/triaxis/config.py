@@ -123,7 +123,7 @@ class CollectConfig(Section):
     """Which trials are measured, and how each is fine-tuned."""
 
     recipe: CollectRecipe = Field(default=COLLECT_RECIPE, description="the short fine-tune of each trial")
-    num_trials: int = Field(default=12, ge=3, le=200, description="trials on the chains of the three axes")
+    num_trials: int = Field(default=12, ge=4, le=200, description="trials on the chains of the three axes")
     off_axis: int = Field(default=0, ge=0, le=100, description="trials more that cut several axes together")
     min_depth: float = Field(default=0.3, gt=0, le=1, description="smallest keep ratio of depth that is tried")
     min_width: float = Field(default=0.25, gt=0, le=1, description="smallest keep ratio of width that is tried")

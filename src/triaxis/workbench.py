@@ -172,6 +172,7 @@ def state_digest(state: dict[str, Tensor]) -> str:
 def _load(config: Config, splits: Splits | None, model: nn.Module | None) -> tuple[Splits, Any]:
     """Load what was not handed over; the model says how its images must look, the data how many classes it needs."""
     chosen = config.model
+    torch.manual_seed(config.seed)
     if splits is not None:
         return splits, load_model(chosen.name, chosen.args, chosen.num_classes or splits.train.num_classes, chosen.weights)
     if model is not None:

@@ -115,9 +115,10 @@ class _Loop:
         self.optimizer = create_optimizer_v2(
             model, opt=recipe.optimizer, lr=recipe.peak_lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum
         )
-        self.schedule = OneCycleLR(
-            self.optimizer, recipe.peak_lr, total_steps=max(self.num_steps, 1) + 1, pct_start=recipe.warmup, cycle_momentum=False
-        )
+        total = max(self.num_steps, 1) + 1
+        # OneCycleLR divides by pct_start x total - 1.
+        warmup = recipe.warmup if abs(recipe.warmup * total - 1) > 1e-6 else 1.5 / total
+        self.schedule = OneCycleLR(self.optimizer, recipe.peak_lr, total_steps=total, pct_start=min(warmup, 1.0), cycle_momentum=False)
         self.average = AveragedModel(model) if self.first_averaged < self.num_steps else None
         mixing = recipe.mixup > 0 or recipe.cutmix > 0
         self.mix = (

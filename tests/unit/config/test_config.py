@@ -68,7 +68,7 @@ def test_a_float_in_the_notation_that_yaml_reads_as_text_is_a_float(tmp_path: Pa
         ({"round_to": 4}, ["round_to is not", "width.round_to?"]),
         ({"data": {"zzzzzz": 4}}, ["data.zzzzzz is not", "val_fraction"]),
         ({"seed": "many"}, ["seed must be a valid integer", "'many'"]),
-        ({"collect": {"num_trials": 1}}, ["collect.num_trials must be greater than or equal to 3", "got 1"]),
+        ({"collect": {"num_trials": 1}}, ["collect.num_trials must be greater than or equal to 4", "got 1"]),
         ({"width": {"importance": "magic"}}, ["width.importance must be 'l1', 'l2'", "'magic'"]),
         ({"finetune": {"epochs": "eight"}}, ["finetune.epochs must be a valid integer"]),
         ({"finetune": 3}, ["finetune must be a dictionary"]),

@@ -51,6 +51,14 @@ def test_it_learns_an_easy_task_and_reports_what_it_took(images):
     assert not model.training
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 9])
+@pytest.mark.parametrize("warmup", [0.0, 0.2, 1.0])
+def test_any_number_of_steps_trains(images, steps, warmup):
+    few = ResidentImages(images.images[:16], images.labels[:16], 2, Preprocess())
+    log = train(network(), few, Recipe(epochs=steps, batch_size=16, crop_px=0, warmup=warmup, peak_lr=0.01))
+    assert log.num_images == 16 * steps
+
+
 def test_the_same_seed_gives_the_same_weights(images):
     first, second = network(), network()
     train(first, images)

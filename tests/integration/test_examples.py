@@ -1,0 +1,134 @@
+"""Each way of use in examples/, run in small: the file as it stands, with less data and fewer epochs."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+import triaxis
+from triaxis.config import config_from_plain
+from triaxis.pipeline import run
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SMALL = {"epochs": 1, "batch_size": 16}
+
+MODULES = {
+    "nets.py": """
+from torch import nn
+
+class Branch(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.GELU())
+
+    def forward(self, x):
+        return x + self.body(x)
+
+def small_cnn(num_classes, width=32):
+    blocks = [Branch(width) for _ in range(3)]
+    return nn.Sequential(nn.Conv2d(3, width, 3, 2, 1), *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, num_classes))
+""",
+    "data.py": """
+import torch
+from torch.utils.data import TensorDataset
+
+def load():
+    labels = torch.arange(96) % 3
+    images = torch.randn(96, 3, 16, 16) + labels.view(-1, 1, 1, 1)
+    return [TensorDataset(images, labels)] * 3
+""",
+}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    """Three classes of 40 pictures each that differ in colour."""
+    root, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for label, name in enumerate(("cat", "dog", "fox")):
+        (root / name).mkdir()
+        for number in range(40):
+            pixels = rng.integers(0, 120, (34, 40, 3))
+            pixels[:, :, label] += 100
+            Image.fromarray(pixels.astype(np.uint8)).save(root / name / f"{number}.png")
+    return root
+
+
+def in_small(name: str, **changes) -> dict:
+    plain = yaml.safe_load((EXAMPLES / name).read_text())
+    plain["base"] = {**plain.get("base", {}), **SMALL, "epochs": 2}
+    plain["finetune"] = {**plain.get("finetune", {}), **SMALL}
+    plain["collect"] = {"recipe": SMALL, "num_trials": 4, "block_images": 16, "calibrate_images": 32}
+    plain["profile"] = {**plain.get("profile", {}), "batches": [1, 8], "repeats": 5}
+    return {**plain, "threads": 2, "precision": "fp32", **changes}
+
+
+def check(outcome) -> dict:
+    """The result reloads and matches; every promised file is there."""
+    for file in ("model.safetensors", "plan.json", "model.pt2"):
+        assert (outcome.directory / "compressed" / file).exists()
+    for budget in outcome.summary["budgets"]:
+        assert outcome.solution.costs[budget["metric"]] <= budget["limit"]
+    description = json.loads((outcome.directory / "compressed" / "plan.json").read_text())
+    images = torch.randn(2, *description["input"])
+    again = triaxis.load(outcome.directory / "compressed")
+    with torch.inference_mode():
+        assert torch.allclose(again(images), outcome.model.cpu()(images), atol=1e-4)
+    return outcome.summary
+
+
+def test_an_image_folder_with_a_zoo_model(photos, tmp_path):
+    pytest.importorskip("onnxruntime")
+    plain = in_small("image_folder.yaml", data={"source": f"imagefolder:{photos}", "side_px": 32, "skip_bad": True})
+    plain["model"]["weights"] = None  # there is no network in a test
+    outcome = run(config_from_plain(plain), tmp_path / "run")
+    check(outcome)
+    assert (tmp_path / "run" / "compressed" / "model.onnx").exists()
+
+
+def test_a_class_and_data_of_your_own(tmp_path, monkeypatch):
+    package = tmp_path / "mymodels"
+    package.mkdir()
+    for name, text in MODULES.items():
+        (package / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    plain = in_small("own_model.yaml")
+    from importlib import import_module
+
+    from safetensors.torch import save_file
+
+    save_file(import_module("mymodels.nets").small_cnn(3).state_dict(), tmp_path / plain["model"]["weights"])
+    summary = check(run(config_from_plain(plain), tmp_path / "run"))
+    assert summary["budget"]["metric"] == "params"
+    assert summary["collection_cost_ratio"] is None  # the base model was not trained here
+
+
+def test_a_latency_budget(photos, tmp_path):
+    plain = in_small("latency.yaml", data={"source": f"imagefolder:{photos}", "side_px": 16})
+    plain["model"], plain["budget"] = {"name": "cifar:resnet14"}, ["latency=90%", "macs=90%"]
+    plain["profile"]["backend"] = "eager"  # each ONNX file takes a second or two to write, and sixty cuts are timed
+    summary = check(run(config_from_plain(plain), tmp_path / "run"))
+    assert {b["metric"] for b in summary["budgets"]} == {"latency_ms", "macs"}
+    assert summary["solution"]["binding"] in ("latency_ms", "macs")
+
+
+def test_the_library_example_runs_as_written(monkeypatch, capsys):
+    from triaxis.config import COLLECT_RECIPE, FINETUNE_RECIPE
+
+    for recipe in (COLLECT_RECIPE, FINETUNE_RECIPE):  # the defaults that the example leaves open
+        object.__setattr__(recipe, "epochs", 1)
+    monkeypatch.setattr(sys, "argv", ["library.py"])
+    try:
+        runpy.run_path(str(EXAMPLES / "library.py"))
+    finally:
+        object.__setattr__(COLLECT_RECIPE, "epochs", 2)
+        object.__setattr__(FINETUNE_RECIPE, "epochs", 8)
+    assert "report.html" in capsys.readouterr().out
