@@ -208,3 +208,27 @@ def test_known_sets_are_read_in_their_own_format(tmp_path):
         splits = load_splits(DataConfig(source=f"cifar10:{tmp_path}", val_fraction=0.2))
     assert (len(splits.train), len(splits.val), len(splits.test.open())) == (80, 20, 20)
     assert splits.train.images.shape[1:] == (3, 32, 32) and splits.class_names[3] == "class3"
+
+
+def test_a_folder_larger_than_memory_is_streamed_in_bounded_memory(tmp_path, monkeypatch):
+    import os
+    from types import SimpleNamespace
+
+    import psutil
+
+    side, count = 384, 240  # 106 MB decoded
+    for number in range(count):
+        paint(tmp_path / "ab"[number % 2] / f"{number}.png", (number, 0, 0), (side, side))
+    monkeypatch.setattr("triaxis.training.sources.psutil.virtual_memory", lambda: SimpleNamespace(available=50e6))
+    splits = load(tmp_path, side_px=side, val_fraction=0.1, test_fraction=0.1)
+    assert isinstance(splits.train, StreamedImages)
+    splits.train.num_workers = 0
+    process = psutil.Process(os.getpid())
+    batches = splits.train.epoch(side, Recipe(batch_size=4, crop_px=0), seed=0, epoch=0)
+    next(batches)
+    before, peak, seen = process.memory_info().rss, 0, 4
+    for batch in batches:
+        seen += len(batch.labels)
+        peak = max(peak, process.memory_info().rss)
+    assert seen == len(splits.train) == 192
+    assert peak - before < 40e6
