@@ -178,10 +178,14 @@ def sequence_blocks(model: nn.Module, calls: list[Call], tracer: ChannelTracer) 
 
 
 def _is_chain(path: str, keeping: dict[str, Call], calls: list[Call], weighted: set[str]) -> bool:
-    """Say whether the module hands its input through two or more shape-keeping children one after the other."""
-    children = [c for p, c in keeping.items() if p.rpartition(".")[0] == path]
-    ends = {id(_run(child, calls, weighted)[-1].outputs[0]) for child in children}
-    return any(id(child.inputs[0]) in ends for child in children)
+    """Say whether a module hands its input to its output through shape-keeping children, two or more one after the other."""
+    whole = keeping[path]
+    runs = [_run(c, calls, weighted) for p, c in keeping.items() if p.rpartition(".")[0] == path]
+    starts = {id(run[0].inputs[0]) for run in runs}
+    ends = {id(run[-1].outputs[0]) for run in runs}
+    if id(whole.inputs[0]) not in starts or id(whole.outputs[0]) not in ends:
+        return False
+    return bool(starts & ends) or (len(runs) == 1 and _is_chain(runs[0][0].path, keeping, calls, weighted))
 
 
 def _run(call: Call, calls: list[Call], weighted: set[str]) -> tuple[Call, ...]:

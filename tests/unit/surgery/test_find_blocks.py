@@ -48,6 +48,15 @@ def test_a_plain_network_is_cut_in_runs_of_layer_norm_and_activation() -> None:
     assert list(stages(blocks).values()) == ["0.0", "0.0", "0.0", "0.9", "0.9"]
 
 
+def test_a_chain_is_seen_through_its_wrappers_and_a_bottleneck_is_no_chain() -> None:
+    def unit() -> nn.Module:
+        return nn.Sequential(nn.Conv2d(8, 4, 1), nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 8, 1))
+
+    stage = nn.Sequential(nn.Identity(), nn.Sequential(unit(), unit(), unit()))
+    blocks = blocks_of(nn.Sequential(nn.Conv2d(3, 8, 1), stage, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)), 8)
+    assert [b.name for b in blocks] == ["1.1.0", "1.1.1", "1.1.2"]
+
+
 class Branch(nn.Module):
     """Squeeze-excite and layer scale inside the branch, dropped at random in training."""
 
