@@ -206,7 +206,7 @@ def _mode(config: Config, store: Store, network: nn.Module, source: ModelSource,
             "threads": torch.get_num_threads(),
             "mode": mode.to_json(),
             "mode_seconds": seconds,
-            "versions": {name: version(name) for name in ("torch", "torchvision", "timm", "torch-pruning", "triaxis")},
+            "versions": {name: version(name) for name in ("torch", "torchvision", "timm", "triaxis")},
         }
         store.put_record("environment", record)
     return Mode.from_json(record["mode"])
