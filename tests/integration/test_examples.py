@@ -16,6 +16,8 @@ from PIL import Image
 import triaxis
 from triaxis.config import config_from_plain
 from triaxis.pipeline import run
+from triaxis.store import open_store
+from triaxis.training.data import Sealed
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SMALL = {"epochs": 1, "batch_size": 16}
@@ -106,7 +108,18 @@ def test_a_class_and_data_of_your_own(tmp_path, monkeypatch):
     from safetensors.torch import save_file
 
     save_file(import_module("mymodels.nets").small_cnn(3).state_dict(), tmp_path / plain["model"]["weights"])
+    openings = []
+
+    def watched(sealed):
+        # The plan is stored and the weights are final before anybody looks at the test split.
+        with open_store(tmp_path / "run" / "store.sqlite", read_only=True) as store:
+            openings.append(store.record("plan") is not None and store.record("verification") is None)
+        return opened(sealed)
+
+    opened = Sealed.open
+    monkeypatch.setattr(Sealed, "open", watched)
     summary = check(run(config_from_plain(plain), tmp_path / "run"))
+    assert openings == [True]
     assert summary["budget"]["metric"] == "params"
     assert summary["collection_cost_ratio"] is None  # the base model was not trained here
 
