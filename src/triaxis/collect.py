@@ -224,7 +224,16 @@ def cost_table(bench: Workbench, block_order: Sequence[str]) -> CostTable:
     """Return the cost of every cut: MACs and parameters counted, the metrics of the budgets measured on a sample of cuts."""
     with bench.timed("cost") as advance:
         advance(0.0, "counting MACs and parameters of every cut")
-        table = count_costs(bench.surgeon, block_order, min_depth=bench.config.collect.min_depth, in_channels=bench.source.in_channels)
+        width = bench.config.width
+        table = count_costs(
+            bench.surgeon,
+            block_order,
+            min_depth=bench.config.collect.min_depth,
+            in_channels=bench.source.in_channels,
+            # One ranking of all channels decides how many each group keeps; Taylor's needs images and comes later.
+            importance="first" if width.scope == "uniform" else "l1" if width.importance == "taylor" else width.importance,
+            scope=width.scope,
+        )
         for budget in bench.config.budgets:
             if budget.metric not in table.costs:
                 cost = latency_of(bench, budget.metric, seconds=0.15)

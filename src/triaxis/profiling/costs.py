@@ -13,6 +13,7 @@ from torch import nn
 
 from triaxis.profiling.latency import measure_latency
 from triaxis.profiling.macs import COUNTED, positions
+from triaxis.surgery.planning import Scope
 from triaxis.surgery.surgeon import Surgeon
 from triaxis.values import CostTable, Metric
 
@@ -25,7 +26,9 @@ SAMPLED_LEVELS = (3, 5, 4)
 """Depth, width and resolution levels on which a measured metric is sampled."""
 
 
-def count_costs(surgeon: Surgeon, block_order: Sequence[str], *, min_depth: float, in_channels: int) -> CostTable:
+def count_costs(
+    surgeon: Surgeon, block_order: Sequence[str], *, min_depth: float, in_channels: int, importance: str = "first", scope: Scope = "uniform"
+) -> CostTable:
     """Return MACs and parameters of every cut, each counted on a really cut copy.
 
     The side changes only how often each weight is used, so one pass of the uncut model per side serves all cuts.
@@ -35,6 +38,8 @@ def count_costs(surgeon: Surgeon, block_order: Sequence[str], *, min_depth: floa
         block_order: Removable blocks in the order in which they go.
         min_depth: Smallest keep ratio of depth on the lattice.
         in_channels: Channels of the input image.
+        importance: Decides how many channels each group keeps where the scope is global; of no effect where it is uniform.
+        scope: As for `Surgeon.plan`.
     """
     num_blocks = surgeon.identity().num_blocks
     num_removed = [n for n in range(len(block_order) + 1) if n == 0 or (num_blocks - n) / num_blocks >= min_depth - 1e-9]
@@ -46,7 +51,7 @@ def count_costs(surgeon: Surgeon, block_order: Sequence[str], *, min_depth: floa
     params = np.empty_like(macs)
     achieved = []
     for (i, n), (j, width) in itertools.product(enumerate(num_removed), enumerate(widths)):
-        plan = surgeon.plan(removed_blocks=tuple(block_order[:n]), width=width, importance="first")
+        plan = surgeon.plan(removed_blocks=tuple(block_order[:n]), width=width, importance=importance, scope=scope)
         cut = surgeon.cut(plan)
         sizes = {name: m.weight.numel() for name, m in cut.named_modules() if isinstance(m, COUNTED)}
         macs[i, j] = use_matrix @ np.array([sizes.get(layer, 0) for layer in layers])
