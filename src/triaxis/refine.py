@@ -46,6 +46,8 @@ def measure_more(bench: Workbench, table: CostTable, num: int) -> int:
             log.info("stopped after %d trials: another could change the solution by %.4f at most", done, following.regret_bound)
             return done
         _measure(bench, [joint_spec(bench, targets(table, following.levels))])
+    if num:
+        decide.fit_run(bench.store, bench.config)
     return num
 
 

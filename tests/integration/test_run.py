@@ -175,3 +175,26 @@ def test_an_impossible_budget_is_refused_before_any_trial(tiny_file, tmp_path, c
     assert "smallest possible" in done.stderr
     with RunDirectory(tmp_path / "run").read() as store:
         assert store.trials() == ()
+
+
+def test_trials_can_be_added_to_a_finished_run(finished, tmp_path, command, monkeypatch):
+    import shutil
+
+    from triaxis.maths.design import NextTrial
+    from triaxis.pipeline import continue_run
+
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    with RunDirectory(copy).read() as store:
+        before, predictor = store.trials(), store.record("predictor")
+    # The rule may find no trial worth it; the place is then ours to choose.
+    monkeypatch.setattr("triaxis.refine.next_trial", lambda *a, **k: NextTrial((1, 2, 2), 0.01, 1.0, 0.01))
+    continue_run(copy, "collect", num_more=2)
+    with RunDirectory(copy).read() as store:
+        after = store.trials()
+        assert store.record("predictor") != predictor
+    assert after[: len(before)] == before
+    (new,) = after[len(before) :]  # the second time the place is measured already
+    assert new.spec.axis == "joint" and new.state == "done"
+    assert all(ratio < 1 for ratio in new.achieved.as_tuple())
+    assert new.spec.parent in {t.trial_id for t in before if t.spec.axis == "depth"}
