@@ -16,7 +16,7 @@ from triaxis.models.load import ModelSource, build
 from triaxis.profiling.latency import measure_latency
 from triaxis.profiling.memory import measure_memory
 from triaxis.rundir import RunDirectory
-from triaxis.store.checkpoints import load_checkpoint
+from triaxis.store.checkpoints import load_into
 from triaxis.training.data import Preprocess, StreamedImages
 from triaxis.training.pictures import PictureFiles, readable
 
@@ -75,7 +75,7 @@ def bench_run(run_dir: Path, *, batches: Sequence[int] = (1, 8, 64), backends: S
     if not source.name:
         raise ConfigError(f"The base model of {run_dir} was handed over in code: measure it with triaxis.profiling.latency instead.")
     base = build(source.name, source.args, source.num_classes)
-    base.load_state_dict(load_checkpoint(directory.checkpoint("base")))
+    load_into(base, directory.checkpoint("base"))
     pair = {"base": (base.eval(), source.side_px), "compressed": (load(directory.compressed), description["input"][1])}
     chosen = backends or [b for b in BACKENDS if b != "onnxruntime" or importlib.util.find_spec("onnxruntime")]
     return [_row(pair, source.in_channels, backend, batch) for backend in chosen for batch in batches]

@@ -16,7 +16,7 @@ from triaxis.errors import ConfigError, ExportError
 from triaxis.models.load import ModelSource, build
 from triaxis.profiling.onnx import run_onnx, write_onnx
 from triaxis.rundir import RunDirectory
-from triaxis.store.checkpoints import load_checkpoint, save_checkpoint
+from triaxis.store.checkpoints import load_into, save_checkpoint
 from triaxis.store.files import write_atomic, write_json
 from triaxis.surgery.surgeon import Surgeon
 from triaxis.training.data import Preprocess
@@ -137,7 +137,7 @@ def load(directory: str | Path, *, model: nn.Module | None = None) -> nn.Module:
         )
     base = model if model is not None else build(source.name, source.args, source.num_classes)
     cut = Surgeon.examine(base, side_px=source.side_px, in_channels=source.in_channels).cut(plan)
-    cut.load_state_dict(load_checkpoint(directory / "model.safetensors"))
+    load_into(cut, directory / "model.safetensors")
     return cut.eval()
 
 

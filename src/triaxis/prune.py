@@ -13,7 +13,7 @@ from torch import nn
 from triaxis.collect import latency_of, narrowed, teacher_macs
 from triaxis.errors import InfeasibleBudgetError
 from triaxis.profiling.macs import count_macs, count_params
-from triaxis.store.checkpoints import load_checkpoint, save_checkpoint
+from triaxis.store.checkpoints import load_checkpoint, load_into, save_checkpoint
 from triaxis.training.evaluate import evaluate
 from triaxis.training.finetune import finetune
 from triaxis.values import Budget, PrunePlan, Solution, digest
@@ -112,7 +112,7 @@ def _finish(bench: Workbench, plan: PrunePlan, advance: object) -> Pruned:
     path, key = bench.run.checkpoint(name), f"final:{name}"
     record = bench.store.record(key)
     if record is not None and path.exists():
-        model.load_state_dict(load_checkpoint(path))
+        load_into(model, path)
         return Pruned(model.eval(), plan, record["val_accuracy"], record["train_macs"])
     macs = count_macs(model, (bench.source.in_channels, plan.side_px, plan.side_px))
     done = finetune(

@@ -22,7 +22,7 @@ from triaxis.profiling.macs import count_macs, count_params
 from triaxis.progress import Advance, Progress, Silent
 from triaxis.rundir import RunDirectory
 from triaxis.store.base import Store
-from triaxis.store.checkpoints import load_checkpoint, save_checkpoint
+from triaxis.store.checkpoints import load_into, save_checkpoint
 from triaxis.surgery.surgeon import Surgeon
 from triaxis.training.data import Splits
 from triaxis.training.evaluate import Evaluation, Teacher, evaluate
@@ -227,7 +227,7 @@ def _train_base(
     """Give the network its trained weights: from an earlier process, or by training now."""
     record = store.record("base")
     if record is not None:
-        network.load_state_dict(load_checkpoint(run.checkpoint("base")))
+        load_into(network, run.checkpoint("base"))
         return
     start, num_images = time.perf_counter(), 0
     with progress.stage("base") as advance:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from triaxis.errors import ConfigError, UnsupportedModelError
 from triaxis.models import cifar
+from triaxis.store.checkpoints import put_state
 from triaxis.training.data import Preprocess
 from triaxis.training.sources import import_function
 from triaxis.values import Value
@@ -145,7 +146,7 @@ def put_weights(model: nn.Module, state: dict[str, Tensor], origin: str) -> bool
         )
     if extra:
         log.warning("%s holds %d tensors that the model does not have: %s", origin, len(extra), ", ".join(extra[:5]))
-    model.load_state_dict({**own, **{k: v for k, v in state.items() if k in own}})
+    put_state(model, {**own, **{k: v for k, v in state.items() if k in own}}, origin)
     check_finite(model, origin)
     if classifier:
         log.warning("%s has a classifier for another number of classes: %s starts untrained", origin, ", ".join(classifier))

@@ -11,6 +11,7 @@ from triaxis.store.files import write_atomic
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.nn import Module
 
 
 def save_checkpoint(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Path:
@@ -39,3 +40,30 @@ def load_checkpoint(path: str | Path) -> dict[str, Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise StoreError(f"{path} must be a checkpoint that triaxis wrote, got '{error}': remove it and run again.") from error
+
+
+def load_into(model: Module, path: str | Path) -> None:
+    """Load the checkpoint of a whole network into `model`.
+
+    Raises:
+        StoreError: The file is missing, is no safetensors file, or belongs to another network.
+    """
+    put_state(model, load_checkpoint(path), str(path))
+
+
+def put_state(model: Module, tensors: Mapping[str, Tensor], origin: str) -> None:
+    """Load tensors into `model` under the state dict's own version numbers, without which some networks refuse them.
+
+    Raises:
+        StoreError: Names or shapes are not the network's.
+    """
+    state = model.state_dict()
+    own, given = ({name: tuple(t.shape) for name, t in each.items()} for each in (state, tensors))
+    if own != given:
+        differing = sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name))
+        raise StoreError(
+            f"{origin} must hold the weights of this network, but {len(differing)} tensors differ in name or shape, such as "
+            f"{', '.join(differing[:3])}: it belongs to another one."
+        )
+    state.update(tensors)
+    model.load_state_dict(state)

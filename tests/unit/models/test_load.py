@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from triaxis.errors import ConfigError, UnsupportedModelError
+from triaxis.errors import ConfigError, StoreError, UnsupportedModelError
 from triaxis.models.cifar import densenet, resnet
 from triaxis.models.load import build, load_model, read_weights, unwrap
+from triaxis.store.checkpoints import load_into, save_checkpoint
 
 EIGHT = "cifar:resnet8"
 
@@ -139,3 +140,16 @@ def test_missing_and_broken_files_are_sentences(tmp_path):
 
 def test_wrapped_models_are_unwrapped(trained):
     assert unwrap(nn.DataParallel(trained)) is trained
+
+
+def test_networks_that_want_version_numbers_are_loaded_too(tmp_path):
+    torch.manual_seed(1)
+    model = build("torchvision:mnasnet0_5", {}, 10)
+    save_file(model.state_dict(), tmp_path / "weights.safetensors")
+    assert equal(load_model("torchvision:mnasnet0_5", {}, 10, str(tmp_path / "weights.safetensors")).model, model)
+
+
+def test_the_weights_of_another_network_are_no_checkpoint_of_this_one(tmp_path, trained):
+    path = save_checkpoint(tmp_path / "base.safetensors", build("cifar:resnet14", {}, 10).state_dict())
+    with pytest.raises(StoreError, match="belongs to another one"):
+        load_into(trained, path)
