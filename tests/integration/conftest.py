@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from triaxis.cli import app
 from triaxis.config import Config, load_config
 
 TINY = """
@@ -35,17 +37,30 @@ profile: {repeats: 5, batches: [1, 8]}
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def run_command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own."""
-    environment = {**os.environ, "COLUMNS": "160"}
+def in_process(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the command line in this process, which has imported torch already."""
+    words = [str(a) for a in arguments]
+    done = CliRunner().invoke(app, words, env={"COLUMNS": "160"})
+    return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr)
+
+
+def on_its_own(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own, as a user does."""
     words = [sys.executable, "-m", "triaxis", *(str(a) for a in arguments)]
+    environment = {**os.environ, "COLUMNS": "160"}
     return subprocess.run(words, capture_output=True, text=True, env=environment, timeout=240, check=False)
 
 
 @pytest.fixture(scope="session")
 def command() -> Command:
     """The command line, as a function."""
-    return run_command
+    return in_process
+
+
+@pytest.fixture(scope="session")
+def process() -> Command:
+    """The command line in a process of its own."""
+    return on_its_own
 
 
 @pytest.fixture(scope="session")
@@ -61,10 +76,10 @@ def tiny(tiny_file: Path) -> Config:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, tiny_file: Path, command: Command) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_file: Path, process: Command) -> Path:
     """The directory of an undisturbed run, made by the command line as a user would."""
     out = tmp_path_factory.mktemp("runs") / "undisturbed"
-    done = command("run", tiny_file, "--out", out)
+    done = process("run", tiny_file, "--out", out)
     assert done.returncode == 0, done.stderr
     return out
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from contextlib import contextmanager
 
 from triaxis.config import load_config
 from triaxis.pipeline import run
 
-config, out, stage, share = sys.argv[1], sys.argv[2], sys.argv[3], float(sys.argv[4])
+config, out, stage, share = (globals()[name] for name in ("CONFIG", "OUT", "STAGE", "SHARE"))
 
 
 class Deadly:

@@ -114,7 +114,7 @@ def test_a_full_disk(attempt, tmp_path):
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
 
 
-def test_a_second_process_and_ctrl_c(tiny_file, tmp_path, command):
+def test_a_second_process_and_ctrl_c(tiny_file, tmp_path, process):
     """While one process works on a directory another is refused; the first, interrupted, says that nothing is lost."""
     out = tmp_path / "run"
     config = tmp_path / "long.yaml"
@@ -125,7 +125,7 @@ def test_a_second_process_and_ctrl_c(tiny_file, tmp_path, command):
         while not (out / "checkpoints" / "base.resume").exists():
             assert time.monotonic() < deadline and first.poll() is None
             time.sleep(0.2)
-        second = command("run", config, "--out", out)
+        second = process("run", config, "--out", out)
         assert second.returncode == 12 and str(first.pid) in second.stderr
         first.send_signal(signal.SIGINT)
         _, stderr = first.communicate(timeout=60)

@@ -98,9 +98,9 @@ def test_trials_form_chains_with_what_was_achieved(finished):
 
 
 @pytest.mark.parametrize("budget", ["macs=70%", "macs=35%", "params=50%", "macs=200k"])
-def test_a_new_budget_is_answered_from_the_trials_in_a_second(finished, budget, command):
+def test_a_new_budget_is_answered_from_the_trials_in_a_second(finished, budget, process):
     start = time.perf_counter()
-    done = command("solve", finished, "--budget", budget, "--json")
+    done = process("solve", finished, "--budget", budget, "--json")
     seconds = time.perf_counter() - start
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
