@@ -106,7 +106,7 @@ def _entries(found: Frontier, scale: _Scale) -> list[dict[str, object]]:
         entries.append(entry | {"amount": entry["amount"] or ("cannot" if found.chosen else "")})
     if found.measured:
         fraction, accuracy = found.measured
-        entry = _entry("delivered model, measured", MEASURED, scale, (), None)
+        entry = _entry("delivered, measured", MEASURED, scale, (), None)
         place = (scale.left(fraction), scale.top(accuracy))
         entries.insert(0, entry | {"place": place, "shape": _DIAMOND, "is_open": True, "amount": percent(accuracy)})
     return entries
