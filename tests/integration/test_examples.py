@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import runpy
-import sys
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ import yaml
 from PIL import Image
 
 import triaxis
-from triaxis.config import config_from_plain
+from triaxis.config import COLLECT_RECIPE, FINETUNE_RECIPE, config_from_plain
 from triaxis.pipeline import run
 from triaxis.store import open_store
 from triaxis.training.data import Sealed
@@ -133,15 +132,25 @@ def test_a_latency_budget(photos, tmp_path):
     assert summary["solution"]["binding"] in ("latency_ms", "macs")
 
 
-def test_the_library_example_runs_as_written(monkeypatch, capsys):
-    from triaxis.config import COLLECT_RECIPE, FINETUNE_RECIPE
-
-    for recipe in (COLLECT_RECIPE, FINETUNE_RECIPE):  # the defaults that the example leaves open
+@pytest.fixture
+def _one_epoch():
+    """The defaults that the programs leave open, with one epoch each."""
+    before = [(recipe, recipe.epochs) for recipe in (COLLECT_RECIPE, FINETUNE_RECIPE)]
+    for recipe, _ in before:
         object.__setattr__(recipe, "epochs", 1)
-    monkeypatch.setattr(sys, "argv", ["library.py"])
-    try:
-        runpy.run_path(str(EXAMPLES / "library.py"))
-    finally:
-        object.__setattr__(COLLECT_RECIPE, "epochs", 2)
-        object.__setattr__(FINETUNE_RECIPE, "epochs", 8)
+    yield
+    for recipe, epochs in before:
+        object.__setattr__(recipe, "epochs", epochs)
+
+
+def programs() -> list[str]:
+    readme = (EXAMPLES.parent / "README.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    return [block, (EXAMPLES / "library.py").read_text()]
+
+
+@pytest.mark.parametrize("text", programs(), ids=["README", "library.py"])
+@pytest.mark.usefixtures("_one_epoch")
+def test_the_programs_run_as_written(text, capsys):
+    exec(compile(text, "program", "exec"), {"__name__": "__main__"})
     assert "report.html" in capsys.readouterr().out

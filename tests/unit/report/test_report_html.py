@@ -131,7 +131,8 @@ def test_the_picture_is_an_svg_with_everything_inside_its_frame(records: Records
             if mark.get(x) and mark.get(y):
                 assert 0 <= float(mark.get(x, 0)) <= width and 0 <= float(mark.get(y, 0)) <= height
     said = "".join(root.itertext())
-    assert all(name in said for name in ("delivered, measured", "all three axes", "depth only", "width only", "resolution only", "equal split"))
+    names = ("delivered, measured", "all three axes", "depth only", "width only", "resolution only", "equal split")
+    assert all(name in said for name in names)
 
 
 def test_a_picture_needs_svg_and_a_predictor(records: Records, tmp_path: Path) -> None:
