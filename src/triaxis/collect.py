@@ -17,7 +17,7 @@ from triaxis.maths.design import axis_design
 from triaxis.profiling.costs import Cost, count_costs, latency_cost, with_measured
 from triaxis.profiling.macs import count_macs, count_params
 from triaxis.profiling.memory import memory_cost
-from triaxis.progress import Silent
+from triaxis.progress import Advance, Silent
 from triaxis.store.checkpoints import load_checkpoint, save_checkpoint
 from triaxis.training.evaluate import evaluate, weight_gradient_products
 from triaxis.training.finetune import finetune
@@ -234,10 +234,25 @@ def cost_table(bench: Workbench, block_order: Sequence[str]) -> CostTable:
             importance="first" if width.scope == "uniform" else "l1" if width.importance == "taylor" else width.importance,
             scope=width.scope,
         )
-        for budget in bench.config.budgets:
-            if budget.metric not in table.costs:
-                cost = latency_of(bench, budget.metric, seconds=0.15)
-                table = with_measured(table, bench.surgeon, block_order, budget.metric, cost, advance)
+        return _measured_too(bench, table, block_order, [budget.metric for budget in bench.config.budgets], 0.15, advance)
+
+
+def for_any_budget(bench: Workbench, table: CostTable, block_order: Sequence[str]) -> CostTable:
+    """Return the table with a quick measurement of the metrics that no budget of the run asked for, so that `solve` can answer them.
+
+    Latency is left out where each of its samples would have to be compiled or exported first.
+    """
+    metrics: list[Metric] = ["memory_bytes", "latency_ms"] if bench.config.profile.backend == "eager" else ["memory_bytes"]
+    with bench.timed("cost") as advance:
+        return _measured_too(bench, table, block_order, metrics, 0.04, advance)
+
+
+def _measured_too(
+    bench: Workbench, table: CostTable, block_order: Sequence[str], metrics: Sequence[Metric], seconds: float, advance: Advance
+) -> CostTable:
+    for metric in metrics:
+        if metric not in table.costs:
+            table = with_measured(table, bench.surgeon, block_order, metric, latency_of(bench, metric, seconds=seconds), advance)
     return table
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from triaxis import decide
-from triaxis.collect import collect, cost_table, final_block_order, first_block_order
+from triaxis.collect import collect, cost_table, final_block_order, first_block_order, for_any_budget
 from triaxis.config import Config
 from triaxis.export import export
 from triaxis.maths.solve import candidates, feasible_rows
@@ -69,7 +69,7 @@ def collect_stage(bench: Workbench) -> tuple[CostTable, tuple[str, ...]]:
     order = final_block_order(bench, trials, first)
     if store.record("block_order") != list(order):
         final = table if order == first else cost_table(bench, order)
-        store.put_record("cost_table", final.to_json())
+        store.put_record("cost_table", for_any_budget(bench, final, order).to_json())
         store.put_record("block_order", list(order))
     table = CostTable.from_json(store.record("cost_table"))
     if bench.config.collect.off_axis:

@@ -45,6 +45,7 @@ def numbers(out: Path) -> dict:
             del summary[side][key]
     for key in ("seconds", "environment"):
         del summary[key]
+    del summary["solution"]["costs"]["latency_ms"]
     return summary
 
 

@@ -97,7 +97,7 @@ def test_trials_form_chains_with_what_was_achieved(finished):
             assert all(kept[group] <= before.get(group, kept[group]) for group in kept)
 
 
-@pytest.mark.parametrize("budget", ["macs=70%", "macs=35%", "params=50%", "macs=200k"])
+@pytest.mark.parametrize("budget", ["macs=70%", "macs=35%", "params=50%", "macs=200k", "latency=90%", "memory=80%"])
 def test_a_new_budget_is_answered_from_the_trials_in_a_second(finished, budget, process):
     start = time.perf_counter()
     done = process("solve", finished, "--budget", budget, "--json")
