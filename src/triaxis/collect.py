@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from triaxis.blocks import choose_blocks
-from triaxis.execution.base import Executor, Work, run_trials
-from triaxis.execution.serial import SerialExecutor
+from triaxis.execution import make_executor, run_trials
+from triaxis.execution.base import Work
 from triaxis.maths.design import axis_design
 from triaxis.profiling.costs import Cost, count_costs, latency_cost, with_measured
 from triaxis.profiling.macs import count_macs, count_params
@@ -20,7 +20,6 @@ from triaxis.profiling.memory import memory_cost
 from triaxis.progress import Advance, Silent
 from triaxis.store.checkpoints import load_checkpoint, save_checkpoint
 from triaxis.training.evaluate import evaluate, weight_gradient_products
-from triaxis.training.finetune import finetune
 from triaxis.values import AXES, Axis, CostTable, KeepRatios, Metric, PrunePlan, Recipe, TrialResult, TrialSpec
 from triaxis.workbench import Workbench
 
@@ -65,8 +64,9 @@ def measure_trials(bench: Workbench, specs: Sequence[TrialSpec], stage: str) -> 
             share = _share(spec.target)
             return run_trial(bench, spec, lambda part: advance((done + part * share) / sum(shares), f"{spec.axis} {spec.target}"))
 
-        executor, job = (SerialExecutor(), work) if bench.config.collect.executor == "serial" else _parallel(bench)
-        return run_trials(executor, specs, job, on_result, known=bench.store.trial)
+        collect = bench.config.collect
+        job = work if collect.executor == "serial" else _work_elsewhere(bench)
+        return run_trials(make_executor(collect.executor, collect.workers), specs, job, on_result, known=bench.store.trial)
 
 
 def design(bench: Workbench, table: CostTable) -> tuple[TrialSpec, ...]:
@@ -116,19 +116,7 @@ def run_trial(bench: Workbench, spec: TrialSpec, advance: Callable[[float], None
     model = bench.surgeon.cut(plan, state)
     shape = (bench.source.in_channels, plan.side_px, plan.side_px)
     macs = count_macs(model, shape)
-    done = finetune(
-        model,
-        bench.splits.train,
-        spec.recipe,
-        side_px=plan.side_px,
-        seed=spec.seed,
-        device=bench.device,
-        mode=bench.mode,
-        teacher=bench.teacher,
-        on_step=(lambda step, steps: advance(step / steps)) if advance else None,
-        resume_path=bench.run.checkpoints / f"{spec.trial_id}.resume",
-        calibrate_images=bench.config.collect.calibrate_images,
-    )
+    done = bench.finetune(model, plan, spec.recipe, seed=spec.seed, name=spec.trial_id, advance=advance)
     found = evaluate(model, bench.splits.val, plan.side_px, bench.device)
     path = save_checkpoint(bench.run.checkpoint(spec.trial_id), model.state_dict())
     return TrialResult(
@@ -300,9 +288,6 @@ def _words(result: TrialResult) -> str:
     return f"{result.achieved}: val accuracy {result.val_accuracy:.4f}"
 
 
-def _parallel(bench: Workbench) -> tuple[Executor, Work]:
-    """Return Ray, and the work as its processes do it: they read the store, this process alone writes."""
-    from triaxis.execution.ray import RayExecutor
-
-    away = dataclasses.replace(bench, progress=Silent())
-    return RayExecutor(bench.config.collect.workers), functools.partial(run_trial, away)
+def _work_elsewhere(bench: Workbench) -> Work:
+    """Return the work as other processes do it: they read the store, this process alone writes."""
+    return functools.partial(run_trial, dataclasses.replace(bench, progress=Silent()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,6 @@ from triaxis.errors import InfeasibleBudgetError
 from triaxis.profiling.macs import count_macs, count_params
 from triaxis.store.checkpoints import load_checkpoint, load_into, save_checkpoint
 from triaxis.training.evaluate import evaluate
-from triaxis.training.finetune import finetune
 from triaxis.values import Budget, PrunePlan, Solution, digest
 from triaxis.workbench import Workbench
 
@@ -103,7 +102,7 @@ def starting_point(bench: Workbench, blocks: int) -> tuple[PrunePlan, dict[str, 
     return best.plan, bench.surgeon.expand(best.plan, load_checkpoint(bench.run.path / best.checkpoint))
 
 
-def _finish(bench: Workbench, plan: PrunePlan, advance: object) -> Pruned:
+def _finish(bench: Workbench, plan: PrunePlan, advance: Callable[[float], None]) -> Pruned:
     """Fine-tune at full length, or take the weights that an earlier process finished for the same plan."""
     _, state = starting_point(bench, plan.num_blocks - len(plan.removed_blocks))
     model = bench.surgeon.cut(plan, state)
@@ -115,19 +114,7 @@ def _finish(bench: Workbench, plan: PrunePlan, advance: object) -> Pruned:
         load_into(model, path)
         return Pruned(model.eval(), plan, record["val_accuracy"], record["train_macs"])
     macs = count_macs(model, (bench.source.in_channels, plan.side_px, plan.side_px))
-    done = finetune(
-        model,
-        bench.splits.train,
-        recipe,
-        side_px=plan.side_px,
-        seed=bench.config.seed,
-        device=bench.device,
-        mode=bench.mode,
-        teacher=bench.teacher,
-        on_step=(lambda step, steps: advance(step / steps)) if callable(advance) else None,
-        resume_path=bench.run.checkpoints / f"{name}.resume",
-        calibrate_images=bench.config.collect.calibrate_images,
-    )
+    done = bench.finetune(model, plan, recipe, seed=bench.config.seed, name=name, advance=advance)
     found = evaluate(model, bench.splits.val, plan.side_px, bench.device)
     effort = float(done.num_images * macs) + teacher_macs(bench, recipe, num_trainings=1)
     save_checkpoint(path, model.state_dict())

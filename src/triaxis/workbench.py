@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -26,11 +26,13 @@ from triaxis.store.checkpoints import load_into, save_checkpoint
 from triaxis.surgery.surgeon import Surgeon
 from triaxis.training.data import Splits
 from triaxis.training.evaluate import Evaluation, Teacher, evaluate
-from triaxis.training.finetune import finetune
+from triaxis.training.finetune import TrainingLog, finetune
 from triaxis.training.mode import Mode, choose_mode
 from triaxis.training.sources import load_splits
+from triaxis.values import PrunePlan, Recipe
 
 log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Workbench:
@@ -62,6 +64,33 @@ class Workbench:
     def accuracy(self, evaluation: Evaluation) -> float:
         """Return the accuracy that the configuration asks to predict."""
         return evaluation.balanced_accuracy if self.config.fit.target == "balanced_accuracy" else evaluation.accuracy
+
+    def finetune(
+        self, model: nn.Module, plan: PrunePlan, recipe: Recipe, *, seed: int, name: str, advance: Callable[[float], None] | None = None
+    ) -> TrainingLog:
+        """Fine-tune a cut model in place at its plan's side, taught by the base model; cut off, the same `name` goes on.
+
+        Args:
+            model: Cut by `plan`.
+            plan: Says the side.
+            recipe: How to train.
+            seed: Fixes the order, the augmentation and dropout.
+            name: Of the file that keeps the state between epochs.
+            advance: Told the share that is done.
+        """
+        return finetune(
+            model,
+            self.splits.train,
+            recipe,
+            side_px=plan.side_px,
+            seed=seed,
+            device=self.device,
+            mode=self.mode,
+            teacher=self.teacher,
+            on_step=(lambda step, steps: advance(step / steps)) if advance else None,
+            resume_path=self.run.checkpoints / f"{name}.resume",
+            calibrate_images=self.config.collect.calibrate_images,
+        )
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[Advance]:

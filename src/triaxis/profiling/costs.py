@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import logging
 from collections.abc import Callable, Sequence
@@ -100,16 +101,7 @@ def with_measured(
     points = np.stack(np.meshgrid(*(np.array(ratios[n]) for n in varying), indexing="ij"), -1) if varying else np.empty((1, 0))
     filled = RegularGridInterpolator(grid, np.log(values))(points) if varying else np.log(values)
     cube = np.exp(filled).reshape([len(levels) for levels in axes])
-    return CostTable(
-        blocks=table.blocks,
-        widths=table.widths,
-        sides_px=table.sides_px,
-        depth=table.depth,
-        width=table.width,
-        resolution=table.resolution,
-        costs={**table.costs, metric: _cube(cube)},
-        spread=table.spread,
-    )
+    return dataclasses.replace(table, costs={**table.costs, metric: _cube(cube)})
 
 
 def latency_cost(in_channels: int, batch: int, device: torch.device, backend: str, seconds: float) -> Cost:

@@ -68,9 +68,7 @@ def check_output(output: object, batch: int, num_classes: int) -> None:
 
 
 @torch.no_grad()
-def calibrate(
-    model: nn.Module, images: Images, side_px: int, device: torch.device, *, recipe: Recipe, num_images: int = 1000
-) -> None:
+def calibrate(model: nn.Module, images: Images, side_px: int, device: torch.device, *, recipe: Recipe, num_images: int = 1000) -> None:
     """Re-estimate the running statistics of every batch norm as plain means over `num_images` images.
 
     Only batch norms are put in training mode, so that dropout and stochastic depth stay off. The images are cropped and
@@ -130,6 +128,11 @@ class Teacher:
         return self._bank[key]
 
 
+def _plain(images: Images) -> Recipe:
+    """Large shuffled batches, not augmented."""
+    return Recipe(batch_size=max(2, min(250, len(images))), crop_px=0, flip=False)
+
+
 @torch.no_grad()
 def loss_with_batch_statistics(model: nn.Module, images: Images, side_px: int, device: torch.device, *, num_images: int) -> float:
     """Return the mean cross-entropy with every batch norm normalising by the batch at hand.
@@ -141,7 +144,7 @@ def loss_with_batch_statistics(model: nn.Module, images: Images, side_px: int, d
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.train()
     total, count = 0.0, 0
-    plain = Recipe(batch_size=max(2, min(250, len(images))), crop_px=0, flip=False)
+    plain = _plain(images)
     for batch in images.epoch(side_px, plain, seed=0, epoch=0, limit=max(num_images, plain.batch_size)):
         output = model(batch.images.to(device, memory_format=torch.channels_last)).float()
         total += F.cross_entropy(output, batch.labels.to(device), reduction="sum").item()
@@ -152,7 +155,7 @@ def loss_with_batch_statistics(model: nn.Module, images: Images, side_px: int, d
 def weight_gradient_products(model: nn.Module, images: Images, side_px: int, device: torch.device, *, num_images: int) -> dict[str, Tensor]:
     """Return weight x gradient of the mean cross-entropy for every parameter, by name, on the CPU; the model keeps no gradient."""
     PLAIN.place(model, device).eval()
-    plain = Recipe(batch_size=max(2, min(250, len(images))), crop_px=0, flip=False)
+    plain = _plain(images)
     for batch in images.epoch(side_px, plain, seed=0, epoch=0, limit=max(num_images, plain.batch_size)):
         output = model(batch.images.to(device, memory_format=torch.channels_last)).float()
         F.cross_entropy(output, batch.labels.to(device)).backward()
