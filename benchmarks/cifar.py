@@ -57,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--work", type=Path, default=Path("runs/bench-cifar"), help="where runs are kept")
     made.add_argument("--out", type=Path, default=HERE / "results", help="where the JSON, Markdown and SVG go")
     made.add_argument("--minutes", type=float, help="start nothing new after this time")
+    made.add_argument("--train-only", action="store_true", help="stop before test and speed, which want the machine to themselves")
     made.add_argument("--compile", action="store_true", help="train the arms with torch.compile")
     made.add_argument("--report-only", action="store_true", help="write the results again from the runs, training nothing")
     return made
@@ -103,6 +104,7 @@ def train_profile(options: argparse.Namespace, profile: Profile, work: Path, dea
         arms=tuple(arm for arm in (*ARMS, *OPTIONAL_ARMS) if arm in options.arms),
         paid_budgets=tuple(text for text in paid if text in budgets),
         deadline=deadline,
+        is_training_only=options.train_only,
     )
     splits = load(profile.config(source, 0))
     is_complete = True

@@ -37,8 +37,9 @@ def triaxis(case: Case) -> Start:
     more = candidates(decide.read_predictor(store)[0], table, best.budgets, num=NUM_CANDIDATES)
     measure, found = cost_fraction(bench, case.budget), []
     for solution in (best, *(s for s in more if s.ratios != best.ratios)):
-        plan = final_plan(bench, solution, order)
-        model = bench.surgeon.cut(plan, starting_point(bench, solution.blocks)[1])
+        start = starting_point(bench, solution.blocks)
+        plan = final_plan(bench, solution, order, start)
+        model = bench.surgeon.cut(plan, start[1])
         found.append(measure(model, plan.side_px))
         if found[-1] <= (case.budget.fraction or 0.0):
             notes = {"predicted_accuracy": solution.predicted_accuracy, "interval": list(solution.interval), "status": solution.status}

@@ -82,6 +82,8 @@ CPU = Profile(
     title="ResNet-20 on 10,000 images of CIFAR-10",
     settings={
         "model": {"name": "cifar:resnet20"},
+        # One thread: seeds can train side by side, and a batch of one is no faster with two.
+        "threads": 1,
         "data": {"val_fraction": 0.1, "max_train_images": 10000},
         # Both metrics are named so that the run's cost table holds latency; each arm has its own budget.
         "budget": ["macs=25%", "latency=50%"],

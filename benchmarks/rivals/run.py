@@ -35,7 +35,10 @@ FINAL_STATES = ("done", "infeasible")
 
 @dataclass(frozen=True)
 class Order:
-    """What to run: the arms at the budgets, the budgets with paid rivals, and when to start nothing new (`time.monotonic`)."""
+    """What to run: the arms at the budgets, the budgets with paid rivals, and when to start nothing new (`time.monotonic`).
+
+    With `is_training_only` test stays closed and no final speed is measured.
+    """
 
     profile: Profile
     source: str
@@ -43,6 +46,7 @@ class Order:
     arms: tuple[str, ...]
     paid_budgets: tuple[str, ...]
     deadline: float = float("inf")
+    is_training_only: bool = False
 
     @property
     def is_over(self) -> bool:
@@ -63,7 +67,9 @@ def run_seed(order: Order, seed: int, path: Path, splits: Splits, progress: Prog
         if not _run_all(order, cases, say):
             return False
         paid = [Case(bench, order.profile, budget, arm + PAID) for budget in order.paid_budgets for arm in strongest(bench, budget)]
-        return _run_all(order, paid, say) and _close_all(order, [*cases, *paid], bench, say)
+        if not _run_all(order, paid, say):
+            return False
+        return order.is_training_only or _close_all(order, [*cases, *paid], bench, say)
 
 
 def _run_all(order: Order, cases: Sequence[Case], say: Callable[[str], None]) -> bool:

@@ -13,7 +13,8 @@ from torch import Tensor
 from triaxis.blocks import choose_blocks
 from triaxis.execution import make_executor, run_trials
 from triaxis.execution.base import Work
-from triaxis.maths.design import axis_design
+from triaxis.maths.design import axis_design, steepest
+from triaxis.maths.solve import Levels
 from triaxis.profiling.costs import Cost, count_costs, latency_cost, with_measured
 from triaxis.profiling.macs import count_macs, count_params
 from triaxis.profiling.memory import memory_cost
@@ -32,7 +33,7 @@ TEACHER_SHARE = 1 / 3
 def collect(bench: Workbench, table: CostTable) -> tuple[TrialResult, ...]:
     """Measure the trials of the design that are not in the store yet, and return them all.
 
-    The base model, fine-tuned like a trial, is the first trial: so that all points have had the same training.
+    The base model as it is, evaluated without training, is the first point.
 
     Args:
         bench: The data, the base model, the device.
@@ -42,26 +43,27 @@ def collect(bench: Workbench, table: CostTable) -> tuple[TrialResult, ...]:
         StoreError: A checkpoint or record cannot be written.
     """
     trials = measure_trials(bench, design(bench, table), "collect")
+    trials += measure_trials(bench, between(bench, table, trials), "collect")
     record_cost(bench, bench.store.trials())
     return trials
 
 
 def measure_trials(bench: Workbench, specs: Sequence[TrialSpec], stage: str) -> tuple[TrialResult, ...]:
     """Measure the trials that are not in the store yet, and return the results of all, in order."""
-    shares = [_share(spec.target) for spec in specs]
+    shares = [_share(spec) for spec in specs]
     known = (bench.store.trial(spec.trial_id) for spec in specs)
-    done = sum(_share(result.spec.target) for result in known if result and result.state == "done")
+    done = sum(_share(result.spec) for result in known if result and result.state == "done")
     with bench.timed(stage) as advance:
 
         def on_result(result: TrialResult) -> None:
             nonlocal done
             bench.store.put_trial(result)
-            done += _share(result.spec.target)
+            done += _share(result.spec)
             advance(done / sum(shares), _words(result))
             log.info("trial %s %s: %s", result.trial_id, result.spec.axis, _words(result))
 
         def work(spec: TrialSpec) -> TrialResult:
-            share = _share(spec.target)
+            share = _share(spec)
             return run_trial(bench, spec, lambda part: advance((done + part * share) / sum(shares), f"{spec.axis} {spec.target}"))
 
         collect = bench.config.collect
@@ -70,38 +72,64 @@ def measure_trials(bench: Workbench, specs: Sequence[TrialSpec], stage: str) -> 
 
 
 def design(bench: Workbench, table: CostTable) -> tuple[TrialSpec, ...]:
-    """Return the trials to measure: the base model, then one chain per axis."""
+    """Return the trials to measure first: the base model, then one chain per axis."""
     collect = bench.config.collect
     floors = KeepRatios(depth=collect.min_depth, width=collect.min_width, resolution=collect.min_resolution)
-    specs = [_spec(bench, KeepRatios(), "base", None)]
+    specs = [_spec(bench, table, (0, 0, 0), "base", None)]
     parents: dict[Axis, str | None] = dict.fromkeys(AXES)
-    for axis, levels in axis_design(table, num_trials=collect.num_trials, min_ratios=floors):
-        target = targets(table, levels)
-        spec = _spec(bench, target, axis, parents[axis])
+    for axis, levels in axis_design(table, num_trials=collect.num_trials - _num_between(bench), min_ratios=floors):
+        spec = _spec(bench, table, levels, axis, parents[axis])
         parents[axis] = spec.trial_id
         specs.append(spec)
     return tuple(specs)
 
 
-def joint_spec(bench: Workbench, target: KeepRatios) -> TrialSpec:
+def _num_between(bench: Workbench) -> int:
+    return bench.config.collect.num_trials // 3
+
+
+def between(bench: Workbench, table: CostTable, trials: Sequence[TrialResult]) -> tuple[TrialSpec, ...]:
+    """Return the trials to measure next: inside the steps of the chains over which accuracy falls most."""
+    done = {levels_of(table, t.spec.target): t for t in trials if t.state == "done"}
+    accuracies = {levels: t.val_accuracy for levels, t in done.items() if t.val_accuracy is not None}
+    ids = {levels: t.trial_id for levels, t in done.items() if any(levels)}
+    specs = []
+    for axis, levels in steepest(table, accuracies, _num_between(bench)):
+        on_axis = [place for place in ids if place < levels and sum(map(bool, place)) == 1 and place[AXES.index(axis)]]
+        spec = _spec(bench, table, levels, axis, ids[max(on_axis)] if on_axis else None)
+        ids[levels] = spec.trial_id
+        specs.append(spec)
+    return tuple(specs)
+
+
+def joint_spec(bench: Workbench, table: CostTable, levels: Levels) -> TrialSpec:
     """Return a trial that cuts several axes at once, from the depth chain's trial that is nearest above in depth."""
-    chain = [t for t in bench.store.trials() if t.state == "done" and t.spec.axis == "depth" and t.achieved.depth >= target.depth - 1e-9]
+    depth = targets(table, levels).depth
+    chain = [t for t in bench.store.trials() if t.state == "done" and t.spec.axis == "depth" and t.achieved.depth >= depth - 1e-9]
     parent = min(chain, key=lambda t: t.achieved.depth, default=None)
-    return _spec(bench, target, "joint", parent.trial_id if parent else None)
+    return _spec(bench, table, levels, "joint", parent.trial_id if parent else None)
 
 
-def targets(table: CostTable, levels: tuple[int, int, int]) -> KeepRatios:
+def levels_of(table: CostTable, target: KeepRatios) -> Levels:
+    """Return the lattice's levels that a trial's target names."""
+    ratios = ((table.depth, target.depth), (table.widths, target.width), (table.resolution, target.resolution))
+    i, j, k = (min(range(len(levels)), key=lambda n: abs(levels[n] - ratio)) for levels, ratio in ratios)
+    return i, j, k
+
+
+def targets(table: CostTable, levels: Levels) -> KeepRatios:
     """Return what to ask for at levels of the lattice: depth and resolution as achieved, width before rounding."""
     i, j, k = levels
     return KeepRatios(depth=table.depth[i], width=table.widths[j], resolution=table.resolution[k])
 
 
-def _spec(bench: Workbench, target: KeepRatios, axis: str, parent: str | None) -> TrialSpec:
+def _spec(bench: Workbench, table: CostTable, levels: Levels, axis: str, parent: str | None) -> TrialSpec:
+    recipe = bench.config.collect.recipe
     return TrialSpec(
-        target=target,
+        target=targets(table, levels),
         axis=axis,  # type: ignore[arg-type]
         parent=parent,
-        recipe=bench.config.collect.recipe,
+        recipe=dataclasses.replace(recipe, epochs=0) if axis == "base" else recipe,
         seed=bench.config.seed,
         base_digest=bench.base_digest,
         data_digest=bench.data_digest,
@@ -240,11 +268,11 @@ def _measured_too(
 ) -> CostTable:
     for metric in metrics:
         if metric not in table.costs:
-            table = with_measured(table, bench.surgeon, block_order, metric, latency_of(bench, metric, seconds=seconds), advance)
+            table = with_measured(table, bench.surgeon, block_order, metric, measured_cost(bench, metric, seconds=seconds), advance)
     return table
 
 
-def latency_of(bench: Workbench, metric: Metric, *, seconds: float) -> Cost:
+def measured_cost(bench: Workbench, metric: Metric, *, seconds: float) -> Cost:
     """Return what measures a metric that is not counted, under the configuration's batch and backend."""
     profile = bench.config.profile
     if metric == "memory_bytes":
@@ -255,7 +283,7 @@ def latency_of(bench: Workbench, metric: Metric, *, seconds: float) -> Cost:
 def record_cost(bench: Workbench, trials: Sequence[TrialResult]) -> None:
     """Store what the collection cost, beside the base model's training."""
     base = bench.store.record("base") or {}
-    total = sum(t.train_macs for t in trials) + teacher_macs(bench, bench.config.collect.recipe, num_trainings=len(trials))
+    total = sum(t.train_macs for t in trials) + teacher_macs(bench, [t.spec.recipe for t in trials])
     bench.store.put_record(
         "collection",
         {
@@ -268,18 +296,19 @@ def record_cost(bench: Workbench, trials: Sequence[TrialResult]) -> None:
     )
 
 
-def teacher_macs(bench: Workbench, recipe: Recipe, *, num_trainings: int) -> float:
-    """Return what the base model's soft labels cost, in the images x MACs of training: once for all where they are remembered."""
-    if recipe.distill == 0:
-        return 0.0
-    num_images = recipe.epochs * (len(bench.splits.train) // recipe.batch_size) * recipe.batch_size
-    times = 1 if bench.teacher.remembers(bench.splits.train, recipe) else num_trainings
-    return TEACHER_SHARE * times * num_images * float((bench.store.record("base") or {})["macs"])
+def teacher_macs(bench: Workbench, recipes: Sequence[Recipe]) -> float:
+    """Return what the base model's soft labels cost, in the images x MACs of training: each epoch once where they are remembered."""
+    taught = [recipe for recipe in recipes if recipe.distill > 0]
+    epochs = [recipe.epochs * (len(bench.splits.train) // recipe.batch_size) * recipe.batch_size for recipe in taught]
+    is_remembered = all(bench.teacher.remembers(bench.splits.train, recipe) for recipe in taught)
+    num_images = max(epochs, default=0) if is_remembered else sum(epochs)
+    return TEACHER_SHARE * num_images * float((bench.store.record("base") or {})["macs"])
 
 
-def _share(target: KeepRatios) -> float:
+def _share(spec: TrialSpec) -> float:
     """A trial's expected effort, for the progress bar."""
-    return target.depth * target.width**2 * target.resolution**2 + 0.1
+    target = spec.target
+    return spec.recipe.epochs * (target.depth * target.width**2 * target.resolution**2 + 0.1)
 
 
 def _words(result: TrialResult) -> str:

@@ -29,7 +29,7 @@ from triaxis.errors import ConfigError
 from triaxis.values import BudgetSpec, Recipe
 
 BASE_RECIPE = Recipe(epochs=30)
-COLLECT_RECIPE = Recipe(epochs=2, peak_lr=0.05, distill=0.7, temperature=2.0, average_last=0.3)
+COLLECT_RECIPE = Recipe(epochs=4, peak_lr=0.05, distill=0.7, temperature=2.0, average_last=0.3)
 FINETUNE_RECIPE = Recipe(epochs=8, peak_lr=0.05, distill=0.7, temperature=2.0, average_last=0.3)
 
 MODEL_FORM = r"^[\w.]+:[\w./-]+$"
@@ -123,7 +123,7 @@ class CollectConfig(Section):
     """Which trials are measured, and how each is fine-tuned."""
 
     recipe: CollectRecipe = Field(default=COLLECT_RECIPE, description="the short fine-tune of each trial")
-    num_trials: int = Field(default=12, ge=4, le=200, description="trials on the chains of the three axes")
+    num_trials: int = Field(default=9, ge=4, le=200, description="trials on the chains of the three axes")
     off_axis: int = Field(default=0, ge=0, le=100, description="trials more that cut several axes together")
     min_depth: float = Field(default=0.3, gt=0, le=1, description="smallest keep ratio of depth that is tried")
     min_width: float = Field(default=0.25, gt=0, le=1, description="smallest keep ratio of width that is tried")

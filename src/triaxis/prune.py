@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from triaxis.collect import latency_of, narrowed, teacher_macs
+from triaxis.collect import measured_cost, narrowed, teacher_macs
 from triaxis.errors import InfeasibleBudgetError
 from triaxis.profiling.macs import count_macs, count_params
 from triaxis.store.checkpoints import load_checkpoint, load_into, save_checkpoint
@@ -19,6 +20,10 @@ from triaxis.values import Budget, PrunePlan, Solution, digest
 from triaxis.workbench import Workbench
 
 log = logging.getLogger(__name__)
+
+
+Start = tuple[PrunePlan, dict[str, torch.Tensor]]
+"""A plan and the weights that go with it, in the base model's shapes: what a final cut starts from."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +49,21 @@ def prune(bench: Workbench, solutions: Sequence[Solution], block_order: Sequence
     """
     with bench.timed("prune") as advance:
         advance(0.0, "cutting")
-        solution, plan = _first_within_budget(bench, solutions, block_order)
-        pruned = _finish(bench, plan, lambda part: advance(part, "fine-tuning"))
+        # Candidates share few depths: their checkpoints are read once.
+        start_of = functools.lru_cache(maxsize=4)(lambda blocks: starting_point(bench, blocks))
+        solution, plan = _first_within_budget(bench, solutions, block_order, start_of)
+        model = bench.surgeon.cut(plan, start_of(solution.blocks)[1])
+        pruned = _finish(bench, plan, model, lambda part: advance(part, "fine-tuning"))
         bench.store.put_record("plan", plan.to_json())
     return pruned, solution
 
 
-def _first_within_budget(bench: Workbench, solutions: Sequence[Solution], block_order: Sequence[str]) -> tuple[Solution, PrunePlan]:
+def _first_within_budget(
+    bench: Workbench, solutions: Sequence[Solution], block_order: Sequence[str], start_of: Callable[[int], Start]
+) -> tuple[Solution, PrunePlan]:
     cheapest: dict[str, float] = {}
     for solution in solutions:
-        plan = final_plan(bench, solution, block_order)
+        plan = final_plan(bench, solution, block_order, start_of(solution.blocks))
         costs = measure(bench, plan, solution.budgets)
         over = [b for b in solution.budgets if b.slack(costs[b.metric]) < 0]
         if not over:
@@ -79,20 +89,20 @@ def measure(bench: Workbench, plan: PrunePlan, budgets: Sequence[Budget]) -> dic
     costs = {"macs": float(count_macs(model, shape)), "params": float(count_params(model))}
     for budget in budgets:
         if budget.metric not in costs:
-            costs[budget.metric] = latency_of(bench, budget.metric, seconds=1.0)(model, plan.side_px)
+            costs[budget.metric] = measured_cost(bench, budget.metric, seconds=1.0)(model, plan.side_px)
     return costs
 
 
-def final_plan(bench: Workbench, solution: Solution, block_order: Sequence[str]) -> PrunePlan:
-    """Return the plan of a solution, cut from the depth chain's weights where that has the solution's depth or more."""
-    parent, state = starting_point(bench, solution.blocks)
+def final_plan(bench: Workbench, solution: Solution, block_order: Sequence[str], start: Start) -> PrunePlan:
+    """Return the plan of a solution, cut further from a starting point of its depth or more."""
+    parent, state = start
     count = parent.num_blocks - solution.blocks - len(parent.removed_blocks)
     following = [name for name in block_order if name not in parent.removed_blocks][: max(count, 0)]
     removed = (*parent.removed_blocks, *following)
     return narrowed(bench, removed, solution.width, solution.side_px, parent, state)
 
 
-def starting_point(bench: Workbench, blocks: int) -> tuple[PrunePlan, dict[str, torch.Tensor]]:
+def starting_point(bench: Workbench, blocks: int) -> Start:
     """Return plan and base-shaped weights of the trial with full width and side that is nearest above in depth."""
     chain = [t for t in bench.store.trials() if t.state == "done" and t.spec.axis in ("base", "depth") and t.plan is not None]
     usable = [t for t in chain if t.plan and t.plan.num_blocks - len(t.plan.removed_blocks) >= blocks]
@@ -102,10 +112,8 @@ def starting_point(bench: Workbench, blocks: int) -> tuple[PrunePlan, dict[str, 
     return best.plan, bench.surgeon.expand(best.plan, load_checkpoint(bench.run.path / best.checkpoint))
 
 
-def _finish(bench: Workbench, plan: PrunePlan, advance: Callable[[float], None]) -> Pruned:
+def _finish(bench: Workbench, plan: PrunePlan, model: nn.Module, advance: Callable[[float], None]) -> Pruned:
     """Fine-tune at full length, or take the weights that an earlier process finished for the same plan."""
-    _, state = starting_point(bench, plan.num_blocks - len(plan.removed_blocks))
-    model = bench.surgeon.cut(plan, state)
     recipe = bench.config.finetune
     name = "final-" + digest({"plan": plan.to_json(), "recipe": recipe.to_json(), "base": bench.base_digest, "data": bench.data_digest})
     path, key = bench.run.checkpoint(name), f"final:{name}"
@@ -116,7 +124,7 @@ def _finish(bench: Workbench, plan: PrunePlan, advance: Callable[[float], None])
     macs = count_macs(model, (bench.source.in_channels, plan.side_px, plan.side_px))
     done = bench.finetune(model, plan, recipe, seed=bench.config.seed, name=name, advance=advance)
     found = evaluate(model, bench.splits.val, plan.side_px, bench.device)
-    effort = float(done.num_images * macs) + teacher_macs(bench, recipe, num_trainings=1)
+    effort = float(done.num_images * macs) + teacher_macs(bench, [recipe])
     save_checkpoint(path, model.state_dict())
     bench.store.put_record(key, {"val_accuracy": bench.accuracy(found), "train_macs": effort})
     return Pruned(model, plan, bench.accuracy(found), effort)

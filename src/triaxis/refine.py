@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from triaxis import decide
-from triaxis.collect import joint_spec, measure_trials, record_cost, targets
+from triaxis.collect import joint_spec, levels_of, measure_trials, record_cost
 from triaxis.maths.design import next_trial, off_axis
 from triaxis.values import CostTable, TrialSpec
 from triaxis.workbench import Workbench
 
 log = logging.getLogger(__name__)
-
-Levels = tuple[int, int, int]
-
 
 def measure_off_axis(bench: Workbench, table: CostTable, num: int) -> None:
     """Measure `num` trials where, for no budget in particular, they lower the predictor's variance most.
@@ -26,7 +23,7 @@ def measure_off_axis(bench: Workbench, table: CostTable, num: int) -> None:
         predictor, _ = decide.fit_run(bench.store, bench.config)
         chosen = [list(levels) for levels in off_axis(table, predictor, num)]
         bench.store.put_record("off_axis_levels", chosen)
-    _measure(bench, [joint_spec(bench, targets(table, (i, j, k))) for i, j, k in chosen])
+    _measure(bench, [joint_spec(bench, table, (i, j, k)) for i, j, k in chosen])
 
 
 def measure_more(bench: Workbench, table: CostTable, num: int) -> int:
@@ -40,12 +37,12 @@ def measure_more(bench: Workbench, table: CostTable, num: int) -> int:
     budgets = [spec.resolve(table.base_cost(spec.metric)) for spec in bench.config.budgets]
     for done in range(num):
         predictor, _ = decide.fit_run(bench.store, bench.config)
-        measured = set(_measured_levels(bench, table))
+        measured = {levels_of(table, trial.spec.target) for trial in bench.store.trials()}  # failed ones too
         following = next_trial(predictor, table, budgets, measured=measured)
         if not following.is_worth_it or following.levels in measured:
             log.info("stopped after %d trials: another could change the solution by %.4f at most", done, following.regret_bound)
             return done
-        _measure(bench, [joint_spec(bench, targets(table, following.levels))])
+        _measure(bench, [joint_spec(bench, table, following.levels)])
     if num:
         decide.fit_run(bench.store, bench.config)
     return num
@@ -54,18 +51,3 @@ def measure_more(bench: Workbench, table: CostTable, num: int) -> int:
 def _measure(bench: Workbench, specs: Sequence[TrialSpec]) -> None:
     measure_trials(bench, specs, "refine")
     record_cost(bench, bench.store.trials())
-
-
-def _measured_levels(bench: Workbench, table: CostTable) -> Iterable[Levels]:
-    """Yield the lattice's levels at which a trial was made or failed."""
-    for trial in bench.store.trials():
-        target = trial.spec.target
-        yield (
-            _nearest(table.depth, target.depth),
-            _nearest(table.widths, target.width),
-            _nearest(table.resolution, target.resolution),
-        )
-
-
-def _nearest(levels: Sequence[float], ratio: float) -> int:
-    return min(range(len(levels)), key=lambda n: abs(levels[n] - ratio))

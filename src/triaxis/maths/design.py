@@ -11,7 +11,8 @@ Source: Frazier, Powell and Dayanik, INFORMS Journal on Computing 2009 (knowledg
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -49,7 +50,7 @@ def axis_design(table: CostTable, *, num_trials: int = 12, min_ratios: KeepRatio
     chain: list[tuple[Axis, Levels]] = []
     for a, axis in enumerate(AXES):
         levels = _spread(np.array(getattr(table, axis)), open_levels[a], shares[a])
-        chain += [(axis, (n if a == 0 else 0, n if a == 1 else 0, n if a == 2 else 0)) for n in levels]
+        chain += [(axis, on_axis(a, n)) for n in levels]
     return tuple(chain)
 
 
@@ -64,6 +65,39 @@ def _spread(ratios: Floats, levels: list[int], num: int) -> list[int]:
         free = free[: len(free) - (num - step - 1)]
         chosen.append(min(free, key=lambda n: abs(ratios[n] - target)))
     return chosen
+
+
+def steepest(table: CostTable, accuracies: Mapping[Levels, float], num: int) -> Chain:
+    """Place `num` trials on the axes, each about half way between two measured neighbours between which accuracy falls most.
+
+    A placed trial counts as measured half way in accuracy too, so that the next one may go elsewhere. Neighbours on the
+    lattice have nothing between them; where no others are left, fewer trials are placed.
+
+    Args:
+        table: The lattice of what can be cut.
+        accuracies: Measured so far, by levels; those off the axes are ignored.
+        num: Number of trials.
+
+    Returns:
+        (axis, levels) in the order depth, width, resolution, falling along each axis.
+    """
+    curves = [{levels[a]: y for levels, y in accuracies.items() if sum(levels) == levels[a]} for a in range(3)]
+    chosen: list[tuple[int, int]] = []
+    for _ in range(num):
+        steps = [(a, pair) for a in range(3) for pair in pairwise(sorted(curves[a])) if pair[1] - pair[0] > 1]
+        if not steps:
+            break
+        a, (above, below) = max(steps, key=lambda step: curves[step[0]][step[1][0]] - curves[step[0]][step[1][1]])
+        ratios = getattr(table, AXES[a])
+        level = min(range(above + 1, below), key=lambda n: (round(abs(ratios[n] - (ratios[above] + ratios[below]) / 2), 9), -n))
+        curves[a][level] = (curves[a][above] + curves[a][below]) / 2
+        chosen.append((a, level))
+    return tuple((AXES[a], on_axis(a, level)) for a, level in sorted(chosen))
+
+
+def on_axis(a: int, level: int) -> Levels:
+    """Return the levels of a cut of axis number a alone."""
+    return (level if a == 0 else 0, level if a == 1 else 0, level if a == 2 else 0)
 
 
 def pair_points(x: Floats, num: int) -> list[int]:

@@ -90,40 +90,39 @@ def finetune(
     return TrainingLog(loop.num_steps * recipe.batch_size, time.perf_counter() - start, tuple(loop.losses))
 
 
+@dataclass
 class _Loop:
     """The state of one training: model, optimiser, schedule and running average."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        images: Images,
-        recipe: Recipe,
-        side_px: int,
-        seed: int,
-        device: torch.device,
-        mode: Mode,
-        teacher: Teacher | None,
-        on_step: OnStep | None,
-    ) -> None:
-        self.model, self.images, self.recipe, self.side_px, self.seed = model, images, recipe, side_px, seed
-        self.device, self.mode, self.teacher, self.on_step = device, mode, teacher, on_step
-        self.steps_per_epoch = len(images) // recipe.batch_size
+    model: nn.Module
+    images: Images
+    recipe: Recipe
+    side_px: int
+    seed: int
+    device: torch.device
+    mode: Mode
+    teacher: Teacher | None
+    on_step: OnStep | None
+
+    def __post_init__(self) -> None:
+        recipe = self.recipe
+        self.steps_per_epoch = len(self.images) // recipe.batch_size
         self.num_steps = self.steps_per_epoch * recipe.epochs
         self.first_averaged = self.num_steps - round(self.num_steps * recipe.average_last)
         self.step = 0
         self.losses: list[float] = []
         self.optimizer = create_optimizer_v2(
-            model, opt=recipe.optimizer, lr=recipe.peak_lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum
+            self.model, opt=recipe.optimizer, lr=recipe.peak_lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum
         )
         total = max(self.num_steps, 1) + 1
         # OneCycleLR divides by pct_start x total - 1.
         warmup = recipe.warmup if abs(recipe.warmup * total - 1) > 1e-6 else 1.5 / total
         self.schedule = OneCycleLR(self.optimizer, recipe.peak_lr, total_steps=total, pct_start=min(warmup, 1.0), cycle_momentum=False)
-        self.average = AveragedModel(model) if self.first_averaged < self.num_steps else None
-        mixing = recipe.mixup > 0 or recipe.cutmix > 0
-        self.mix = (
-            Mixup(recipe.mixup, recipe.cutmix, label_smoothing=recipe.label_smoothing, num_classes=images.num_classes) if mixing else None
-        )
+        self.average = AveragedModel(self.model) if self.first_averaged < self.num_steps else None
+        self.mix = None
+        if recipe.mixup > 0 or recipe.cutmix > 0:
+            classes = self.images.num_classes
+            self.mix = Mixup(recipe.mixup, recipe.cutmix, label_smoothing=recipe.label_smoothing, num_classes=classes)
 
     def run_epoch(self, epoch: int) -> None:
         torch.manual_seed(hash_seed(self.seed, epoch))

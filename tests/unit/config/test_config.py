@@ -132,7 +132,7 @@ def test_a_file_of_another_encoding_is_named(tmp_path: Path) -> None:
 def test_the_difference_names_keys_with_old_and_new() -> None:
     old, new = Config(), config_from_plain({"seed": 3, "collect": {"recipe": {"epochs": 9}}, "model": {"args": {"growth": 12}}})
     assert config_diff(old, old) == []
-    assert config_diff(old, new) == ["seed: 0 -> 3", "model.args: {} -> {'growth': 12}", "collect.recipe.epochs: 2 -> 9"]
+    assert config_diff(old, new) == ["seed: 0 -> 3", "model.args: {} -> {'growth': 12}", "collect.recipe.epochs: 4 -> 9"]
 
 
 def test_a_setting_without_effect_is_said() -> None:

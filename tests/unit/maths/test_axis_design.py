@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from triaxis.maths.design import axis_design
+from triaxis.maths.design import axis_design, on_axis, steepest
 from triaxis.study.synthetic import cnn_cost, table_of
 from triaxis.values import AXES, CostTable, KeepRatios
 
@@ -50,3 +50,26 @@ def test_a_closed_axis_gets_no_trial() -> None:
 def test_no_more_trials_than_asked_for_and_none_twice(num: int) -> None:
     design = axis_design(TABLE, num_trials=num, min_ratios=MIN)
     assert len(set(design)) == len(design) == min(num, 5 + 10 + 16)
+
+
+def _curves(**accuracies: dict[int, float]) -> dict[tuple[int, int, int], float]:
+    return {on_axis(AXES.index(axis), level): y for axis, curve in accuracies.items() for level, y in {0: 0.9, **curve}.items()}
+
+
+def test_a_trial_goes_half_way_down_the_steepest_step() -> None:
+    measured = _curves(depth={2: 0.89, 5: 0.6}, width={6: 0.88, 12: 0.8}, resolution={8: 0.85, 16: 0.75})
+    ((axis, levels),) = steepest(TABLE, measured, 1)
+    assert axis == "depth" and TABLE.depth[levels[0]] == pytest.approx((TABLE.depth[2] + TABLE.depth[5]) / 2, abs=1 / 18 + 1e-9)
+
+
+def test_a_placed_trial_counts_as_half_of_the_step() -> None:
+    measured = _curves(width={10: 0.5}, resolution={8: 0.65})
+    placed = steepest(TABLE, measured, 3)
+    # The width falls by 0.4, then over two steps of 0.2 each, the resolution by 0.25.
+    assert [axis for axis, _ in placed] == ["width", "width", "resolution"]
+    assert placed[0][1] < placed[1][1]
+
+
+def test_off_axis_trials_do_not_steer_and_neighbours_have_nothing_between() -> None:
+    measured = {**_curves(depth={1: 0.1}), (1, 1, 0): 0.0, (0, 4, 4): 0.0}
+    assert steepest(TABLE, measured, 2) == ()

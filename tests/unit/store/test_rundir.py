@@ -73,7 +73,7 @@ def test_a_changed_configuration_is_refused_with_the_differing_keys(tmp_path: Pa
     changed = config_from_plain({"seed": 5, "collect": {"recipe": {"epochs": 7}}})
     with pytest.raises(ExperimentMismatchError) as caught, run.open(changed):
         pass
-    assert "seed: 0 -> 5" in str(caught.value) and "collect.recipe.epochs: 2 -> 7" in str(caught.value)
+    assert "seed: 0 -> 5" in str(caught.value) and "collect.recipe.epochs: 4 -> 7" in str(caught.value)
     assert "--budget" not in str(caught.value)
     assert run.config() == Config()
 
