@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -15,10 +14,6 @@ from triaxis.values import AccuracyPredictor, BudgetSpec, CostTable, FitReport, 
 
 if TYPE_CHECKING:
     from triaxis.config import Config
-
-
-GAP_EXPONENT = 1 / 3
-"""How the gap to the base model closes with longer fine-tuning, see `gap_left`; measured, see docs/how_good.md."""
 
 
 def points_from_trials(trials: Iterable[TrialResult]) -> list[Point]:
@@ -37,19 +32,9 @@ def fit_run(store: Store, config: Config) -> tuple[AccuracyPredictor, FitReport]
     if not trials:
         raise StoreError("A fit needs trials, but the run has none yet: run `triaxis collect RUN` first.")
     predictor, report = fit(points_from_trials(trials), kind=config.fit.kind, degree=config.fit.degree, rank=config.fit.rank)
-    predictor = dataclasses.replace(predictor, gap_left=gap_left(config))
     store.put_record("predictor", predictor.to_json())
     store.put_record("fit_report", report.to_json())
     return predictor, report
-
-
-def gap_left(config: Config) -> float:
-    """Return what share of a trial's loss against the base model the final fine-tune is expected to leave.
-
-    The gap shrinks as a power of the epochs: (n / N)^(1/3) of it is left after N epochs where a trial had n.
-    """
-    short, final = config.collect.recipe.epochs, config.finetune.epochs
-    return (short / final) ** GAP_EXPONENT if 0 < short < final else 1.0
 
 
 def read_cost_table(store: Store) -> CostTable:

@@ -527,8 +527,7 @@ class AccuracyPredictor(Value):
     `coefficients` are flat; `kind`, `degrees` (one per axis; 0 for a closed axis) and `rank` give them their meaning, see
     ``triaxis.maths.forms``. `covariance` is theirs, shape (p, p), in accuracy units; `noise` is the standard deviation of
     one measured accuracy of weight 1; `quantile` is Student's t for a 90 % interval. `domain` holds the smallest and
-    largest measured keep ratio of each axis. `gap_left` is the share of what a trial loses to the base model that the
-    longer final fine-tune is expected to leave; a solution's predicted accuracy is after that, F itself is of a trial.
+    largest measured keep ratio of each axis.
     """
 
     kind: str
@@ -541,7 +540,6 @@ class AccuracyPredictor(Value):
     quantile: float
     domain: dict[str, tuple[float, float]]
     num_points: int
-    gap_left: float = 1.0
 
     def __post_init__(self) -> None:
         num = len(self.coefficients)

@@ -57,12 +57,6 @@ def accuracy(predictor: AccuracyPredictor, ratios: ArrayLike) -> Floats:
     return np.clip(form_of(predictor).value(np.array(predictor.coefficients), _rows(ratios)), 0.0, 1.0)
 
 
-def after_finetune(predictor: AccuracyPredictor, trial_accuracy: float) -> float:
-    """Return what the accuracy of a trial is expected to become with the final fine-tune: its gap to the base model closes in part."""
-    base = float(accuracy(predictor, [(1.0, 1.0, 1.0)])[0])
-    return base + predictor.gap_left * (float(trial_accuracy) - base)
-
-
 def gradient(predictor: AccuracyPredictor, ratios: ArrayLike) -> Floats:
     """Return dF/d(depth, width, resolution).
 

@@ -24,7 +24,7 @@ from scipy import optimize
 from triaxis.errors import ConfigError, InfeasibleBudgetError
 from triaxis.maths.cost import CostModel, costs_of, fit_cost, lattice
 from triaxis.maths.polynomial import Floats
-from triaxis.maths.predict import accuracy, after_finetune, gradient, predict
+from triaxis.maths.predict import accuracy, gradient, predict
 from triaxis.values import AXES, AccuracyPredictor, Axis, Budget, ContinuousOptimum, CostTable, KeepRatios, Solution
 
 Levels = tuple[int, int, int]
@@ -35,7 +35,7 @@ AT_BOUND = 1e-6
 
 
 class Lattice(NamedTuple):
-    """Every cut of a table with its prediction as a trial: rows in the order of `cost.lattice`. `is_measured` marks the domain."""
+    """Every cut of a table with its prediction: rows in the order of `cost.lattice`. `is_measured` marks the domain."""
 
     table: CostTable
     x: Floats
@@ -43,7 +43,6 @@ class Lattice(NamedTuple):
     low: Floats
     high: Floats
     is_measured: np.ndarray
-    predictor: AccuracyPredictor
 
     def levels(self, row: int) -> Levels:
         """Return the level indices (i, j, k) of a row."""
@@ -55,7 +54,7 @@ def evaluate(predictor: AccuracyPredictor, table: CostTable) -> Lattice:
     """Predict the accuracy of every cut of the table."""
     x = lattice(table)
     inside = [_is_inside(predictor, axis, x[:, a]) for a, axis in enumerate(AXES)]
-    return Lattice(table, x, *predict(predictor, x), np.logical_and.reduce(inside), predictor)
+    return Lattice(table, x, *predict(predictor, x), np.logical_and.reduce(inside))
 
 
 def _is_inside(predictor: AccuracyPredictor, axis: Axis, ratios: Floats) -> np.ndarray:
@@ -147,8 +146,8 @@ def solution_at(cuts: Lattice, budgets: Sequence[Budget], levels: Levels) -> Sol
         blocks=table.blocks[i],
         width=table.widths[j],
         side_px=table.sides_px[k],
-        predicted_accuracy=after_finetune(cuts.predictor, cuts.accuracy[row]),
-        interval=(after_finetune(cuts.predictor, cuts.low[row]), after_finetune(cuts.predictor, cuts.high[row])),
+        predicted_accuracy=float(cuts.accuracy[row]),
+        interval=(float(cuts.low[row]), float(cuts.high[row])),
         budgets=tuple(budgets),
         costs=costs,
         binding=min(budgets, key=lambda b: b.slack(costs[b.metric]) / b.limit).metric,
@@ -232,7 +231,7 @@ def _certificate(predictor: AccuracyPredictor, models: Sequence[tuple[CostModel,
     residual = g - (np.array(normals).T @ weights if normals else 0.0)
     return ContinuousOptimum(
         ratios=KeepRatios(depth=float(x[0]), width=float(x[1]), resolution=float(x[2])),
-        predicted_accuracy=after_finetune(predictor, accuracy(predictor, x)[0]),
+        predicted_accuracy=float(accuracy(predictor, x)[0]),
         multiplier=float(weights[:num_budgets].sum()),
         active=tuple(names),
         kkt_residual=float(np.abs(residual).max()),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from triaxis.config import Config, config_from_plain
-from triaxis.decide import fit_run, frontier_run, gap_left, points_from_trials, read_predictor, solve_run
+from triaxis.decide import fit_run, frontier_run, points_from_trials, read_predictor, solve_run
 from triaxis.errors import ConfigError, InfeasibleBudgetError, StoreError
 from triaxis.execution import SerialExecutor, run_trials
 from triaxis.store import MemoryStore, open_store
@@ -16,9 +16,7 @@ from triaxis.values import BudgetSpec, KeepRatios
 
 # Ratios that nine blocks, 64 channels and 32 pixels reach exactly or nearly, so that the chains reach the table's ends.
 RATIOS = (0.9, 0.75, 0.6, 0.45, 0.25)
-FIT = {"kind": "polynomial", "degree": 2}
-# Trials as long as the final fine-tune, so that a prediction is of what a trial measures.
-CONFIG = config_from_plain({"fit": FIT, "collect": {"recipe": {"epochs": 8}}, "finetune": {"epochs": 8}})
+CONFIG = config_from_plain({"fit": {"kind": "polynomial", "degree": 2}})
 
 
 def collected(trainer: FakeTrainer) -> MemoryStore:
@@ -61,22 +59,6 @@ def test_the_solution_is_the_known_optimum(fitted: MemoryStore, percent: int) ->
     assert trainer.accuracy(solution.ratios) == pytest.approx(trainer.accuracy(best), abs=1e-9)
     assert solution.predicted_accuracy == pytest.approx(trainer.accuracy(best), abs=1e-5)
     assert trainer.cost(solution.ratios) <= percent / 100 * trainer.macs
-
-
-def test_a_longer_final_fine_tune_closes_the_gap_to_the_base_model_in_part_and_changes_no_choice(fitted: MemoryStore) -> None:
-    longer, budget = collected(FakeTrainer()), [BudgetSpec.parse("macs=25%")]
-    fit_run(longer, config_from_plain({"fit": FIT, "collect": {"recipe": {"epochs": 1}}, "finetune": {"epochs": 8}}))
-    short, final, base = solve_run(fitted, budget), solve_run(longer, budget), FakeTrainer().accuracy(KeepRatios())
-    assert final.ratios == short.ratios
-    assert base - final.predicted_accuracy == pytest.approx((base - short.predicted_accuracy) / 2, abs=1e-6)  # (1/8)^(1/3)
-    assert base - final.interval[0] == pytest.approx((base - short.interval[0]) / 2, abs=1e-6)
-    assert final.continuous is not None and final.continuous.predicted_accuracy > final.predicted_accuracy - 1e-9
-
-
-@pytest.mark.parametrize(("short", "final", "left"), [(2, 16, 0.5), (8, 8, 1.0), (9, 8, 1.0), (0, 8, 1.0), (4, 0, 1.0)])
-def test_the_share_of_the_gap_that_is_left(short: int, final: int, left: float) -> None:
-    plain = {"collect": {"recipe": {"epochs": short}}, "finetune": {"epochs": final}}
-    assert gap_left(config_from_plain(plain)) == pytest.approx(left)
 
 
 def test_noise_of_a_usual_val_split_costs_little() -> None:
