@@ -33,7 +33,7 @@ class Profile:
     paid_budgets: tuple[str, ...] = ("macs=25%",)
     backends: tuple[str, ...] = ("eager", "onnxruntime")
     batches: tuple[int, ...] = (1, 64)
-    seconds: float = 1.2
+    seconds: float = 0.6
     best_on_test: bool = False
     compile: bool = False
     published: tuple[tuple[str, float, float], ...] = field(default=())

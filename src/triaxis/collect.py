@@ -43,7 +43,8 @@ def collect(bench: Workbench, table: CostTable) -> tuple[TrialResult, ...]:
         StoreError: A checkpoint or record cannot be written.
     """
     trials = measure_trials(bench, design(bench, table), "collect")
-    trials += measure_trials(bench, between(bench, table, trials), "collect")
+    if more := between(bench, table, trials):
+        trials += measure_trials(bench, more, "collect")
     record_cost(bench, bench.store.trials())
     return trials
 
@@ -308,7 +309,7 @@ def teacher_macs(bench: Workbench, recipes: Sequence[Recipe]) -> float:
 def _share(spec: TrialSpec) -> float:
     """A trial's expected effort, for the progress bar."""
     target = spec.target
-    return spec.recipe.epochs * (target.depth * target.width**2 * target.resolution**2 + 0.1)
+    return (spec.recipe.epochs + 0.1) * (target.depth * target.width**2 * target.resolution**2 + 0.1)
 
 
 def _words(result: TrialResult) -> str:

@@ -13,6 +13,7 @@ from triaxis.workbench import Workbench
 
 log = logging.getLogger(__name__)
 
+
 def measure_off_axis(bench: Workbench, table: CostTable, num: int) -> None:
     """Measure `num` trials where, for no budget in particular, they lower the predictor's variance most.
 
