@@ -67,9 +67,7 @@ def run_seed(order: Order, seed: int, path: Path, splits: Splits, progress: Prog
         if not _run_all(order, cases, say):
             return False
         paid = [Case(bench, order.profile, budget, arm + PAID) for budget in order.paid_budgets for arm in strongest(bench, budget)]
-        if not _run_all(order, paid, say):
-            return False
-        return order.is_training_only or _close_all(order, [*cases, *paid], bench, say)
+        return _run_all(order, paid, say) and (order.is_training_only or _close_all(order, [*cases, *paid], bench, say))
 
 
 def _run_all(order: Order, cases: Sequence[Case], say: Callable[[str], None]) -> bool:

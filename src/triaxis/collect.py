@@ -13,7 +13,7 @@ from torch import Tensor
 from triaxis.blocks import choose_blocks
 from triaxis.execution import make_executor, run_trials
 from triaxis.execution.base import Work
-from triaxis.maths.design import axis_design, steepest
+from triaxis.maths.design import axis_design, on_axis, steepest
 from triaxis.maths.solve import Levels
 from triaxis.profiling.costs import Cost, count_costs, latency_cost, with_measured
 from triaxis.profiling.macs import count_macs, count_params
@@ -96,8 +96,9 @@ def between(bench: Workbench, table: CostTable, trials: Sequence[TrialResult]) -
     ids = {levels: t.trial_id for levels, t in done.items() if any(levels)}
     specs = []
     for axis, levels in steepest(table, accuracies, _num_between(bench)):
-        on_axis = [place for place in ids if place < levels and sum(map(bool, place)) == 1 and place[AXES.index(axis)]]
-        spec = _spec(bench, table, levels, axis, ids[max(on_axis)] if on_axis else None)
+        a = AXES.index(axis)
+        above = [place for place in ids if place == on_axis(a, place[a]) and place < levels]
+        spec = _spec(bench, table, levels, axis, ids[max(above)] if above else None)
         ids[levels] = spec.trial_id
         specs.append(spec)
     return tuple(specs)
@@ -105,7 +106,7 @@ def between(bench: Workbench, table: CostTable, trials: Sequence[TrialResult]) -
 
 def joint_spec(bench: Workbench, table: CostTable, levels: Levels) -> TrialSpec:
     """Return a trial that cuts several axes at once, from the depth chain's trial that is nearest above in depth."""
-    depth = targets(table, levels).depth
+    depth = table.depth[levels[0]]
     chain = [t for t in bench.store.trials() if t.state == "done" and t.spec.axis == "depth" and t.achieved.depth >= depth - 1e-9]
     parent = min(chain, key=lambda t: t.achieved.depth, default=None)
     return _spec(bench, table, levels, "joint", parent.trial_id if parent else None)
@@ -300,10 +301,10 @@ def record_cost(bench: Workbench, trials: Sequence[TrialResult]) -> None:
 def teacher_macs(bench: Workbench, recipes: Sequence[Recipe]) -> float:
     """Return what the base model's soft labels cost, in the images x MACs of training: each epoch once where they are remembered."""
     taught = [recipe for recipe in recipes if recipe.distill > 0]
-    epochs = [recipe.epochs * (len(bench.splits.train) // recipe.batch_size) * recipe.batch_size for recipe in taught]
+    num_images = [recipe.epochs * (len(bench.splits.train) // recipe.batch_size) * recipe.batch_size for recipe in taught]
     is_remembered = all(bench.teacher.remembers(bench.splits.train, recipe) for recipe in taught)
-    num_images = max(epochs, default=0) if is_remembered else sum(epochs)
-    return TEACHER_SHARE * num_images * float((bench.store.record("base") or {})["macs"])
+    num_looked_at = max(num_images, default=0) if is_remembered else sum(num_images)
+    return TEACHER_SHARE * num_looked_at * float((bench.store.record("base") or {})["macs"])
 
 
 def _share(spec: TrialSpec) -> float:

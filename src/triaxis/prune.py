@@ -49,25 +49,27 @@ def prune(bench: Workbench, solutions: Sequence[Solution], block_order: Sequence
     """
     with bench.timed("prune") as advance:
         advance(0.0, "cutting")
-        # Candidates share few depths: their checkpoints are read once.
-        start_of = functools.lru_cache(maxsize=4)(lambda blocks: starting_point(bench, blocks))
-        solution, plan = _first_within_budget(bench, solutions, block_order, start_of)
-        model = bench.surgeon.cut(plan, start_of(solution.blocks)[1])
+        solution, plan, state = _first_within_budget(bench, solutions, block_order)
+        model = bench.surgeon.cut(plan, state)
         pruned = _finish(bench, plan, model, lambda part: advance(part, "fine-tuning"))
         bench.store.put_record("plan", plan.to_json())
     return pruned, solution
 
 
 def _first_within_budget(
-    bench: Workbench, solutions: Sequence[Solution], block_order: Sequence[str], start_of: Callable[[int], Start]
-) -> tuple[Solution, PrunePlan]:
+    bench: Workbench, solutions: Sequence[Solution], block_order: Sequence[str]
+) -> tuple[Solution, PrunePlan, dict[str, torch.Tensor]]:
+    """Return the first solution that measures within budget, its plan, and the base-shaped weights that the plan cuts."""
+    # Candidates share few depths: their checkpoints are read once.
+    start_of = functools.lru_cache(maxsize=4)(functools.partial(starting_point, bench))
     cheapest: dict[str, float] = {}
     for solution in solutions:
-        plan = final_plan(bench, solution, block_order, start_of(solution.blocks))
+        start = start_of(solution.blocks)
+        plan = final_plan(bench, solution, block_order, start)
         costs = measure(bench, plan, solution.budgets)
         over = [b for b in solution.budgets if b.slack(costs[b.metric]) < 0]
         if not over:
-            return _with_costs(solution, costs, plan), plan
+            return _with_costs(solution, costs, plan), plan, start[1]
         log.info("%s measured over budget: %s", solution.ratios, ", ".join(f"{b.metric} {costs[b.metric]:g} > {b.limit:g}" for b in over))
         for budget in over:
             cheapest[budget.metric] = min(costs[budget.metric], cheapest.get(budget.metric, float("inf")))

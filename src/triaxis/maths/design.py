@@ -81,7 +81,7 @@ def steepest(table: CostTable, accuracies: Mapping[Levels, float], num: int) -> 
     Returns:
         (axis, levels) in the order depth, width, resolution, falling along each axis.
     """
-    curves = [{levels[a]: y for levels, y in accuracies.items() if sum(levels) == levels[a]} for a in range(3)]
+    curves = [{levels[a]: y for levels, y in accuracies.items() if levels == on_axis(a, levels[a])} for a in range(3)]
     chosen: list[tuple[int, int]] = []
     for _ in range(num):
         steps = [(a, pair) for a in range(3) for pair in pairwise(sorted(curves[a])) if pair[1] - pair[0] > 1]
