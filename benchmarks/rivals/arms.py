@@ -40,7 +40,8 @@ def triaxis(case: Case) -> Start:
         start = starting_point(bench, solution.blocks)
         plan = final_plan(bench, solution, order, start)
         model = bench.surgeon.cut(plan, start[1])
-        found.append(measure(model, plan.side_px))
+        # The dearer of two readings: of a latency, one lucky reading is not enough.
+        found.append(max(measure(model, plan.side_px) for _ in range(2)))
         if found[-1] <= (case.budget.fraction or 0.0):
             notes = {"predicted_accuracy": solution.predicted_accuracy, "interval": list(solution.interval), "status": solution.status}
             return Start(Cut(plan.side_px, plan), model, notes=notes)

@@ -147,8 +147,12 @@ class WidthConfig(Section):
 class FitConfig(Section):
     """Which accuracy predictor is fitted."""
 
-    kind: str = Field(default="auto", min_length=1, description="family of the accuracy predictor; polynomial is the paper's")
-    degree: int | None = Field(default=None, ge=1, le=5, description="degree of each factor; null chooses it by leave-one-out")
+    kind: Literal["auto", "growth", "polynomial"] = Field(
+        default="auto", description="family of the accuracy predictor; polynomial is the paper's"
+    )
+    degree: int | None = Field(
+        default=None, ge=1, le=8, description="degree of each factor; null chooses it by leave-one-out, and 6 for growth"
+    )
     rank: int = Field(default=1, ge=1, le=5, description="number of products that are added; above 1 needs off-axis trials")
     target: Literal["accuracy", "balanced_accuracy"] = Field(
         default="accuracy", description="what is predicted; balanced for uneven classes"

@@ -51,3 +51,11 @@ def test_nothing_internal_is_mentioned() -> None:
     pattern = re.compile(r"/work/|shared/(reference|design)", re.IGNORECASE)
     found = [f"{path.relative_to(ROOT)}" for path in TEXTS if pattern.search(path.read_text())]
     assert not found
+
+
+def test_only_known_hosts_are_named() -> None:
+    # 192.0.2.1 is the address that RFC 5737 keeps for examples.
+    known = {"arxiv.org", "www.w3.org", "192.0.2.1"}
+    files = [*TEXTS, *(ROOT / name for name in ("pyproject.toml", "Makefile", "constraints.txt", ".ci/run")), *ROOT.glob("tests/**/*.py")]
+    found = [(str(path.relative_to(ROOT)), host) for path in files for host in re.findall(r"https?://([\w.-]+)", path.read_text())]
+    assert {host for _, host in found} <= known, [(path, host) for path, host in found if host not in known]

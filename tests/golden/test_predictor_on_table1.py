@@ -30,7 +30,7 @@ def _mae(fitted: list[Point], scored: list[Point], **settings: object) -> float:
 
 @pytest.mark.parametrize(
     ("family", "num_off_axis", "num_scored", "documented", "target"),
-    [("resnet", 0, 56, 0.340, 0.38), ("densenet", 0, 56, 0.316, 0.44), ("resnet", 3, 53, 0.185, 0.33), ("densenet", 3, 53, 0.329, 0.33)],
+    [("resnet", 0, 56, 0.335, 0.38), ("densenet", 0, 56, 0.316, 0.44), ("resnet", 3, 53, 0.175, 0.33), ("densenet", 3, 53, 0.329, 0.33)],
 )
 def test_the_documented_error(family: str, num_off_axis: int, num_scored: int, documented: float, target: float) -> None:
     fitted, scored = _scored(family, num_off_axis)

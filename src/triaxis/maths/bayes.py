@@ -27,7 +27,7 @@ from triaxis.maths.polynomial import Floats
 
 # What is believed before any trial. The spreads of the joint effects were set on synthetic surfaces, so that intervals
 # cover what they claim (benchmarks/predictors.py); none was tuned on accuracies that a benchmark scores.
-RHOS = np.array(list(itertools.product((0.5, 2.0, 8.0), repeat=3)))
+RHOS = np.array(list(itertools.product((0.125, 0.5, 2.0, 8.0), repeat=3)))
 TAUS = np.array([0.0005, 0.001, 0.0015, 0.0022, 0.0033, 0.005, 0.01, 0.025])
 # A quarter of a point, the sampling noise of 10,000 images at 93 %, within a factor of two.
 TYPICAL_NOISE, NOISE_SPREAD = 0.0025, np.log(2.0)

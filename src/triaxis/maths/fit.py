@@ -27,7 +27,7 @@ __all__ = ["KINDS", "Prediction", "fit", "gradient", "predict"]
 
 KINDS = ("auto", "growth", "polynomial")
 MAX_DEGREE = 3
-GROWTH_DEGREE = 4
+GROWTH_DEGREE = 6
 
 
 def fit(points: Sequence[Point], *, kind: str = "auto", degree: int | None = None, rank: int = 1) -> tuple[AccuracyPredictor, FitReport]:

@@ -26,7 +26,7 @@ from triaxis.surgery.tracing import ChannelTracer, trace
 from triaxis.values import Anatomy, BlockInfo, GroupInfo, PrunePlan
 
 
-@dataclass
+@dataclass(repr=False)
 class Surgeon:
     """Plans and applies cuts of one model. Make it with `Surgeon.examine`.
 
