@@ -33,7 +33,6 @@ class Mode(Value):
         """The memory format of images and weights."""
         return torch.channels_last if self.memory_format == "channels_last" else torch.contiguous_format
 
-
     def place(self, model: nn.Module, device: torch.device) -> nn.Module:
         """Move `model` to the device and the memory format, in place, and return it."""
         return model.to(device=device).to(memory_format=self.torch_format)

@@ -190,9 +190,7 @@ def import_function(name: str) -> Callable[..., Any]:
         return getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         known = ", ".join(READERS)
-        raise ConfigError(
-            f"{name!r} must name an importable package.module:function, or a data source of {known}, got: {error}."
-        ) from None
+        raise ConfigError(f"{name!r} must name an importable package.module:function, or a data source of {known}, got: {error}.") from None
 
 
 READERS: dict[str, Callable[[str, DataConfig], Source]] = {
