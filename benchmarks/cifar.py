@@ -53,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds to run; results hold all that were ever run here")
     made.add_argument("--budgets", nargs="+", metavar="BUDGET", help="such as macs=25%% latency=50%%; default: the profile's")
     made.add_argument("--arms", nargs="+", choices=(*ARMS, *OPTIONAL_ARMS), default=list(ARMS))
-    made.add_argument("--paid-budgets", nargs="*", metavar="BUDGET", help="budgets at which rivals also get the collection's effort")
+    made.add_argument("--dear-budgets", nargs="*", metavar="BUDGET", help="those of scratch and of rivals with the collection's effort")
     made.add_argument("--work", type=Path, default=Path("runs/bench-cifar"), help="where runs are kept")
     made.add_argument("--out", type=Path, default=HERE / "results", help="where the JSON, Markdown and SVG go")
     made.add_argument("--minutes", type=float, help="start nothing new after this time")
@@ -94,15 +94,15 @@ def train_profile(options: argparse.Namespace, profile: Profile, work: Path, dea
 
     source = data_source(options.data or "")
     budgets = tuple(options.budgets or profile.budgets)
-    paid = tuple(profile.paid_budgets if options.paid_budgets is None else options.paid_budgets)
-    for text in (*budgets, *paid):
+    dear = tuple(profile.dear_budgets if options.dear_budgets is None else options.dear_budgets)
+    for text in (*budgets, *dear):
         read_budget(text)
     order = Order(
         profile=dataclasses.replace(profile, compile=options.compile),
         source=source,
         budgets=budgets,
         arms=tuple(arm for arm in (*ARMS, *OPTIONAL_ARMS) if arm in options.arms),
-        paid_budgets=tuple(text for text in paid if text in budgets),
+        dear_budgets=tuple(text for text in dear if text in budgets),
         deadline=deadline,
         is_training_only=options.train_only,
     )

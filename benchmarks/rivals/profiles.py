@@ -14,6 +14,7 @@ WIDTH_ARMS = ("width_l2", "width_l2_global", "width_bn", "width_group_norm")
 SINGLE_AXIS_ARMS = (*WIDTH_ARMS, "depth", "resolution")
 ARMS = ("triaxis", *SINGLE_AXIS_ARMS, "equal_split", "compound", "scratch")
 OPTIONAL_ARMS = ("scratch_same_macs",)
+SCRATCH_ARMS = ("scratch", *OPTIONAL_ARMS)
 PAID = "+collection"
 
 
@@ -21,7 +22,8 @@ PAID = "+collection"
 class Profile:
     """One set-up. `settings` are a triaxis configuration without seed and data source.
 
-    `paid_budgets` are those at which the strongest rivals are trained once more with the collection's effort added.
+    `dear_budgets` are those at which the arms run that cost many times the others: training from scratch, and the strongest rivals
+    once more with the collection's effort added.
     `backends` run the speed measurement, `seconds` each time, for each batch. `best_on_test` evaluates on test after every
     epoch, for a column that published tables have; nothing is selected by it.
     """
@@ -30,7 +32,7 @@ class Profile:
     title: str
     settings: dict[str, Any]
     budgets: tuple[str, ...]
-    paid_budgets: tuple[str, ...] = ("macs=25%",)
+    dear_budgets: tuple[str, ...] = ("macs=25%",)
     backends: tuple[str, ...] = ("eager", "onnxruntime")
     batches: tuple[int, ...] = (1, 64)
     seconds: float = 0.6
@@ -58,7 +60,6 @@ def _gpu(name: str, model: str, title: str, published: tuple[tuple[str, float, f
             "finetune": {"epochs": 100},
         },
         budgets=("macs=50%", "macs=40%", "macs=25%", "macs=12%"),
-        paid_budgets=(),
         backends=("eager", "compile", "onnxruntime"),
         best_on_test=True,
         published=published,

@@ -15,7 +15,7 @@ from torch import nn
 
 from rivals.arms import MAKERS
 from rivals.cuts import Cut, OutOfReachError, Start, ratios
-from rivals.profiles import PAID, WIDTH_ARMS, Profile
+from rivals.profiles import PAID, SCRATCH_ARMS, WIDTH_ARMS, Profile
 from rivals.speed import Call, available, calls, measure_speed, speed_fields
 from rivals.training import Case, train
 from triaxis import decide
@@ -35,7 +35,7 @@ FINAL_STATES = ("done", "infeasible")
 
 @dataclass(frozen=True)
 class Order:
-    """What to run: the arms at the budgets, the budgets with paid rivals, and when to start nothing new (`time.monotonic`).
+    """What to run: the arms at the budgets, those of the dear arms, and when to start nothing new (`time.monotonic`).
 
     With `is_training_only` test stays closed and no final speed is measured.
     """
@@ -44,9 +44,13 @@ class Order:
     source: str
     budgets: tuple[str, ...]
     arms: tuple[str, ...]
-    paid_budgets: tuple[str, ...]
+    dear_budgets: tuple[str, ...]
     deadline: float = float("inf")
     is_training_only: bool = False
+
+    def arms_at(self, budget: str) -> list[str]:
+        """The arms of a budget: training from scratch only where the dear ones run."""
+        return [arm for arm in self.arms if arm not in SCRATCH_ARMS or budget in self.dear_budgets]
 
     @property
     def is_over(self) -> bool:
@@ -63,10 +67,10 @@ def run_seed(order: Order, seed: int, path: Path, splits: Splits, progress: Prog
         collect_stage(bench)
         if store.record("predictor") is None:
             decide.fit_run(store, config)
-        cases = [Case(bench, order.profile, budget, arm) for budget in order.budgets for arm in order.arms]
+        cases = [Case(bench, order.profile, budget, arm) for budget in order.budgets for arm in order.arms_at(budget)]
         if not _run_all(order, cases, say):
             return False
-        paid = [Case(bench, order.profile, budget, arm + PAID) for budget in order.paid_budgets for arm in strongest(bench, budget)]
+        paid = [Case(bench, order.profile, budget, arm + PAID) for budget in order.dear_budgets for arm in strongest(bench, budget)]
         return _run_all(order, paid, say) and (order.is_training_only or _close_all(order, [*cases, *paid], bench, say))
 
 

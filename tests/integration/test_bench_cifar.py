@@ -65,11 +65,11 @@ def bench(cifar: Any, folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="module")
 def sittings(bench: Any) -> list[dict[str, Any]]:
-    """Results of three sittings: out of time at once, two arms of which one is paid, all arms."""
+    """Results of three sittings: out of time at once, two arms of which one is paid for the collection, all arms."""
     return [
         bench("--minutes", "0"),
         bench("--arms", "triaxis", "equal_split", "--budgets", "macs=25%"),
-        bench("--arms", *ARMS, "--paid-budgets"),
+        bench("--arms", *ARMS, "--dear-budgets", "macs=25%"),
     ]
 
 
@@ -77,7 +77,8 @@ def test_each_arm_budget_and_seed_has_its_record(sittings: list[dict[str, Any]])
     assert [len(found["records"]) for found in sittings] == [0, 3, 11]
     records = sittings[-1]["records"]
     paid = {r["arm"] for r in records if r["arm"].endswith("+collection")}
-    assert paid == {"equal_split+collection"}
+    assert paid == {"equal_split+collection", "width_group_norm+collection"}
+    assert [r["budget"] for r in records if r["arm"] == "scratch"] == ["macs=25%"]
     for record in records:
         assert record["state"] in ("done", "infeasible")
         if record["state"] == "done":
@@ -113,7 +114,7 @@ def test_the_same_command_again_trains_nothing(
     run = importlib.import_module("rivals.run")
     monkeypatch.setattr(run, "run_arm", lambda case: pytest.fail(f"{case.key} is trained again"))
     monkeypatch.setattr(run, "_close", lambda *rest: pytest.fail("test is read again"))
-    assert bench("--arms", *ARMS, "--paid-budgets")["records"] == sittings[-1]["records"]
+    assert bench("--arms", *ARMS, "--dear-budgets", "macs=25%")["records"] == sittings[-1]["records"]
     assert "Not all is done" not in capsys.readouterr().out
 
 
@@ -136,7 +137,7 @@ def test_a_folder_that_is_not_there_is_named(cifar: Any, tmp_path: Path, capsys:
 @pytest.mark.usefixtures("sittings")
 def test_a_process_stopped_in_training_goes_on_with_the_same_cut(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     run = importlib.import_module("rivals.run")
-    words = ("--arms", "width_l2", "--budgets", "macs=50%", "--paid-budgets")
+    words = ("--arms", "width_l2", "--budgets", "macs=50%", "--dear-budgets")
 
     def stopped(*rest: object) -> None:
         raise KeyboardInterrupt

@@ -263,7 +263,7 @@ def test_every_profile_is_a_valid_configuration(name: str) -> None:
         config = profile.config("imagefolder:somewhere", 3)
         assert config.seed == 3
         assert all(profiles.read_budget(text) for text in profile.budgets)
-        assert set(profile.paid_budgets) <= set(profile.budgets)
+        assert set(profile.dear_budgets) <= set(profile.budgets)
 
 
 def test_the_latency_of_an_arm_is_relative_to_the_base(monkeypatch: pytest.MonkeyPatch, base: nn.Module) -> None:
