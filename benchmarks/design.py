@@ -1,7 +1,8 @@
-"""How the regret falls with the number of trials, for four designs: ``python benchmarks/design.py``.
+"""How the regret falls with the number of trials, for five designs: ``python benchmarks/design.py``.
 
 Regret: the best true accuracy within budget minus the true accuracy of the cut that is chosen. Designs, all fitted by the
-default predictor: triaxis (two trials an axis, then `next_trial` for the budget at hand), axes only (evenly spread), random
+default predictor: what `triaxis run` collects for any budget (two thirds spread over the axes, a third where accuracy falls most),
+what `triaxis collect --trials` adds for one budget (two trials an axis, then `next_trial`), axes only (evenly spread), random
 cuts of the lattice, and full grids. Beside them the paper's: four trials an axis and its rank-1 cubic. Truths: Table 1 of each
 family as a smooth interpolated surface, and random synthetic ones. Every measurement has noise of 0.3 points.
 
@@ -20,7 +21,7 @@ import numpy as np
 from scipy.interpolate import RBFInterpolator
 
 from triaxis.maths.cost import costs_of, lattice
-from triaxis.maths.design import axis_design, next_trial
+from triaxis.maths.design import axis_design, next_trial, steepest
 from triaxis.maths.fit import fit
 from triaxis.maths.solve import Levels, solve
 from triaxis.study.synthetic import KINDS, cnn_cost, measure, random_surface
@@ -115,6 +116,17 @@ def sequential(problem: Problem, first: int = 6) -> tuple[dict[int, float], int]
     return {num: regrets[num] for num in COUNTS}, stopped
 
 
+def as_run(problem: Problem) -> dict[int, float]:
+    """What `triaxis run` collects: trials spread over the axes, then a third of all where accuracy falls most."""
+    found = {}
+    for num in (9, 12, 15, 18):
+        taken = _axes(problem, num - num // 3)
+        points = problem.measure(taken)
+        more = [levels for _, levels in steepest(problem.table, dict(zip(taken, (p.accuracy for p in points), strict=True)), num // 3)]
+        found[num] = problem.regret(fit([*points, *problem.measure(more, first=num)])[0])
+    return found
+
+
 def axes_only(problem: Problem) -> dict[int, float]:
     """Evenly spread trials on the axes."""
     return {num: problem.regret(fit(problem.measure(_axes(problem, num)))[0]) for num in COUNTS}
@@ -150,7 +162,8 @@ def run() -> dict[str, dict[str, dict[int, list[float]]]]:
     for group, problem in problems():
         regrets, stopped = sequential(problem)
         designs = {
-            "triaxis: 6 on the axes, then one at a time": regrets,
+            "as `triaxis run`: axes, and where accuracy falls most": as_run(problem),
+            "as `triaxis collect --trials`: 6 on the axes, then one at a time": regrets,
             "axes only": axes_only(problem),
             "the paper's: axes only, rank-1 cubic": paper(problem),
             "random": random_cuts(problem),

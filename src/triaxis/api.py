@@ -14,6 +14,7 @@ from triaxis.config import Config
 from triaxis.errors import ConfigError
 from triaxis.pipeline import run
 from triaxis.progress import Progress
+from triaxis.rundir import RunDirectory
 from triaxis.training.data import Splits
 from triaxis.training.sources import from_datasets
 from triaxis.values import Budget, BudgetSpec, Solution, Verification
@@ -24,7 +25,7 @@ class Result:
     """What `compress` returns.
 
     `model` is a plain ``nn.Module`` in evaluation mode for images of ``solution.side_px``; `summary` is what
-    ``summary.json`` holds; `directory` is the run directory, on which the command line goes on.
+    ``summary.json`` holds; `directory` is the run directory, for ``triaxis report``, ``solve``, ``frontier`` and ``predict``.
     """
 
     model: nn.Module
@@ -55,7 +56,8 @@ def compress(
         model: A trained CNN that takes (B, C, S, S) images and returns (B, classes) logits; it is not changed.
         splits: `Splits`, or (train, val, test) map-style data sets of (image, label) pairs.
         budget: Such as ``Budget.macs(fraction=0.5)`` or ``"latency=3ms"``; a sequence for several at once.
-        out: Run directory; a new temporary one if None. The same directory goes on where an earlier call stopped.
+        out: Run directory; a new temporary one if None. The same directory goes on where an earlier call stopped, and answers
+            another budget from the trials already there.
         config: Everything else; the defaults if None.
         progress: Shows how far it is; silent if None.
 
@@ -66,7 +68,10 @@ def compress(
     chosen = (config or Config()).model_copy(update={"budget": tuple(_text(item) for item in budgets)})
     data = splits if isinstance(splits, Splits) else _from_sequence(splits)
     place = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="triaxis-"))
-    outcome = run(chosen, place, progress=progress, model=model, splits=data)
+    wanted, settled = chosen.budgets, RunDirectory(place)
+    if settled.config_file.exists():
+        chosen = chosen.model_copy(update={"budget": settled.config().budget})
+    outcome = run(chosen, place, budgets=wanted, progress=progress, model=model, splits=data)
     return Result(outcome.model, outcome.summary, outcome.solution, outcome.verification, place)
 
 

@@ -33,6 +33,7 @@ COLLECT_RECIPE = Recipe(epochs=4, peak_lr=0.05, distill=0.7, temperature=2.0, av
 FINETUNE_RECIPE = Recipe(epochs=8, peak_lr=0.05, distill=0.7, temperature=2.0, average_last=0.3)
 
 MODEL_FORM = r"^[\w.]+:[\w./-]+$"
+DATA_KINDS = ("digits", "imagefolder", "cifar10", "cifar100", "fashion_mnist", "svhn")
 DATA_FORM = r"^(digits|[\w.]+:.+)$"
 
 Format = Literal["safetensors", "pt2", "onnx"]
@@ -90,10 +91,16 @@ class DataConfig(Section):
         description="digits, imagefolder:PATH, cifar10:PATH, cifar100:PATH, fashion_mnist:PATH, svhn:PATH or package.module:function",
     )
     side_px: int | None = Field(
-        default=None, ge=4, description="side the images are brought to; null takes it from the model or the images"
+        default=None,
+        ge=4,
+        description="side the images are brought to; null takes the model's, or the images' own up to 64 px and 224 for larger",
     )
+    mean: tuple[float, float, float] | None = Field(
+        default=None, description="of red, green and blue in [0, 1], as the model was trained; null takes the model's own, or measures"
+    )
+    std: tuple[float, float, float] | None = Field(default=None, description="standard deviations, likewise")
     val_fraction: float = Field(
-        default=0.1, gt=0, lt=1, description="share of the images that steers every choice, where no val folder exists"
+        default=0.1, gt=0, lt=1, description="share of what test leaves that steers every choice, where no val folder exists"
     )
     test_fraction: float = Field(
         default=0.2, gt=0, lt=1, description="share of the images opened once, at the end, where no test split exists"
@@ -107,15 +114,22 @@ class DataConfig(Section):
     max_train_images: int | None = Field(default=None, ge=2, description="train on a stratified part of this many images")
     seed: int = Field(default=0, ge=0, description="seed of the split")
 
+    @property
+    def has_function(self) -> bool:
+        """Whether the source is the user's own ``package.module:function``."""
+        return self.source.partition(":")[0] not in DATA_KINDS
+
     @model_validator(mode="before")
     @classmethod
     def _short(cls, given: Any) -> Any:
         return {"source": given} if isinstance(given, str) else given
 
     @model_validator(mode="after")
-    def _leave_something_to_train_on(self) -> Self:
-        if self.val_fraction + self.test_fraction >= 1:
-            raise ValueError(f"val_fraction + test_fraction must be below 1, got {self.val_fraction + self.test_fraction:g}.")
+    def _belongs_together(self) -> Self:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError(f"mean and std must be given together, got {self.mean} and {self.std}.")
+        if any(not 0 <= m <= 1 for m in self.mean or ()) or any(not 0 < s <= 1 for s in self.std or ()):
+            raise ValueError(f"mean and std must be those of pixels in [0, 1], got {self.mean} and {self.std}: divide by 255.")
         return self
 
 
@@ -186,7 +200,7 @@ class Config(Section):
     budget: tuple[str, ...] = Field(
         default=("macs=50%",), min_length=1, description="such as macs=50%, params=2M, latency=3ms, memory=64MB; or a list"
     )
-    base: BaseRecipe = Field(default=BASE_RECIPE, description="training of the base model, used only when it has no weights")
+    base: BaseRecipe = Field(default=BASE_RECIPE, description="training of the base model, where it has no weights or a new classifier")
     collect: CollectConfig = CollectConfig()
     width: WidthConfig = WidthConfig()
     fit: FitConfig = FitConfig()
@@ -337,7 +351,7 @@ RECIPE_WORDS = {
     "clip_norm": "largest norm of the gradient; 0 is off",
     "crop_px": "padding of the random crop",
     "flip": "mirror images at random",
-    "randaugment": "timm's RandAugment string such as rand-m9-mstd0.5; empty is off",
+    "randaugment": "OPERATIONS,MAGNITUDE of RandAugment, such as 2,9; empty is off",
     "mixup": "alpha of mixup; 0 is off",
     "cutmix": "alpha of cutmix; 0 is off",
 }
@@ -363,11 +377,12 @@ def config_diff(old: Config, new: Config) -> list[str]:
 
 def idle_settings(config: Config) -> list[str]:
     """Return one sentence for each setting that was changed but has no effect, so that nobody waits for one."""
+    made_by_function = DataConfig(source=config.data.source) if config.data.has_function else config.data
     known_here = config.data.source.split(":")[0] in ("digits", "imagefolder")
     cases = (
-        (config.model.weights is not None and config.base != BASE_RECIPE, "base has no effect: model.weights gives a trained base model"),
         (config.collect.executor == "serial" and config.collect.workers > 1, "collect.workers has no effect: collect.executor is serial"),
         (config.data.download and known_here, "data.download has no effect on this data.source"),
+        (config.data != made_by_function, "data has no effect but for its source: the function makes the splits"),
         (config.data.workers > 0 and config.data.memory == "resident", "data.workers has no effect: data.memory is resident"),
     )
     return [sentence + "." for holds, sentence in cases if holds]

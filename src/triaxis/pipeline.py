@@ -43,15 +43,21 @@ class Outcome:
 
 
 def run(
-    config: Config, out: str | Path, *, progress: Progress | None = None, model: nn.Module | None = None, splits: Splits | None = None
+    config: Config,
+    out: str | Path,
+    *,
+    budgets: Sequence[BudgetSpec] | None = None,
+    progress: Progress | None = None,
+    model: nn.Module | None = None,
+    splits: Splits | None = None,
 ) -> Outcome:
-    """Do it all in the run directory `out`, going on where an earlier process stopped."""
+    """Do it all in the run directory `out`, going on where an earlier process stopped; `budgets` takes the place of the run's."""
     directory = RunDirectory(out)
     with directory.open(config) as store:
         bench = open_workbench(config, directory, store, progress=progress or Silent(), model=model, splits=splits)
         table, order = collect_stage(bench)
         fit_stage(bench)
-        return prune_stage(bench, table, order, config.budgets)
+        return prune_stage(bench, table, order, budgets or config.budgets)
 
 
 def collect_stage(bench: Workbench) -> tuple[CostTable, tuple[str, ...]]:

@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import json
 import math
+import re
 import types
 import typing
 from dataclasses import dataclass, field, fields
@@ -167,6 +168,10 @@ class Recipe(Value):
         for name in ("weight_decay", "mixup", "cutmix", "clip_norm", "crop_px"):
             _require(getattr(self, name) >= 0, f"{name} must be 0 or more, got {getattr(self, name)}.")
         _require(self.temperature > 0, f"temperature must be above 0, got {self.temperature}.")
+        _require(
+            not self.randaugment or re.fullmatch(r"[1-9]\d*,\d+", self.randaugment) is not None,
+            f"randaugment must read OPERATIONS,MAGNITUDE, such as 2,9, or be empty, got {self.randaugment!r}.",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -440,9 +445,7 @@ class CostTable(Value):
             ConfigError: The table has no such metric.
         """
         if metric not in self.costs:
-            raise ConfigError(
-                f"The run has no {metric} costs, only {', '.join(self.costs)}: name the metric under `budget` or `profile` and run again."
-            )
+            raise ConfigError(f"The run has no {metric} costs, only {', '.join(self.costs)}: name the metric under `budget` in a new run.")
         return self.costs[metric][0][0][0]
 
 

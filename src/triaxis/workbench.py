@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import logging
 import time
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from triaxis.config import Config
+from triaxis.config import BASE_RECIPE, Config
 from triaxis.errors import ConfigError
 from triaxis.models.load import ModelSource, check_finite, load_model, unwrap
 from triaxis.profiling.latency import device_name
@@ -137,7 +138,8 @@ def open_workbench(
         loaded = None
         if splits is None or model is None:
             splits, loaded = _load(config, splits, model)
-        network = unwrap(model) if model is not None else loaded.model  # type: ignore[union-attr]
+        # A copy: what is handed over stays as it is.
+        network = copy.deepcopy(unwrap(model)) if model is not None else loaded.model  # type: ignore[union-attr]
         source = _source(config, splits, named=model is None)
         check_finite(network, "the base model")
     add_seconds(store, "load", time.perf_counter() - start)
@@ -274,6 +276,8 @@ def _train_base(
                 calibrate_images=config.collect.calibrate_images,
             )
             num_images = done.num_images
+        elif config.base != BASE_RECIPE:
+            log.warning("the settings under base have no effect: the base model is trained already")
         found = evaluate(network, splits.val, source.side_px, device)
         advance(1.0, f"val accuracy {found.accuracy:.4f}")
     macs = count_macs(network, (source.in_channels, source.side_px, source.side_px))

@@ -32,7 +32,7 @@ PUBLIC_NAMES = [
 
 COMMANDS = {
     "run": ["CONFIG", "--out", "-o"],
-    "init": ["--model", "-m", "--data", "-d", "--budget", "-b", "--file", "-f", "--force"],
+    "init": ["--model", "-m", "--data", "-d", "--weights", "-w", "--budget", "-b", "--file", "-f", "--force"],
     "status": ["RUN", "--json"],
     "collect": ["RUN", "--trials"],
     "fit": ["RUN|POINTS.csv", "--predict", "--budget", "-b", "--json"],

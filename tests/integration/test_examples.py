@@ -11,10 +11,13 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from torch.utils.data import TensorDataset
 
 import triaxis
 from triaxis.config import COLLECT_RECIPE, FINETUNE_RECIPE, config_from_plain
+from triaxis.models.cifar import resnet
 from triaxis.pipeline import run
+from triaxis.rundir import RunDirectory
 from triaxis.store import open_store
 from triaxis.training.data import Sealed
 
@@ -154,3 +157,23 @@ def programs() -> list[str]:
 def test_the_programs_run_as_written(text, capsys):
     exec(compile(text, "program", "exec"), {"__name__": "__main__"})
     assert "report.html" in capsys.readouterr().out
+
+
+def test_another_budget_is_answered_from_the_same_trials(tmp_path):
+    labels = torch.arange(96) % 3
+    data = TensorDataset(torch.randn(96, 1, 16, 16) + labels.view(-1, 1, 1, 1), labels)
+    small = {"collect": {"recipe": SMALL, "num_trials": 4, "block_images": 16, "calibrate_images": 32}, "finetune": SMALL}
+    config = config_from_plain({**small, "precision": "fp32", "threads": 2, "profile": {"batches": [1], "repeats": 5}})
+    model = resnet(14, width=0.5, in_channels=1, num_classes=3).train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    fractions, trials = [], []
+    for budget in ("macs=70%", "macs=15%"):
+        result = triaxis.compress(model, (data, data, data), budget=budget, out=tmp_path / "run", config=config)
+        fractions.append(result.summary["compressed"]["macs"] / result.summary["base"]["macs"])
+        with RunDirectory(tmp_path / "run").read() as store:
+            trials.append(store.trials())
+    assert fractions[1] <= 0.15 < fractions[0] <= 0.7
+    assert trials[0] == trials[1]
+    # What was handed over stays as it was.
+    assert model.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

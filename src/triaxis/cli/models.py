@@ -16,13 +16,14 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for another
 def init(
     model: Annotated[str, typer.Option("--model", "-m", help="Such as timm:resnet18.")] = "cifar:resnet20",
     data: Annotated[str, typer.Option("--data", "-d", help="Such as imagefolder:PATH.")] = "digits",
+    weights: Annotated[str | None, typer.Option("--weights", "-w", help="'pretrained' or a checkpoint file; else it is trained.")] = None,
     budget: Annotated[str, typer.Option("--budget", "-b", help="Such as macs=50%.")] = "macs=50%",
     file: Annotated[Path, typer.Option("--file", "-f", help="Where to write.")] = Path("triaxis.yaml"),
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
 ) -> None:
     """Write a complete, commented configuration to start from, after a look at the data.
 
-    Example: `triaxis init --model timm:resnet18 --data imagefolder:photos`
+    Example: `triaxis init --model timm:resnet18 --weights trained.pth --data imagefolder:photos`
     """
     from triaxis.cli.start import starting_config
     from triaxis.errors import ConfigError
@@ -30,7 +31,7 @@ def init(
 
     if file.exists() and not force:
         raise ConfigError(f"{file} must not exist yet: choose another with --file, or replace it with --force.")
-    write_text(file, starting_config(model, data, budget))
+    write_text(file, starting_config(model, data, budget, weights))
     out.print(f"wrote {file}; go on with: triaxis run {file}", soft_wrap=True)
 
 

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from triaxis.config import Config, config_from_plain
 from triaxis.config_text import commented_yaml
 from triaxis.errors import DataError
-
-PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff", ".gif"}
-SPLIT_NAMES = {"train", "val", "valid", "validation", "test"}
-SAMPLE = 200
-"""Images of a folder whose sides are looked at."""
-
-SMALL_PX = 64
-"""Images of at most this side are used whole; larger ones at the side most pretrained models were made for."""
-
+from triaxis.image_folder import SMALL_PX, class_names, median_side, pictures, split_folders
 
 MIN_STEPS = 16
 """Steps in an epoch below which the batch size is reduced."""
@@ -51,49 +40,29 @@ def look_at_folder(path: str | Path) -> FolderFacts:
     root = Path(path)
     if not root.is_dir():
         raise DataError(f"imagefolder:PATH must name a folder of class folders, but there is no folder {root}.")
-    names = {entry.name.lower() for entry in root.iterdir() if entry.is_dir()}
-    split_roots = [entry for entry in root.iterdir() if entry.name.lower() in SPLIT_NAMES] if "train" in names else [root]
-    pictures = [picture for split in split_roots for picture in _pictures(split)]
-    if not pictures:
+    folders = split_folders(root)
+    names = class_names(list(folders.values()))
+    files = [file for folder in folders.values() for name in names for file in pictures(folder / name)]
+    if not files:
         raise DataError(f"{root} must hold class folders with images in them, but no image was found.")
     return FolderFacts(
-        num_images=len(pictures),
-        class_names=tuple(sorted({picture.parent.name for picture in pictures})),
-        side_px=_median_side(pictures),
-        num_bytes=sum(picture.stat().st_size for picture in pictures),
-        has_val=bool(names & {"val", "valid", "validation"}),
-        has_test="test" in names,
+        num_images=len(files),
+        class_names=tuple(names),
+        side_px=median_side(files),
+        num_bytes=sum(file.stat().st_size for file in files),
+        has_val="val" in folders,
+        has_test="test" in folders,
     )
 
 
-def _pictures(split: Path) -> Iterator[Path]:
-    for folder in sorted(entry for entry in split.iterdir() if entry.is_dir()):
-        yield from (file for file in sorted(folder.rglob("*")) if file.suffix.lower() in PICTURES)
-
-
-def _median_side(pictures: list[Path]) -> int:
-    from PIL import Image
-
-    sides = []
-    for picture in islice(pictures, 0, None, max(1, len(pictures) // SAMPLE)):
-        try:
-            with Image.open(picture) as image:
-                sides.append(min(image.size))
-        except OSError:
-            continue  # unreadable images are the run's business, which names them all
-    if not sides:
-        raise DataError(f"The folder must hold images that can be read, but none of {len(pictures)} looked at could be.")
-    return round(statistics.median(sides))
-
-
-def starting_config(model: str, data: str, budget: str) -> str:
+def starting_config(model: str, data: str, budget: str, weights: str | None = None) -> str:
     """Return the YAML text of a configuration for a model, data and budget, with the reasons for what was chosen.
 
     Raises:
         ConfigError: The model, data or budget has the wrong form.
         DataError: The image folder is not one.
     """
-    plain: dict[str, Any] = {"model": {"name": model}, "data": {"source": data}, "budget": budget}
+    plain: dict[str, Any] = {"model": {"name": model, "weights": weights}, "data": {"source": data}, "budget": budget}
     config_from_plain(plain, source="triaxis init")
     notes: dict[str, str] = {}
     kind, _, place = data.partition(":")

@@ -138,7 +138,7 @@ class Proof:
         if len(names) == 1:
             return {names[0]: reason}
         if thread_time() > self.deadline:
-            return dict.fromkeys(names, f"{reason} (the time limit ended the search for the one at fault; raise seconds_limit)")
+            return dict.fromkeys(names, f"{reason} (the time limit ended the search for the one at fault)")
         half = len(names) // 2
         found = self._faulty(names[:half], problem) | self._faulty(names[half:], problem)
         return found or dict.fromkeys(names, f"{reason}, together with other channels")

@@ -296,8 +296,5 @@ def _randaugment(text: str) -> RandAugment | None:
     """Read ``"2,9"``: number of operations, magnitude."""
     if not text:
         return None
-    try:
-        operations, magnitude = (int(part) for part in text.split(","))
-    except ValueError:
-        raise DataError(f"randaugment must read OPERATIONS,MAGNITUDE (for example '2,9'), got {text!r}.") from None
+    operations, magnitude = (int(part) for part in text.split(","))
     return RandAugment(operations, magnitude)

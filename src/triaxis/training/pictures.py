@@ -18,7 +18,6 @@ from triaxis.training.data import Preprocess
 log = logging.getLogger(__name__)
 
 RESAMPLE = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-SUFFIXES = tuple(sorted({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}))
 NUM_SHOWN = 20
 
 

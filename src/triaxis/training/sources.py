@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import logging
 import os
@@ -19,8 +20,9 @@ from torch import Tensor
 
 from triaxis.config import DataConfig
 from triaxis.errors import ConfigError, DataError
+from triaxis.image_folder import LARGE_PX, SMALL_PX, class_names, median_side, pictures, split_folders
 from triaxis.training.data import Images, Preprocess, ResidentImages, Sealed, Splits, StreamedImages, resize
-from triaxis.training.pictures import SUFFIXES, PictureFiles, readable
+from triaxis.training.pictures import PictureFiles, readable
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +35,11 @@ Raw = tuple[Any, np.ndarray]
 
 @dataclass(frozen=True)
 class Source:
-    """Splits as they were found: at least ``train``, perhaps ``val`` and ``test``."""
+    """Splits as they were found: at least ``train``, perhaps ``val`` and ``test``; `side_px` is their images' usual side."""
 
     splits: Mapping[str, Raw]
     class_names: tuple[str, ...]
-    side_px: int | None = None
+    side_px: int
 
 
 def load_splits(config: DataConfig, *, side_px: int | None = None, preprocess: Preprocess | None = None) -> Splits:
@@ -56,11 +58,23 @@ def load_splits(config: DataConfig, *, side_px: int | None = None, preprocess: P
     source = READERS[kind](place, config) if kind in READERS else _from_function(config.source)
     if isinstance(source, Splits):
         return source
-    side = config.side_px or side_px or source.side_px or 32
+    side = config.side_px or side_px or _side_of(source)
     source = _with_all_splits(source, config)
     stats = preprocess or _measure(source.splits["train"], side)
+    if config.mean is not None and config.std is not None:
+        stats = dataclasses.replace(stats, mean=config.mean, std=config.std)
     make = _maker(source, config, stats, side)
     return Splits(train=make("train"), val=make("val"), test=Sealed(lambda: make("test")), class_names=source.class_names)
+
+
+def _side_of(source: Source) -> int:
+    """Return the images' own side, or for large ones the usual side, which is said."""
+    if source.side_px <= SMALL_PX:
+        return source.side_px
+    log.warning(
+        "images of about %d px are brought to %d px: set data.side_px if the model was trained at another side", source.side_px, LARGE_PX
+    )
+    return LARGE_PX
 
 
 def from_datasets(train: Any, val: Any, test: Any, *, num_classes: int | None = None) -> Splits:
@@ -144,11 +158,8 @@ def _imagefolder(place: str, config: DataConfig) -> Source:
     root = Path(place).expanduser()
     if not root.is_dir():
         raise DataError(f"data.source must name a folder of class folders, got {place!r}, which does not exist.")
-    folders = {"train": root / "train", "val": root / "val", "test": root / "test"}
-    if not folders["val"].is_dir() and (root / "valid").is_dir():
-        folders["val"] = root / "valid"
-    present = {name: folder for name, folder in folders.items() if folder.is_dir()} if folders["train"].is_dir() else {"train": root}
-    names = sorted({p.name for folder in present.values() for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")})
+    present = split_folders(root)
+    names = class_names(list(present.values()))
     if len(names) < 2:
         raise DataError(f"{present['train']} must hold a folder for each of at least two classes, got {names or 'none'}.")
     found = {name: _files(folder, names) for name, folder in present.items()}
@@ -158,14 +169,14 @@ def _imagefolder(place: str, config: DataConfig) -> Source:
             raise DataError(f"Every class must have train images, got none for {', '.join(missing)} in {present[name]}.")
         if missing:
             log.warning("the %s split has no images of %s", name, ", ".join(missing))
-    return Source(found, tuple(names), None)
+    return Source(found, tuple(names), median_side(found["train"][0]))
 
 
 def _files(folder: Path, names: list[str]) -> tuple[list[Path], np.ndarray]:
     files: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(names):
-        inside = sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+        inside = pictures(folder / name)
         files += inside
         labels += [label] * len(inside)
     return files, np.array(labels, dtype=np.int64)

@@ -61,6 +61,11 @@ def test_the_written_configuration_is_complete_and_fits_the_images(tmp_path: Pat
         assert remark in text
 
 
+def test_the_weights_are_written() -> None:
+    assert "weights: trained.pth" in starting_config("timm:resnet18", "digits", "macs=50%", "trained.pth")
+    assert "weights: null" in starting_config("timm:resnet18", "digits", "macs=50%")
+
+
 def test_a_wrong_choice_is_named_before_anything_is_written() -> None:
     with pytest.raises(ConfigError, match=r"model\.name"):
         starting_config("resnet18", "digits", "macs=50%")

@@ -77,7 +77,10 @@ def test_a_float_in_the_notation_that_yaml_reads_as_text_is_a_float(tmp_path: Pa
         ({"profile": {"batches": []}}, ["profile.batches", "at least 1 item"]),
         ({"model": "resnet18"}, ["model.name must be cifar:NAME", "'resnet18'"]),
         ({"data": "folder"}, ["data.source must be digits, imagefolder:PATH", "'folder'"]),
-        ({"data": {"val_fraction": 0.5, "test_fraction": 0.5}}, ["val_fraction + test_fraction must be below 1"]),
+        ({"data": {"mean": [0.5, 0.5, 0.5]}}, ["mean and std must be given together"]),
+        ({"data": {"mean": [124, 116, 104], "std": [58, 57, 57]}}, ["pixels in [0, 1]", "divide by 255"]),
+        ({"finetune": {"randaugment": "rand-m9"}}, ["randaugment must read OPERATIONS,MAGNITUDE", "rand-m9"]),
+        ({"fit": {"kind": "cubic"}}, ["fit.kind must be 'auto', 'growth' or 'polynomial', got 'cubic'"]),
         ({"data": {"val_fraction": float("nan")}}, ["data.val_fraction"]),
         ({"budget": "macs=0%"}, ["budget", "above 0 %"]),
         ({"budget": "macs=120%"}, ["budget", "at most 100 %"]),
@@ -138,9 +141,12 @@ def test_the_difference_names_keys_with_old_and_new() -> None:
 def test_a_setting_without_effect_is_said() -> None:
     assert idle_settings(Config()) == []
     config = config_from_plain(
-        {"model": {"weights": "a.safetensors"}, "base": {"epochs": 3}, "collect": {"workers": 4}, "data": {"download": True}}
+        {"collect": {"workers": 4}, "data": {"download": True}},
     )
-    assert [sentence.split()[0] for sentence in idle_settings(config)] == ["base", "collect.workers", "data.download"]
+    assert [sentence.split()[0] for sentence in idle_settings(config)] == ["collect.workers", "data.download"]
+    assert idle_settings(config_from_plain({"data": {"source": "my.data:make"}})) == []
+    own = config_from_plain({"data": {"source": "my.data:make", "side_px": 64}})
+    assert idle_settings(own) == ["data has no effect but for its source: the function makes the splits."]
 
 
 def test_every_key_is_described() -> None:

@@ -66,6 +66,40 @@ def test_train_val_and_test_folders_are_taken_as_they_are(folder, tmp_path):
     assert (len(splits.train), len(splits.val), len(splits.test.open())) == (12, 4, 6)
 
 
+def test_split_folders_are_found_as_people_name_them(folder, tmp_path):
+    root = tmp_path / "split"
+    for name, count in (("Train", 6), ("validation", 2), ("TEST", 3)):
+        for label in ("cat", "dog"):
+            for number in range(count):
+                paint(root / name / label / f"{number}.png")
+    splits = load(root)
+    assert splits.class_names == ("cat", "dog")
+    assert (len(splits.train), len(splits.val), len(splits.test.open())) == (12, 4, 6)
+
+
+@pytest.mark.parametrize(("size", "side_px"), [((20, 30), 20), ((300, 200), 224)])
+def test_without_a_side_small_pictures_keep_theirs_and_large_ones_come_to_a_usual_one(tmp_path, caplog, size, side_px):
+    for label in ("cat", "dog"):
+        for number in range(6):
+            paint(tmp_path / label / f"{number}.png", size=size)
+    with caplog.at_level(logging.WARNING):
+        assert load(tmp_path, side_px=None).train.side_px == side_px
+    assert ("set data.side_px" in caplog.text) == (side_px == 224)
+
+
+def test_the_normalisation_that_a_model_was_trained_with_can_be_given(folder):
+    known = load(folder, mean=(0.5, 0.4, 0.3), std=(0.2, 0.1, 0.3))
+    assert (known.train.preprocess.mean, known.train.preprocess.std) == ((0.5, 0.4, 0.3), (0.2, 0.1, 0.3))
+    measured = load(folder)
+    images = [next(iter(splits.train.in_order(8))).images for splits in (known, measured)]
+    pixels = [
+        x * torch.tensor(s.train.preprocess.std).view(3, 1, 1) + torch.tensor(s.train.preprocess.mean).view(3, 1, 1)
+        for x, s in zip(images, (known, measured), strict=True)
+    ]
+    assert not torch.allclose(images[0], images[1], atol=0.1)
+    assert torch.allclose(pixels[0], pixels[1], atol=1e-4)
+
+
 def test_labels_follow_the_folders(folder):
     splits = load(folder)
     for image, label in zip(splits.train.images, splits.train.labels, strict=True):
