@@ -122,6 +122,8 @@ def test_a_class_and_data_of_your_own(tmp_path, monkeypatch):
     monkeypatch.setattr(Sealed, "open", watched)
     summary = check(run(config_from_plain(plain), tmp_path / "run"))
     assert openings == [True]
+    assert run(config_from_plain(plain), tmp_path / "run").summary["compressed"] == summary["compressed"]
+    assert openings == [True]
     assert summary["budget"]["metric"] == "params"
     assert summary["collection_cost_ratio"] is None  # the base model was not trained here
 
