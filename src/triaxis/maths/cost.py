@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from scipy import optimize
@@ -43,14 +42,6 @@ class CostModel:
         """Return d log C / d log x, shape (n, 3): by how many per cent the cost falls for 1 % off each axis."""
         terms = _terms(x) * self.coefficients
         return (terms @ EXPONENTS) / terms.sum(axis=1, keepdims=True)
-
-
-class FormulaError(NamedTuple):
-    """How far the paper's C = d w^2 r^2 is off over a lattice: true cost / formula - 1."""
-
-    smallest: float
-    mean: float
-    largest: float
 
 
 def lattice(table: CostTable) -> Floats:
@@ -84,17 +75,6 @@ def fit_cost(table: CostTable, metric: str) -> CostModel:
     coefficients, _ = optimize.nnls(relative, np.ones(len(costs)))
     errors = np.abs(relative @ coefficients - 1.0)
     return CostModel(metric, float(costs[0]), coefficients, float(errors.max()), float(errors.mean()))
-
-
-def formula_error(table: CostTable, metric: str = "macs") -> FormulaError:
-    """Compare the true costs with the paper's formula d w^2 r^2.
-
-    Source:
-        Wang et al., ICML 2021, section 3: C = d w^2 r^2.
-    """
-    x, costs = lattice(table), costs_of(table, metric)
-    error = costs / costs[0] / (x[:, 0] * x[:, 1] ** 2 * x[:, 2] ** 2) - 1.0
-    return FormulaError(float(error.min()), float(error.mean()), float(error.max()))
 
 
 def _terms(x: Floats) -> Floats:

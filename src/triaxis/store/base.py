@@ -21,22 +21,6 @@ from typing import Any, Protocol, Self
 from triaxis.errors import StoreError
 from triaxis.values import TrialResult
 
-RECORD_KEYS = (
-    "config",
-    "anatomy",
-    "base",
-    "cost_table",
-    "block_order",
-    "predictor",
-    "fit_report",
-    "solution",
-    "plan",
-    "verification",
-    "seconds",
-    "collection",
-    "environment",
-)
-
 
 class Store(Protocol):
     """Keeps the trials and records of one run; see the module's contract."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from triaxis.errors import ConfigError
-from triaxis.maths.cost import costs_of, fit_cost, formula_error, lattice
+from triaxis.maths.cost import costs_of, fit_cost, lattice
 from triaxis.study.synthetic import cnn_cost, paper_cost, table_of
 from triaxis.values import CostTable
 
@@ -41,14 +41,6 @@ def test_a_noisy_cost_is_fitted_monotone_with_its_error_reported() -> None:
     assert model.max_relative_error < 0.1
     assert np.all(model.coefficients >= 0)
     assert np.all(model.log_gradient(X) >= 0)
-
-
-def test_the_papers_formula_is_exact_for_its_own_cost_and_off_for_a_real_one() -> None:
-    assert np.allclose(formula_error(table_of(macs=paper_cost)), 0, atol=1e-12)
-    error = formula_error(TABLE)
-    d, w, r = 1 / 9, 6 / 16, 0.5
-    assert error.largest == pytest.approx(cnn_cost(d, w, r) / cnn_cost(1, 1, 1) / (d * w**2 * r**2) - 1)
-    assert error.smallest == pytest.approx(0, abs=1e-12)
 
 
 def test_a_lattice_of_one_cut_and_a_missing_metric() -> None:
