@@ -25,7 +25,9 @@ class Result:
     """What `compress` returns.
 
     `model` is a plain ``nn.Module`` in evaluation mode for images of ``solution.side_px``; `summary` is what
-    ``summary.json`` holds; `directory` is the run directory, for ``triaxis report``, ``solve``, ``frontier`` and ``predict``.
+    ``summary.json`` holds: accuracies in [0, 1], MACs and parameters for one image, latencies in ms by batch size; `solution` is the
+    cut with its predicted accuracy; `verification` the base and the compressed model as measured on test; `directory` is the run directory, for ``triaxis report``,
+    ``solve``, ``frontier`` and ``predict``.
     """
 
     model: nn.Module
@@ -54,15 +56,21 @@ def compress(
 
     Args:
         model: A trained CNN that takes (B, C, S, S) images and returns (B, classes) logits; it is not changed.
-        splits: `Splits`, or (train, val, test) map-style data sets of (image, label) pairs.
-        budget: Such as ``Budget.macs(fraction=0.5)`` or ``"latency=3ms"``; a sequence for several at once.
+        splits: `Splits`, or (train, val, test) map-style data sets of (image, label) pairs. Images are (C, S, S) tensors, floating
+            point as the model wants them or uint8 pixels that are normalised by train's mean and deviation, or PIL images likewise.
+        budget: Such as ``Budget.macs(fraction=0.5)`` or ``"latency=3ms"`` (at batch ``config.profile.latency_batch``, 1 by default);
+            a sequence for several at once.
         out: Run directory; a new temporary one if None. The same directory goes on where an earlier call stopped, and answers
             another budget from the trials already there.
-        config: Everything else; the defaults if None.
+        config: Everything else; the defaults if None. Its sections `model` and `data` play no part.
         progress: Shows how far it is; silent if None.
 
     Raises:
-        TriaxisError: See the error's own sentence; nothing that was measured is lost.
+        DataError: The splits are unusable.
+        UnsupportedModelError: The model cannot be examined, or holds NaN.
+        InfeasibleBudgetError: No cut fits the budget; the smallest possible cost is named.
+        ExperimentMismatchError: `out` holds a run with another configuration.
+        TriaxisError: Anything else that docs/errors.md lists. Nothing that was measured is lost.
     """
     budgets = [budget] if isinstance(budget, BudgetSpec | Budget | str) else list(budget)
     chosen = (config or Config()).model_copy(update={"budget": tuple(_text(item) for item in budgets)})

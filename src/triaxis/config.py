@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -23,6 +23,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 
 from triaxis.budgets import parse_budgets
 from triaxis.errors import ConfigError
@@ -165,7 +166,10 @@ class FitConfig(Section):
         default="auto", description="family of the accuracy predictor; polynomial is the paper's"
     )
     degree: int | None = Field(
-        default=None, ge=1, le=8, description="degree of each factor; null chooses it by leave-one-out, and 6 for growth"
+        default=None,
+        ge=1,
+        le=8,
+        description="degree of each factor; null chooses it; a number means polynomial, unless kind is growth",
     )
     rank: int = Field(default=1, ge=1, le=5, description="number of products that are added; above 1 needs off-axis trials")
     target: Literal["accuracy", "balanced_accuracy"] = Field(
@@ -318,14 +322,20 @@ def walk_keys() -> Iterator[tuple[str, str]]:
     """Yield each key path of the tree with the sentence that describes it; a section comes before its keys."""
     for name, field in Config.model_fields.items():
         kind = field.annotation
-        yield name, field.description or _first_line(kind)
+        yield name, _described(field) or _first_line(kind)
         if isinstance(kind, type) and issubclass(kind, Section):
             for inner, inner_field in kind.model_fields.items():
-                yield f"{name}.{inner}", inner_field.description or ""
+                yield f"{name}.{inner}", _described(inner_field)
                 if inner_field.annotation is Recipe:
                     yield from ((f"{name}.{inner}.{key}", text) for key, text in RECIPE_WORDS.items())
         elif kind is Recipe:
             yield from ((f"{name}.{key}", text) for key, text in RECIPE_WORDS.items())
+
+
+def _described(field: FieldInfo) -> str:
+    """The field's description, after its choices if it has some."""
+    choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    return ": ".join(filter(None, (" | ".join(choices), field.description)))
 
 
 def _first_line(kind: Any) -> str:

@@ -308,7 +308,7 @@ class Point(Value):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget(Value):
-    """An absolute upper limit on one metric.
+    """An absolute upper limit on one metric: MACs and parameters of one image's pass, milliseconds, or bytes.
 
     ``slack(cost) = limit - cost``; feasible means slack >= 0. `fraction` is kept for display when the limit was asked
     for as a share of the base model's cost.
@@ -334,7 +334,7 @@ class Budget(Value):
 
     @staticmethod
     def latency(limit_ms: float | None = None, *, fraction: float | None = None) -> BudgetSpec:
-        """Return a budget on measured latency, in milliseconds per batch or as a fraction of the base model's."""
+        """Return a budget on measured latency, in milliseconds for a batch of `profile.latency_batch` or as a fraction of the base model's."""
         return BudgetSpec(metric="latency_ms", limit=limit_ms, fraction=fraction)
 
     @staticmethod

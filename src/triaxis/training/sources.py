@@ -85,6 +85,9 @@ def from_datasets(train: Any, val: Any, test: Any, *, num_classes: int | None = 
         val: Likewise.
         test: Likewise; not touched until the final model is verified.
         num_classes: None takes the largest label of train and val, plus one.
+
+    Raises:
+        DataError: A split is empty, its images differ in shape, or a label is out of range.
     """
     shuffled = np.random.default_rng(0).permutation(len(train))
     raw = {"train": _stack(train, shuffled, "train"), "val": _stack(val, range(len(val)), "val")}

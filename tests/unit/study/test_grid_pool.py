@@ -48,5 +48,5 @@ def test_an_error_stops_the_workers(open_work) -> None:
     with pytest.raises(ValueError, match="a reason"):
         list(answers(["raise", "1"], open_work, 1, lambda task: "died"))
     for child in multiprocessing.active_children():
-        child.join(timeout=10)
+        child.join(timeout=60)
     assert not multiprocessing.active_children()
