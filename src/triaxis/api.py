@@ -26,8 +26,8 @@ class Result:
 
     `model` is a plain ``nn.Module`` in evaluation mode for images of ``solution.side_px``; `summary` is what
     ``summary.json`` holds: accuracies in [0, 1], MACs and parameters for one image, latencies in ms by batch size; `solution` is the
-    cut with its predicted accuracy; `verification` the base and the compressed model as measured on test; `directory` is the run directory, for ``triaxis report``,
-    ``solve``, ``frontier`` and ``predict``.
+    cut with its predicted accuracy; `verification` the base and the compressed model as measured on test; `directory` is the run
+    directory, for ``triaxis report``, ``solve`` and ``frontier``.
     """
 
     model: nn.Module

@@ -334,7 +334,7 @@ class Budget(Value):
 
     @staticmethod
     def latency(limit_ms: float | None = None, *, fraction: float | None = None) -> BudgetSpec:
-        """Return a budget on measured latency, in milliseconds for a batch of `profile.latency_batch` or as a fraction of the base model's."""
+        """Return a budget on latency at batch `profile.latency_batch`, in milliseconds or as a fraction of the base model's."""
         return BudgetSpec(metric="latency_ms", limit=limit_ms, fraction=fraction)
 
     @staticmethod
