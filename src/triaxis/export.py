@@ -27,6 +27,9 @@ TOLERANCE = 1e-4
 
 PARITY_BATCHES = (1, 8)
 
+FILES = ("plan.json", "model.safetensors", *(f"{name}.{form}" for name in ("model", "model_from_pixels") for form in ("pt2", "onnx")))
+"""All that is ever written; the plan, first, says what the others are."""
+
 
 def export(
     directory: Path,
@@ -64,6 +67,10 @@ def export(
         "class_names": list(class_names),
         "input": [source.in_channels, plan.side_px, plan.side_px],
     }
+    if not _is_described(directory, description):
+        # The files of another plan must not stand beside this one's.
+        for name in FILES:
+            (directory / name).unlink(missing_ok=True)
     files = [save_checkpoint(directory / "model.safetensors", live.state_dict()), write_json(directory / "plan.json", description)]
     if source.name:
         check_parity(live, load(directory), description["input"], "model.safetensors")
@@ -72,6 +79,13 @@ def export(
     if "onnx" in formats:
         files.append(_write_onnx(directory / "model.onnx", live, description))
     return tuple(files)
+
+
+def _is_described(directory: Path, description: dict[str, Any]) -> bool:
+    try:
+        return read_description(directory) == json.loads(json.dumps(description))
+    except ConfigError:
+        return False
 
 
 def export_run(run_dir: Path, form: str, *, with_preprocessing: bool = False, model: nn.Module | None = None) -> Path:

@@ -174,6 +174,8 @@ def test_another_budget_is_answered_from_the_same_trials(tmp_path):
         fractions.append(result.summary["compressed"]["macs"] / result.summary["base"]["macs"])
         with RunDirectory(tmp_path / "run").read() as store:
             trials.append(store.trials())
+        assert not (tmp_path / "run" / "compressed" / "model.onnx").exists()
+        (tmp_path / "run" / "compressed" / "model.onnx").write_text("of the first budget")
     assert fractions[1] <= 0.15 < fractions[0] <= 0.7
     assert trials[0] == trials[1]
     # What was handed over stays as it was.
