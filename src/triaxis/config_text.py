@@ -55,7 +55,7 @@ A run is described by one YAML file. Every setting has a default, so that an emp
 all defaults. `triaxis init` writes such a file for your model and your images.
 
 * A key that is not below is refused, with the nearest right one; so is a value of the wrong type or out of range. All
-  mistakes of a file are named at once.
+  mistakes of a file are named at once, of one recipe's numbers the first.
 * `model: timm:resnet18` is short for `model: {{name: timm:resnet18}}`, `data: imagefolder:PATH` for
   `data: {{source: imagefolder:PATH}}`, and `budget` takes one budget or a list of budgets that hold together.
 * Missing keys of `base`, `collect.recipe` and `finetune` take the defaults of their own section, shown below.

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,12 @@ def test_the_commented_text_reads_back_to_the_same_configuration(tmp_path: Path)
         (tmp_path / "out.yaml").write_text(commented_yaml(config, {"model.args": "a remark", "budget": "another"}))
         assert load_config(tmp_path / "out.yaml") == config
         assert "# a remark\n" in (tmp_path / "out.yaml").read_text()
+
+
+def test_the_page_of_commands_is_what_the_code_says() -> None:
+    words = ["typer", "triaxis.cli", "utils", "docs", "--name", "triaxis", "--title", "Commands"]
+    made = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, check=True, timeout=120)
+    assert (ROOT / "docs" / "commands.md").read_text() == made.stdout, f"python -m {' '.join(words)} > docs/commands.md"
 
 
 def test_the_reference_page_is_what_the_code_says() -> None:
