@@ -26,6 +26,9 @@ from triaxis.workbench import Workbench
 
 log = logging.getLogger(__name__)
 
+GAIN_OF_A_TRAINED_MODEL = 0.02
+"""What a short fine-tune with distillation may add to a trained model's val accuracy."""
+
 TEACHER_SHARE = 1 / 3
 """A forward pass costs about a third of a training step (forward, and backward for weights and for inputs)."""
 
@@ -46,7 +49,21 @@ def collect(bench: Workbench, table: CostTable) -> tuple[TrialResult, ...]:
     if more := between(bench, table, trials):
         trials += measure_trials(bench, more, "collect")
     record_cost(bench, bench.store.trials())
+    if remark := undertrained(trials):
+        log.warning("%s", remark)
     return trials
+
+
+def undertrained(trials: Sequence[TrialResult]) -> str:
+    """Say it if a trial, which cuts the base model and trains it on a little, is clearly better than the base model."""
+    base = max((t.val_accuracy for t in trials if t.spec.axis == "base" and t.val_accuracy is not None), default=1.0)
+    best = max((t.val_accuracy for t in trials if t.val_accuracy is not None), default=0.0)
+    if best < base + GAIN_OF_A_TRAINED_MODEL:
+        return ""
+    return (
+        f"the base model's val accuracy, {base:.1%}, is below that of a cut one, {best:.1%}: it is not trained to the end, "
+        "so predictions are rough; train it longer, and run again in a new directory"
+    )
 
 
 def measure_trials(bench: Workbench, specs: Sequence[TrialSpec], stage: str) -> tuple[TrialResult, ...]:
