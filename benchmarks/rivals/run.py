@@ -64,7 +64,7 @@ def run_seed(order: Order, seed: int, path: Path, splits: Splits, progress: Prog
     with directory.open(config) as store:
         torch.manual_seed(seed)
         bench = open_workbench(config, directory, store, progress=progress, splits=splits)
-        collect_stage(bench)
+        collect_stage(bench, config.budgets)
         if store.record("predictor") is None:
             decide.fit_run(store, config)
         cases = [Case(bench, order.profile, budget, arm) for budget in order.budgets for arm in order.arms_at(budget)]

@@ -72,6 +72,8 @@ def compress(
         ExperimentMismatchError: `out` holds a run with another configuration.
         TriaxisError: Anything else that docs/errors.md lists. Nothing that was measured is lost.
     """
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"model must be a torch.nn.Module, got {type(model).__name__}: triaxis.pipeline.run takes a configuration alone.")
     budgets = [budget] if isinstance(budget, BudgetSpec | Budget | str) else list(budget)
     chosen = (config or Config()).model_copy(update={"budget": tuple(_text(item) for item in budgets)})
     data = splits if isinstance(splits, Splits) else _from_sequence(splits)

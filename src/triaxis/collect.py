@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from triaxis.blocks import choose_blocks
+from triaxis.errors import TrainingError
 from triaxis.execution import make_executor, run_trials
 from triaxis.execution.base import Work
 from triaxis.maths.design import axis_design, on_axis, steepest
@@ -49,9 +50,21 @@ def collect(bench: Workbench, table: CostTable) -> tuple[TrialResult, ...]:
     if more := between(bench, table, trials):
         trials += measure_trials(bench, more, "collect")
     record_cost(bench, bench.store.trials())
+    _require_some(trials)
     if remark := undertrained(trials):
         log.warning("%s", remark)
     return trials
+
+
+def _require_some(trials: Sequence[TrialResult]) -> None:
+    """Say how many trials failed; raise if none is left that cuts anything."""
+    failed, cuts = [t for t in trials if t.state == "failed"], [t for t in trials if t.spec.axis != "base"]
+    if not failed:
+        return
+    reason = (failed[0].error or "").strip().rpartition("\n")[2]
+    if all(t.state == "failed" for t in cuts):
+        raise TrainingError(f"Some trials must succeed, but all {len(cuts)} failed, the first with {reason}: `triaxis status` shows each.")
+    log.warning("%d of %d trials failed, the first with %s; the same command tries them again", len(failed), len(trials), reason)
 
 
 def undertrained(trials: Sequence[TrialResult]) -> str:

@@ -253,7 +253,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     """YAML as PyYAML reads it safely, except that a key given twice is an error instead of silently the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
         if repeated := [key for key in keys if keys.count(key) > 1]:
             raise yaml.MarkedYAMLError(None, None, f"the key {repeated[0]!r} is given twice", node.start_mark)
         return super().construct_mapping(node, deep)
@@ -388,8 +388,10 @@ def config_diff(old: Config, new: Config) -> list[str]:
 def idle_settings(config: Config) -> list[str]:
     """Return one sentence for each setting that was changed but has no effect, so that nobody waits for one."""
     made_by_function = DataConfig(source=config.data.source) if config.data.has_function else config.data
-    known_here = config.data.source.split(":")[0] in ("digits", "imagefolder")
+    known_here = config.data.source.startswith(("digits", "imagefolder"))
+    side_px = config.model.side_px
     cases = (
+        (side_px and config.data.side_px not in (None, side_px), "model.side_px has no effect: data.side_px is set"),
         (config.collect.executor == "serial" and config.collect.workers > 1, "collect.workers has no effect: collect.executor is serial"),
         (config.data.download and known_here, "data.download has no effect on this data.source"),
         (config.data != made_by_function, "data has no effect but for its source: the function makes the splits"),

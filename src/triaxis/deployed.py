@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from triaxis.errors import ConfigError, DataError
-from triaxis.export import load, read_description
+from triaxis.export import is_configured, load, read_description
 from triaxis.models.load import ModelSource, build
 from triaxis.profiling.latency import measure_latency
 from triaxis.profiling.memory import measure_memory
@@ -23,26 +23,28 @@ from triaxis.training.pictures import PictureFiles, readable
 BACKENDS = ("eager", "compile", "onnxruntime")
 
 
-def predict_files(directory: Path, images: Sequence[Path], *, top: int = 5) -> dict[str, list[tuple[str, float]]]:
+def predict_files(directory: Path, images: Sequence[Path], *, top: int = 5, allow_code: bool = False) -> dict[str, list[tuple[str, float]]]:
     """Return for each image file the most probable classes with their probabilities in [0, 1].
 
     Args:
         directory: A run's ``compressed`` folder.
         images: Image files.
         top: Classes per image.
+        allow_code: As for `triaxis.load`.
 
     Raises:
         DataError: A file is missing or cannot be read.
         ConfigError: The folder holds no compressed model.
     """
+    images = [Path(path) for path in images]
     missing = [str(path) for path in images if not path.is_file()]
     if missing:
         raise DataError(f"Every image must be an existing file, got {', '.join(missing)}.")
     readable(images, skip_bad=False)
-    description = read_description(directory)
+    description = read_description(Path(directory))
     preprocess, side = Preprocess.from_json(description["preprocess"]), description["input"][1]
     names = description["class_names"]
-    model = load(directory)
+    model = load(directory, allow_code=allow_code)
     files = StreamedImages(PictureFiles(images, [0] * len(images), preprocess), len(names), preprocess, side, num_workers=0)
     found = {}
     for batch in files.in_order(side):
@@ -74,9 +76,10 @@ def bench_run(run_dir: Path, *, batches: Sequence[int] = (1, 8, 64), backends: S
     source = ModelSource.from_json(description["source"])
     if not source.name:
         raise ConfigError(f"The base model of {run_dir} was handed over in code: measure it with triaxis.profiling.latency instead.")
+    compressed = load(directory.compressed, allow_code=is_configured(run_dir, source))
     base = build(source.name, source.args, source.num_classes)
     load_into(base, directory.checkpoint("base"))
-    pair = {"base": (base.eval(), source.side_px), "compressed": (load(directory.compressed), description["input"][1])}
+    pair = {"base": (base.eval(), source.side_px), "compressed": (compressed, description["input"][1])}
     chosen = backends or [b for b in BACKENDS if b != "onnxruntime" or importlib.util.find_spec("onnxruntime")]
     return [_row(pair, source.in_channels, backend, batch) for backend in chosen for batch in batches]
 

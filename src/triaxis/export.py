@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from triaxis.errors import ConfigError, ExportError
-from triaxis.models.load import ModelSource, build
+from triaxis.models.load import ModelSource, build, names_code
 from triaxis.profiling.onnx import run_onnx, write_onnx
 from triaxis.rundir import RunDirectory
 from triaxis.store.checkpoints import load_into, save_checkpoint
@@ -73,7 +73,7 @@ def export(
             (directory / name).unlink(missing_ok=True)
     files = [save_checkpoint(directory / "model.safetensors", live.state_dict()), write_json(directory / "plan.json", description)]
     if source.name:
-        check_parity(live, load(directory), description["input"], "model.safetensors")
+        check_parity(live, load(directory, allow_code=True), description["input"], "model.safetensors")
     if "pt2" in formats:
         files.append(_write_pt2(directory / "model.pt2", live, description["input"]))
     if "onnx" in formats:
@@ -102,8 +102,8 @@ def export_run(run_dir: Path, form: str, *, with_preprocessing: bool = False, mo
         ExportError: The file's outputs differ from the live model's.
     """
     directory = RunDirectory(run_dir).compressed
-    live = load(directory, model=model)
     description = read_description(directory)
+    live = load(directory, model=model, allow_code=is_configured(run_dir, ModelSource.from_json(description["source"])))
     if form == "safetensors":
         return directory / "model.safetensors"
     if with_preprocessing:
@@ -131,15 +131,22 @@ class Normalise(nn.Module):
         return (pixels - self.mean) / self.std
 
 
-def load(directory: str | Path, *, model: nn.Module | None = None) -> nn.Module:
+def is_configured(run_dir: Path, source: ModelSource) -> bool:
+    """Whether a run's own configuration names the model that its ``plan.json`` names."""
+    chosen = RunDirectory(run_dir).config().model
+    return (chosen.name, chosen.args) == (source.name, source.args)
+
+
+def load(directory: str | Path, *, model: nn.Module | None = None, allow_code: bool = False) -> nn.Module:
     """Return the compressed network that `export` wrote, ready to run and to train on; nothing is unpickled.
 
     Args:
         directory: A run's ``compressed`` folder.
         model: The uncut base model (any weights), needed only if it was handed over in code rather than named.
+        allow_code: Import and call the function that ``plan.json`` names, where the base model is not a zoo's; for folders that you trust.
 
     Raises:
-        ConfigError: The folder is none, or the base model cannot be made again.
+        ConfigError: The folder is none, names code without leave, or the base model cannot be made again.
         PlanError: The plan does not fit the base model.
     """
     directory = Path(directory)
@@ -148,6 +155,11 @@ def load(directory: str | Path, *, model: nn.Module | None = None) -> nn.Module:
     if model is None and not source.name:
         raise ConfigError(
             f"The model in {directory} was handed over in code: pass the uncut model again, as load({str(directory)!r}, model=...)."
+        )
+    if model is None and names_code(source.name) and not allow_code:
+        raise ConfigError(
+            f"The base model in {directory} is made by code, {source.name}, which runs only with your leave: if you trust the folder, "
+            "set allow_code=True (--allow-code), or pass the uncut model as model=."
         )
     base = model if model is not None else build(source.name, source.args, source.num_classes)
     cut = Surgeon.examine(base, side_px=source.side_px, in_channels=source.in_channels).cut(plan)

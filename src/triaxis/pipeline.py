@@ -55,13 +55,17 @@ def run(
     directory = RunDirectory(out)
     with directory.open(config) as store:
         bench = open_workbench(config, directory, store, progress=progress or Silent(), model=model, splits=splits)
-        table, order = collect_stage(bench)
+        table, order = collect_stage(bench, budgets or config.budgets)
         fit_stage(bench)
         return prune_stage(bench, table, order, budgets or config.budgets)
 
 
-def collect_stage(bench: Workbench) -> tuple[CostTable, tuple[str, ...]]:
-    """Count what every cut would cost, measure the trials, and count again in the order of blocks that they found."""
+def collect_stage(bench: Workbench, specs: Sequence[BudgetSpec]) -> tuple[CostTable, tuple[str, ...]]:
+    """Count what every cut would cost, measure the trials, and count again in the order of blocks that they found.
+
+    Raises:
+        InfeasibleBudgetError: No cut can meet the budgets `specs`; said before anything is trained.
+    """
     store = bench.store
     if store.record("first_block_order") is None:
         store.put_record("first_block_order", list(first_block_order(bench)))
@@ -69,8 +73,7 @@ def collect_stage(bench: Workbench) -> tuple[CostTable, tuple[str, ...]]:
     if store.record("first_cost_table") is None:
         store.put_record("first_cost_table", cost_table(bench, first).to_json())
     table = CostTable.from_json(store.record("first_cost_table"))
-    # An impossible budget is refused here, before anything is trained.
-    feasible_rows(table, [spec.resolve(table.base_cost(spec.metric)) for spec in bench.config.budgets])
+    feasible_rows(table, [spec.resolve(table.base_cost(spec.metric)) for spec in specs])
     trials = collect(bench, table)
     order = final_block_order(bench, trials, first)
     if store.record("block_order") != list(order):
@@ -132,7 +135,7 @@ def continue_run(
     config = directory.config()
     with directory.open(config) as store:
         bench = open_workbench(config, directory, store, progress=progress or Silent())
-        table, order = collect_stage(bench)
+        table, order = collect_stage(bench, budgets or config.budgets)
         if stage == "collect":
             measure_more(bench, table, num_more)
             return None

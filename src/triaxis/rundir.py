@@ -121,17 +121,27 @@ class RunDirectory:
             ) from None
 
     def _settle(self, config: Config) -> None:
-        """Write config.yaml, or check that it is the same in all that decides the numbers."""
+        """Write config.yaml; once anything is trained, check that it is the same in all that decides the numbers."""
         from triaxis.config import config_diff, load_config
 
         if self.config_file.exists():
             old = load_config(self.config_file)
             differing = [line for line in config_diff(old, config) if not line.startswith(FREE_KEYS)]
-            if differing:
+            if differing and self._is_begun():
                 raise ExperimentMismatchError(mismatch_sentence(self.path, differing))
+            if differing:
+                # Nothing was trained yet: a mistake that was found on the way may be mended in place.
+                for file in self.path.glob(f"{self.store_file.name}*"):
+                    file.unlink()
             if old == config:
                 return
         write_text(self.config_file, config.to_yaml())
+
+    def _is_begun(self) -> bool:
+        if any(self.checkpoints.iterdir()):
+            return True
+        with open_store(self.store_file) as store:
+            return bool(store.trials()) or store.record("base") is not None
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from triaxis.config import BASE_RECIPE, Config
-from triaxis.errors import ConfigError
+from triaxis.errors import ConfigError, ExperimentMismatchError, UnsupportedModelError
 from triaxis.models.load import ModelSource, check_finite, load_model, unwrap
 from triaxis.profiling.latency import device_name
 from triaxis.profiling.macs import count_macs, count_params
@@ -25,8 +25,8 @@ from triaxis.rundir import RunDirectory
 from triaxis.store.base import Store
 from triaxis.store.checkpoints import load_into, save_checkpoint
 from triaxis.surgery.surgeon import Surgeon
-from triaxis.training.data import Splits
-from triaxis.training.evaluate import Evaluation, Teacher, evaluate
+from triaxis.training.data import Splits, require_batch
+from triaxis.training.evaluate import Evaluation, Teacher, check_output, evaluate
 from triaxis.training.finetune import TrainingLog, finetune
 from triaxis.training.mode import Mode, choose_mode
 from triaxis.training.sources import load_splits
@@ -141,7 +141,7 @@ def open_workbench(
         # A copy: what is handed over stays as it is.
         network = copy.deepcopy(unwrap(model)) if model is not None else loaded.model  # type: ignore[union-attr]
         source = _source(config, splits, named=model is None)
-        check_finite(network, "the base model")
+        _require_usable(config, network, splits, source)
     add_seconds(store, "load", time.perf_counter() - start)
     for parameter in network.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
@@ -226,6 +226,29 @@ def _source(config: Config, splits: Splits, *, named: bool) -> ModelSource:
     )
 
 
+def _require_usable(config: Config, network: nn.Module, splits: Splits, source: ModelSource) -> None:
+    """Say what would fail later, before anything is trained: weights, two blank images through the network, batches.
+
+    Raises:
+        UnsupportedModelError: The network holds NaN, fails, or returns something else than logits.
+        DataError: The train split does not fill a batch.
+    """
+    check_finite(network, "the base model")
+    network = network.cpu().eval()
+    shape = (2, source.in_channels, source.side_px, source.side_px)
+    try:
+        with torch.no_grad():
+            output = network(torch.zeros(shape))
+    except Exception as error:  # a network of the user's own may raise anything
+        reason = str(error).partition("\n")[0]
+        raise UnsupportedModelError(
+            f"The model must take images of shape {shape} and return logits, but it raised {type(error).__name__}: {reason}."
+        ) from error
+    check_output(output, 2, source.num_classes)
+    for recipe in (config.collect.recipe, config.finetune):
+        require_batch(len(splits.train), recipe.batch_size, "train")
+
+
 def _mode(config: Config, store: Store, network: nn.Module, source: ModelSource, device: torch.device) -> Mode:
     """Choose precision and memory format once per run: timing twice could choose differently and change the numbers."""
     record = store.record("environment")
@@ -243,6 +266,22 @@ def _mode(config: Config, store: Store, network: nn.Module, source: ModelSource,
     return Mode.from_json(record["mode"])
 
 
+def _identity(network: nn.Module, splits: Splits, is_trained: bool) -> dict[str, Any]:
+    """What trials depend on and the configuration does not hold: the weights that were given, and the images."""
+    images = f"{len(splits.train)} train and {len(splits.val)} val images of {splits.train.num_classes} classes"
+    return {"given": state_digest(network.state_dict()) if is_trained else None, "images": images}
+
+
+def _require_the_same(run: RunDirectory, before: dict[str, Any], now: dict[str, Any]) -> None:
+    advice = "take these again, or choose another directory with --out"
+    if before.get("given", now["given"]) != now["given"]:
+        raise ExperimentMismatchError(f"The run in {run.path} began with other weights of the base model than it is given now: {advice}.")
+    if before.get("images", now["images"]) != now["images"]:
+        raise ExperimentMismatchError(
+            f"The run in {run.path} was made with {before['images']}, but there are {now['images']} now: {advice}."
+        )
+
+
 def _train_base(
     config: Config,
     run: RunDirectory,
@@ -256,8 +295,9 @@ def _train_base(
     is_trained: bool,
 ) -> None:
     """Give the network its trained weights: from an earlier process, or by training now."""
-    record = store.record("base")
+    record, identity = store.record("base"), _identity(network, splits, is_trained)
     if record is not None:
+        _require_the_same(run, record, identity)
         load_into(network, run.checkpoint("base"))
         return
     start, num_images = time.perf_counter(), 0
@@ -282,15 +322,13 @@ def _train_base(
         advance(1.0, f"val accuracy {found.accuracy:.4f}")
     macs = count_macs(network, (source.in_channels, source.side_px, source.side_px))
     save_checkpoint(run.checkpoint("base"), network.state_dict())
-    store.put_record(
-        "base",
-        {
-            "val_accuracy": found.balanced_accuracy if config.fit.target == "balanced_accuracy" else found.accuracy,
-            "val_loss": found.loss,
-            "macs": macs,
-            "params": count_params(network),
-            "train_macs": float(num_images * macs),
-        },
-    )
+    measured = {
+        "val_accuracy": found.balanced_accuracy if config.fit.target == "balanced_accuracy" else found.accuracy,
+        "val_loss": found.loss,
+        "macs": macs,
+        "params": count_params(network),
+        "train_macs": float(num_images * macs),
+    }
+    store.put_record("base", measured | identity)
     add_seconds(store, "base", time.perf_counter() - start)
     log.info("base model: val accuracy %.4f, %d MACs", found.accuracy, macs)

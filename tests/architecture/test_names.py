@@ -42,7 +42,7 @@ COMMANDS = {
     "report": ["RUN"],
     "inspect": ["MODEL", "--input", "--classes", "--keep", "--save", "--weights", "--json"],
     "export": ["RUN", "--format", "-f", "--with-preprocessing"],
-    "predict": ["RUN/compressed", "IMAGE...", "--top", "--json"],
+    "predict": ["RUN/compressed", "IMAGE...", "--top", "--allow-code", "--json"],
     "bench": ["RUN", "--batch", "--backend", "--json"],
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,12 +13,21 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import save_file
+from torch import nn
+from torch.utils.data import TensorDataset
 from typer.testing import CliRunner
 
+import triaxis
 from triaxis.cli import app
-from triaxis.models.load import build
+from triaxis.config import config_from_plain
+from triaxis.errors import ConfigError, DataError, UnsupportedModelError
+from triaxis.models.cifar import resnet
+from triaxis.models.load import ModelSource, build
 from triaxis.store import open_store
+from triaxis.training.data import Preprocess
+from triaxis.values import PrunePlan
 
 TINY_BASE = {"epochs": 1, "batch_size": 32, "crop_px": 1, "flip": False}
 
@@ -134,3 +144,50 @@ def test_a_second_process_and_ctrl_c(tiny_file, tmp_path, process):
     assert first.returncode == 130 and "nothing is lost" in stderr
     with open_store(out / "store.sqlite", read_only=True) as store:
         assert store.record("environment") is not None
+
+
+class Pair(nn.Module):
+    """Returns a tuple, as some networks do."""
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return images.mean((2, 3)), images
+
+
+def images_of(num: int, shape: tuple[int, int, int] = (3, 8, 8)) -> TensorDataset:
+    return TensorDataset(torch.randn(num, *shape), torch.arange(num) % 3)
+
+
+@pytest.mark.parametrize(
+    ("model", "images", "error", "words"),
+    [
+        (None, images_of(96), ConfigError, "must be a torch.nn.Module, got NoneType"),
+        (Pair(), images_of(96), UnsupportedModelError, "got tuple"),
+        (
+            nn.Sequential(nn.Conv2d(1, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+            images_of(96),
+            UnsupportedModelError,
+            "raised RuntimeError",
+        ),
+        (resnet(8, num_classes=3), images_of(40), DataError, "at least one batch of 128"),
+        (resnet(8, num_classes=3), images_of(96, (3, 8, 6)), DataError, r"\(C, S, S\)"),
+    ],
+)
+def test_what_compress_cannot_use_is_said_before_anything_is_trained(tmp_path, model, images, error, words):
+    config = config_from_plain({"collect": {"recipe": {"batch_size": 32}}, "threads": 2})
+    with pytest.raises(error, match=words):
+        triaxis.compress(model, (images, images, images), budget="macs=50%", out=tmp_path / "run", config=config)
+    assert not list(tmp_path.glob("run/checkpoints/*"))
+
+
+def test_a_plan_that_names_code_runs_it_only_with_leave(tmp_path, command):
+    source = {"name": "os:mkdir", "args": {"path": str(tmp_path / "harm")}, "num_classes": 3, "side_px": 8, "in_channels": 3}
+    plan = PrunePlan(num_blocks=1, num_channels=1, base_side_px=8, side_px=8)
+    plain = {"plan": plan.to_json(), "source": ModelSource(**source).to_json(), "preprocess": Preprocess().to_json()}
+    (tmp_path / "plan.json").write_text(json.dumps({**plain, "class_names": ["a", "b", "c"], "input": [3, 8, 8]}))
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    with pytest.raises(ConfigError, match="allow_code=True"):
+        triaxis.load(tmp_path)
+    done = command("predict", tmp_path, tmp_path / "a.png")
+    assert done.returncode == ConfigError.exit_code
+    assert "os:mkdir" in done.stderr
+    assert not (tmp_path / "harm").exists()

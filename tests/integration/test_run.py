@@ -12,8 +12,12 @@ from safetensors.torch import load_file
 
 import triaxis
 from triaxis.config import load_config
+from triaxis.export import export
+from triaxis.models.load import ModelSource, build
 from triaxis.profiling.macs import count_macs, count_params
 from triaxis.rundir import RunDirectory
+from triaxis.surgery.surgeon import Surgeon
+from triaxis.training.data import Preprocess
 from triaxis.training.sources import load_splits
 from triaxis.values import PrunePlan
 
@@ -198,3 +202,20 @@ def test_trials_can_be_added_to_a_finished_run(finished, tmp_path, command, monk
     assert new.spec.axis == "joint" and new.state == "done"
     assert all(ratio < 1 for ratio in new.achieved.as_tuple())
     assert new.spec.parent in {t.trial_id for t in before if t.spec.axis == "depth"}
+
+
+def test_files_of_another_plan_do_not_stay_beside_the_new_one(tmp_path):
+    model = build("cifar:resnet8", {"width": 0.5}, 3)
+    surgeon = Surgeon.examine(model, side_px=16)
+    source = ModelSource(name="cifar:resnet8", args={"width": 0.5}, num_classes=3, side_px=16)
+
+    def write(width: float) -> None:
+        plan = surgeon.plan(width=width)
+        export(tmp_path, surgeon.cut(plan), plan, source, Preprocess(), ("safetensors",))
+
+    write(1.0)
+    (tmp_path / "model.onnx").write_text("of the first plan")
+    write(1.0)
+    assert (tmp_path / "model.onnx").exists()
+    write(0.5)
+    assert {path.name for path in tmp_path.iterdir()} == {"model.safetensors", "plan.json"}

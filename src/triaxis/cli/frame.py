@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -22,6 +23,14 @@ out = Console(highlight=False, soft_wrap=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+class Warnings(logging.Handler):
+    """Shows on standard error what the package warns of; log.txt has it too."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one line."""
+        err.print(f"[yellow]warning[/]: {escape(record.getMessage())}")
+
+
 class Commands(TyperGroup):
     """Turns an expected error into one sentence and its exit code; anything else is a bug and keeps its traceback."""
 
@@ -31,6 +40,8 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
+        logger, shown = logging.getLogger("triaxis"), Warnings(logging.WARNING)
+        logger.addHandler(shown)
         try:
             return super().invoke(ctx)
         except TriaxisError as error:
@@ -39,6 +50,8 @@ class Commands(TyperGroup):
         except KeyboardInterrupt:
             err.print("\nstopped: nothing is lost; run the same command to go on")
             raise typer.Exit(INTERRUPTED) from None
+        finally:
+            logger.removeHandler(shown)
 
 
 class StageProgress:

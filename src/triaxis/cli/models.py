@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from triaxis.cli import show
 from triaxis.cli.frame import err, out, print_json
@@ -32,7 +33,7 @@ def init(
     if file.exists() and not force:
         raise ConfigError(f"{file} must not exist yet: choose another with --file, or replace it with --force.")
     write_text(file, starting_config(model, data, budget, weights))
-    out.print(f"wrote {file}; go on with: triaxis run {file}", soft_wrap=True)
+    out.print(escape(f"wrote {file}; go on with: triaxis run {file}"), soft_wrap=True)
 
 
 def inspect(
@@ -69,13 +70,16 @@ def export(
     from triaxis.export import export_run
 
     path = export_run(run_dir, format_, with_preprocessing=with_preprocessing)
-    out.print(f"wrote {path}", soft_wrap=True)
+    out.print(f"wrote {escape(str(path))}", soft_wrap=True)
 
 
 def predict(
     model_dir: Annotated[Path, typer.Argument(metavar="RUN/compressed", help="Compressed model.", show_default=False)],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.", show_default=False)],
     top: Annotated[int, typer.Option("--top", min=1, help="Classes to print for each image.")] = 5,
+    allow_code: Annotated[
+        bool, typer.Option("--allow-code", help="Run the function that makes the base model; for folders you trust.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Try the result by hand: the most probable classes of some images.
@@ -84,7 +88,7 @@ def predict(
     """
     from triaxis.deployed import predict_files
 
-    found = predict_files(model_dir, images, top=top)
+    found = predict_files(model_dir, images, top=top, allow_code=allow_code)
     if as_json:
         print_json(found)
         return

@@ -137,7 +137,7 @@ def status(found: dict[str, Any]) -> None:
 
 def rows(header: Sequence[str], body: Sequence[Sequence[object]]) -> None:
     """Print any small table."""
-    table = Table(*header)
+    table = Table(*(escape(name) for name in header))
     for row in body:
         table.add_row(*(escape(str(cell)) for cell in row))
     out.print(table)

@@ -37,7 +37,7 @@ def look_at_folder(path: str | Path) -> FolderFacts:
     Raises:
         DataError: There is no such folder, or it holds no class folders with images.
     """
-    root = Path(path)
+    root = Path(path).expanduser()
     if not root.is_dir():
         raise DataError(f"imagefolder:PATH must name a folder of class folders, but there is no folder {root}.")
     folders = split_folders(root)

@@ -217,6 +217,11 @@ def _timm(kind: str, args: dict[str, Any], num_classes: int) -> nn.Module:
     return timm.create_model(kind, pretrained=False, num_classes=num_classes, **args)
 
 
+def names_code(name: str) -> bool:
+    """Whether a model's name is a function of the user's own, which is imported and called, and not a zoo's model."""
+    return bool(name) and name.partition(":")[0] not in ("cifar", "torchvision", "timm")
+
+
 def _own(name: str, args: dict[str, Any], num_classes: int) -> nn.Module:
     function = import_function(name)
     takes = inspect.signature(function).parameters

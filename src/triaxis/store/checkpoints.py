@@ -39,7 +39,9 @@ def load_checkpoint(path: str | Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise StoreError(f"{path} must be a checkpoint that triaxis wrote, got '{error}': remove it and run again.") from error
+        raise StoreError(
+            f"{path} must be a checkpoint that triaxis wrote, got '{error}': put a copy back, or run again in a new directory."
+        ) from error
 
 
 def load_into(model: Module, path: str | Path) -> None:

@@ -114,7 +114,8 @@ def _stack(dataset: Any, order: Any, name: str) -> Raw:
         pictures.append(picture if isinstance(picture, Tensor) else torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1))
         labels.append(int(label))
     shapes = {tuple(p.shape) for p in pictures}
-    if len(shapes) > 1 or len(next(iter(shapes))) != 3:
+    first = next(iter(shapes))
+    if len(shapes) > 1 or len(first) != 3 or first[1] != first[2]:
         raise DataError(
             f"All images of the {name} split must have one shape (C, S, S), got {sorted(shapes)[:4]}: resize them in the data set."
         )
@@ -228,7 +229,18 @@ def _with_all_splits(source: Source, config: DataConfig) -> Source:
     splits["train"] = _take(splits["train"], order)
     if config.max_train_images and config.max_train_images < len(order):
         splits["train"] = _draw(splits["train"], config.max_train_images, config.seed + 2, "train")[1]
-    return Source(_without_bad(splits, config.skip_bad), source.class_names, source.side_px)
+    splits = _without_bad(splits, config.skip_bad)
+    for name, (_, labels) in splits.items():
+        if len(labels) == 0:
+            raise DataError(
+                f"The {name} split must hold at least one image, got none: fill its folder, or remove it so that the split is drawn."
+            )
+    missing = sorted(set(range(len(source.class_names))) - set(splits["train"][1].tolist()))
+    if missing:
+        raise DataError(
+            f"Every class must have train images that can be read, got none for {', '.join(source.class_names[i] for i in missing)}."
+        )
+    return Source(splits, source.class_names, source.side_px)
 
 
 def _without_bad(splits: dict[str, Raw], skip_bad: bool) -> dict[str, Raw]:

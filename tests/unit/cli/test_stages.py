@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shutil
 import subprocess
@@ -105,6 +106,15 @@ def test_frontier_has_a_line_for_each_budget(fitted: Path) -> None:
     assert len(found) == 10
     text = invoke("frontier", fitted, "--num", 10).output
     assert "100.0 %" in text and "━" in text
+
+
+def test_what_is_warned_of_is_seen(fitted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def warned(run_dir: Path) -> dict[str, object]:
+        logging.getLogger("triaxis.somewhere").warning("2 of [3] images were left out")
+        return {}
+
+    monkeypatch.setattr("triaxis.cli.progress_of.progress_of", warned)
+    assert "warning: 2 of [3] images were left out" in invoke("status", fitted, "--json").stderr
 
 
 def test_status_says_how_far_a_run_is(fitted: Path) -> None:

@@ -68,8 +68,8 @@ def test_an_unwritable_place_is_a_store_error(tmp_path: Path) -> None:
 
 def test_a_changed_configuration_is_refused_with_the_differing_keys(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
-    with run.open(Config()):
-        pass
+    with run.open(Config()) as store:
+        store.put_record("base", {})
     changed = config_from_plain({"seed": 5, "collect": {"recipe": {"epochs": 7}}})
     with pytest.raises(ExperimentMismatchError) as caught, run.open(changed):
         pass
@@ -78,10 +78,19 @@ def test_a_changed_configuration_is_refused_with_the_differing_keys(tmp_path: Pa
     assert run.config() == Config()
 
 
+def test_a_mistake_is_mended_in_place_while_nothing_is_trained(tmp_path: Path) -> None:
+    run, mended = RunDirectory(tmp_path), config_from_plain({"model": "cifar:resnet20"})
+    with run.open(config_from_plain({"model": "cifar:resnet15"})) as store:
+        store.put_record("environment", {"mode": "of another model"})
+    with run.open(mended) as store:
+        assert store.record("environment") is None
+    assert run.config() == mended
+
+
 def test_a_changed_budget_is_refused_with_the_command_that_answers_it(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     with run.open(Config()):
-        pass
+        (run.checkpoints / "base.resume").write_text("")
     with pytest.raises(ExperimentMismatchError, match=r"triaxis prune .* --budget"), run.open(config_from_plain({"budget": "macs=30%"})):
         pass
 

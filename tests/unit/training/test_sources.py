@@ -161,6 +161,23 @@ def test_a_class_without_val_images_is_a_warning_and_without_train_images_an_err
         load(tmp_path)
 
 
+def test_a_class_that_loses_all_its_pictures_is_an_error_also_where_bad_ones_may_go(folder):
+    for picture in (folder / "red").iterdir():
+        picture.write_bytes(b"no picture")
+    with pytest.raises(DataError, match="can be read, got none for red"):
+        load(folder, skip_bad=True)
+
+
+def test_an_empty_test_folder_is_said_before_anything_is_trained(folder, tmp_path):
+    root = tmp_path / "split"
+    for name in ("train", "val"):
+        for label in ("cat", "dog"):
+            paint(root / name / label / "0.png")
+    (root / "test" / "cat").mkdir(parents=True)
+    with pytest.raises(DataError, match="test split must hold at least one image"):
+        load(root)
+
+
 def test_missing_and_empty_folders_are_named(tmp_path):
     with pytest.raises(DataError, match="nowhere"):
         load(tmp_path / "nowhere")
