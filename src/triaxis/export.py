@@ -105,7 +105,7 @@ def export_run(run_dir: Path, form: str, *, with_preprocessing: bool = False, mo
     description = read_description(directory)
     live = load(directory, model=model, allow_code=is_configured(run_dir, ModelSource.from_json(description["source"])))
     if form == "safetensors":
-        return directory / "model.safetensors"
+        return save_checkpoint(directory / "model.safetensors", live.state_dict())
     if with_preprocessing:
         live = nn.Sequential(Normalise(Preprocess.from_json(description["preprocess"])), live).eval()
         description = {**description, "preprocess": {"input": "pixels in [0, 1]"}}

@@ -62,10 +62,10 @@ def build(name: str, args: dict[str, Any], num_classes: int) -> nn.Module:
     """
     zoo, _, kind = name.partition(":")
     makers = {"cifar": _cifar, "torchvision": _torchvision, "timm": _timm}
-    try:
-        if zoo in makers:
-            return makers[zoo](kind, args, num_classes)
+    if zoo not in makers:
         return _own(name, args, num_classes)
+    try:
+        return makers[zoo](kind, args, num_classes)
     except TypeError as error:
         raise ConfigError(f"model.args must fit {name}, got {args}: {error}.") from None
 
@@ -224,9 +224,14 @@ def names_code(name: str) -> bool:
 
 def _own(name: str, args: dict[str, Any], num_classes: int) -> nn.Module:
     function = import_function(name)
-    takes = inspect.signature(function).parameters
+    signature = inspect.signature(function)
+    takes = signature.parameters
     if "num_classes" in takes or any(p.kind is p.VAR_KEYWORD for p in takes.values()):
         args = {"num_classes": num_classes, **args}
+    try:
+        signature.bind(**args)
+    except TypeError as error:
+        raise ConfigError(f"model.args must fit {name}, got {args}: {error}.") from None
     model = function(**args)
     if not isinstance(model, nn.Module):
         raise ConfigError(f"{name} must return a torch.nn.Module, got {type(model).__name__}.")
