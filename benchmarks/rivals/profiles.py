@@ -22,8 +22,8 @@ PAID = "+collection"
 class Profile:
     """One set-up. `settings` are a triaxis configuration without seed and data source.
 
-    `dear_budgets` are those at which the arms run that cost many times the others: training from scratch, and the strongest rivals
-    once more with the collection's effort added.
+    `dear_budgets` are those at which the arms run that cost many times the others: training from scratch, width alone on a latency budget,
+    and the strongest rivals once more with the collection's effort added.
     `backends` run the speed measurement, `seconds` each time, for each batch. `best_on_test` evaluates on test after every
     epoch, for a column that published tables have; nothing is selected by it.
     """

@@ -15,7 +15,7 @@ from torch import nn
 
 from rivals.arms import MAKERS
 from rivals.cuts import Cut, OutOfReachError, Start, ratios
-from rivals.profiles import PAID, SCRATCH_ARMS, WIDTH_ARMS, Profile
+from rivals.profiles import PAID, SCRATCH_ARMS, WIDTH_ARMS, Profile, read_budget
 from rivals.speed import Call, available, calls, measure_speed, speed_fields
 from rivals.training import Case, train
 from triaxis import decide
@@ -49,8 +49,9 @@ class Order:
     is_training_only: bool = False
 
     def arms_at(self, budget: str) -> list[str]:
-        """The arms of a budget: training from scratch only where the dear ones run."""
-        return [arm for arm in self.arms if arm not in SCRATCH_ARMS or budget in self.dear_budgets]
+        """The arms of a budget; those that train many times as long as the others only where the dear ones run."""
+        dear = SCRATCH_ARMS if read_budget(budget).metric == "macs" else (*SCRATCH_ARMS, *WIDTH_ARMS)
+        return [arm for arm in self.arms if arm not in dear or budget in self.dear_budgets]
 
     @property
     def is_over(self) -> bool:

@@ -31,7 +31,7 @@ from triaxis.values import BudgetSpec, Recipe
 
 BASE_RECIPE = Recipe(epochs=30)
 COLLECT_RECIPE = Recipe(epochs=4, peak_lr=0.05, distill=0.7, temperature=2.0, average_last=0.3)
-FINETUNE_RECIPE = Recipe(epochs=8, peak_lr=0.05, distill=0.7, temperature=2.0, average_last=0.3)
+FINETUNE_RECIPE = Recipe(epochs=30, peak_lr=0.05, distill=0.7, temperature=2.0, average_last=0.3)
 
 MODEL_FORM = r"^[\w.]+:[\w./-]+$"
 DATA_KINDS = ("digits", "imagefolder", "cifar10", "cifar100", "fashion_mnist", "svhn")

@@ -287,3 +287,10 @@ def test_the_latency_of_an_arm_is_relative_to_the_base(monkeypatch: pytest.Monke
     assert cuts.cost_fraction(bench, BudgetSpec(metric="latency_ms", fraction=0.5))(base, 8) == 0.5  # type: ignore[arg-type]
     assert [side for _, side, _ in asked] == [16, 8]
     assert cuts.cost_fraction(bench, BudgetSpec(metric="macs", fraction=0.5))(base, 16) == 1.0  # type: ignore[arg-type]
+
+
+def test_dear_arms_run_at_the_dear_budgets_only() -> None:
+    order = run.Order(profiles.CPU, "imagefolder:somewhere", profiles.CPU.budgets, profiles.ARMS, dear_budgets=("macs=25%",))
+    assert set(order.arms_at("macs=25%")) == set(profiles.ARMS)
+    assert set(profiles.ARMS) - set(order.arms_at("macs=50%")) == {"scratch"}
+    assert set(profiles.ARMS) - set(order.arms_at("latency=50%")) == {"scratch", *profiles.WIDTH_ARMS}
