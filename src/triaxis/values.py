@@ -161,7 +161,7 @@ class Recipe(Value):
     def __post_init__(self) -> None:
         _require(self.epochs >= 0, f"epochs must be 0 or more, got {self.epochs}.")
         _require(self.batch_size >= 2, f"batch_size must be 2 or more, got {self.batch_size}.")
-        _require(self.peak_lr > 0, f"peak_lr must be above 0, got {self.peak_lr}.")
+        _require(0 < self.peak_lr < math.inf, f"peak_lr must be above 0 and finite, got {self.peak_lr}.")
         for name in ("warmup", "distill", "average_last", "label_smoothing", "momentum"):
             ratio = getattr(self, name)
             _require(0 <= ratio <= 1, f"{name} must be in [0, 1], got {ratio}.")

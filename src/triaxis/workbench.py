@@ -186,7 +186,8 @@ def pick_device(config: Config) -> torch.device:
     if config.device == "auto":
         return PartialState().default_device
     device = torch.device(config.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
+    is_there = getattr(getattr(torch, device.type, None), "is_available", lambda: False)
+    if device.type != "cpu" and not is_there():
         raise ConfigError(f"device must be one that this machine has, got {config.device!r}: set device: auto.")
     return device
 

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -170,6 +171,8 @@ def images_of(num: int, shape: tuple[int, int, int] = (3, 8, 8)) -> TensorDatase
         ),
         (resnet(8, num_classes=3), images_of(40), DataError, "at least one batch of 128"),
         (resnet(8, num_classes=3), images_of(96, (3, 8, 6)), DataError, r"\(C, S, S\)"),
+        (resnet(8, num_classes=3), [(np.zeros((8, 8, 3)), 0)] * 96, DataError, "tensors or PIL images, got ndarray"),
+        (resnet(8, num_classes=3), [(torch.zeros(3, 8, 8), "cat")] * 96, DataError, "whole numbers from 0, got 'cat'"),
     ],
 )
 def test_what_compress_cannot_use_is_said_before_anything_is_trained(tmp_path, model, images, error, words):

@@ -7,7 +7,7 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
+from PIL import Image
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
@@ -22,7 +23,7 @@ from triaxis.config import DataConfig
 from triaxis.errors import ConfigError, DataError
 from triaxis.image_folder import LARGE_PX, SMALL_PX, class_names, median_side, pictures, split_folders
 from triaxis.training.data import Images, Preprocess, ResidentImages, Sealed, Splits, StreamedImages, resize
-from triaxis.training.pictures import PictureFiles, readable
+from triaxis.training.pictures import PictureFiles, readable, to_tensor
 
 log = logging.getLogger(__name__)
 
@@ -111,8 +112,11 @@ def _stack(dataset: Any, order: Any, name: str) -> Raw:
     pictures, labels = [], []
     for index in order:
         picture, label = dataset[int(index)]
-        pictures.append(picture if isinstance(picture, Tensor) else torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1))
-        labels.append(int(label))
+        pictures.append(_as_tensor(picture, name))
+        try:
+            labels.append(int(label))
+        except (TypeError, ValueError):
+            raise DataError(f"The labels of the {name} split must be whole numbers from 0, got {label!r}.") from None
     shapes = {tuple(p.shape) for p in pictures}
     first = next(iter(shapes))
     if len(shapes) > 1 or len(first) != 3 or first[1] != first[2]:
@@ -120,6 +124,14 @@ def _stack(dataset: Any, order: Any, name: str) -> Raw:
             f"All images of the {name} split must have one shape (C, S, S), got {sorted(shapes)[:4]}: resize them in the data set."
         )
     return torch.stack(pictures), np.array(labels, dtype=np.int64)
+
+
+def _as_tensor(picture: Any, name: str) -> Tensor:
+    if isinstance(picture, Tensor):
+        return picture.float() if picture.is_floating_point() else picture
+    if not isinstance(picture, Image.Image):
+        raise DataError(f"The images of the {name} split must be tensors or PIL images, got {type(picture).__name__}.")
+    return to_tensor(picture.convert("RGB"))
 
 
 def _digits(place: str, config: DataConfig) -> Source:
@@ -189,7 +201,11 @@ def _files(folder: Path, names: list[str]) -> tuple[list[Path], np.ndarray]:
 def _from_function(name: str) -> Source | Splits:
     """Call the user's ``package.module:function``, which returns `Splits`, or (train, val, test) data sets."""
     made = import_function(name)()
-    return made if isinstance(made, Splits) else from_datasets(*made)
+    if isinstance(made, Splits):
+        return made
+    if not isinstance(made, Sequence) or len(made) != 3:
+        raise ConfigError(f"{name} must return Splits, or a list of three data sets (train, val, test), got {type(made).__name__}.")
+    return from_datasets(*made)
 
 
 def import_function(name: str) -> Callable[..., Any]:
