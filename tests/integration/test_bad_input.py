@@ -130,7 +130,10 @@ def test_a_second_process_and_ctrl_c(tiny_file, tmp_path, process):
     out = tmp_path / "run"
     config = tmp_path / "long.yaml"
     config.write_text(tiny_file.read_text().replace("epochs: 12", "epochs: 3000"))
+    # A shell that starts this test in the background has it ignore Ctrl-C, and children inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     first = subprocess.Popen([sys.executable, "-m", "triaxis", "run", str(config), "--out", str(out)], stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
     try:
         deadline = time.monotonic() + 60
         while not (out / "checkpoints" / "base.resume").exists():
