@@ -52,12 +52,12 @@ def run(
     splits: Splits | None = None,
 ) -> Outcome:
     """Do it all in the run directory `out`, going on where an earlier process stopped; `budgets` takes the place of the run's."""
-    directory = RunDirectory(out)
+    directory, specs = RunDirectory(out), budgets or config.budgets
     with directory.open(config) as store:
         bench = open_workbench(config, directory, store, progress=progress or Silent(), model=model, splits=splits)
-        table, order = collect_stage(bench, budgets or config.budgets)
+        table, order = collect_stage(bench, specs)
         fit_stage(bench)
-        return prune_stage(bench, table, order, budgets or config.budgets)
+        return prune_stage(bench, table, order, specs)
 
 
 def collect_stage(bench: Workbench, specs: Sequence[BudgetSpec]) -> tuple[CostTable, tuple[str, ...]]:
@@ -133,11 +133,12 @@ def continue_run(
     """
     directory = RunDirectory(path)
     config = directory.config()
+    specs = budgets or config.budgets
     with directory.open(config) as store:
         bench = open_workbench(config, directory, store, progress=progress or Silent())
-        table, order = collect_stage(bench, budgets or config.budgets)
+        table, order = collect_stage(bench, specs)
         if stage == "collect":
             measure_more(bench, table, num_more)
             return None
         fit_stage(bench)
-        return prune_stage(bench, table, order, budgets or config.budgets)
+        return prune_stage(bench, table, order, specs)

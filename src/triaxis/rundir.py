@@ -127,9 +127,9 @@ class RunDirectory:
         if self.config_file.exists():
             old = load_config(self.config_file)
             differing = [line for line in config_diff(old, config) if not line.startswith(FREE_KEYS)]
-            if differing and self._is_begun():
-                raise ExperimentMismatchError(mismatch_sentence(self.path, differing))
             if differing:
+                if self._is_begun():
+                    raise ExperimentMismatchError(mismatch_sentence(self.path, differing))
                 # Nothing was trained yet: a mistake that was found on the way may be mended in place.
                 for file in self.path.glob(f"{self.store_file.name}*"):
                     file.unlink()

@@ -32,7 +32,7 @@ def verify(bench: Workbench, pruned: Pruned, solution: Solution, files: tuple[Pa
     key = f"verification:{digest({'weights': weights, 'plan': pruned.plan.to_json(), 'data': bench.data_digest})}"
     if bench.store.record(key) is None:
         with bench.timed("verify") as advance:
-            bench.store.put_record(key, _measure(bench, pruned, solution, files, advance).to_json())
+            bench.store.put_record(key, _measure_both(bench, pruned, solution, files, advance).to_json())
     # More trials may have changed the prediction since.
     predicted = solution.predicted_accuracy
     found = Verification.from_json(bench.store.record(key))
@@ -41,7 +41,7 @@ def verify(bench: Workbench, pruned: Pruned, solution: Solution, files: tuple[Pa
     return found
 
 
-def _measure(bench: Workbench, pruned: Pruned, solution: Solution, files: tuple[Path, Path], advance: Advance) -> Verification:
+def _measure_both(bench: Workbench, pruned: Pruned, solution: Solution, files: tuple[Path, Path], advance: Advance) -> Verification:
     advance(0.0, "test accuracy")
     test, base = bench.splits.test.open(), bench.store.record("base")
     base_found = _measured(bench, bench.surgeon.base, bench.side_px, base["val_accuracy"], files[0], test)

@@ -43,7 +43,7 @@ def small_cnn(num_classes, width=32):
 """,
     "data.py": """
 import torch
-from torch.utils.data import Subset, TensorDataset
+from torch.utils.data import TensorDataset
 
 def load():
     labels = torch.arange(96) % 3

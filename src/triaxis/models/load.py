@@ -6,6 +6,7 @@ import inspect
 import logging
 import pickle
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,12 +61,11 @@ def build(name: str, args: dict[str, Any], num_classes: int) -> nn.Module:
     Raises:
         ConfigError: No such model, or the arguments do not fit it.
     """
-    zoo, _, kind = name.partition(":")
-    makers = {"cifar": _cifar, "torchvision": _torchvision, "timm": _timm}
-    if zoo not in makers:
+    if names_code(name):
         return _own(name, args, num_classes)
+    zoo, _, kind = name.partition(":")
     try:
-        return makers[zoo](kind, args, num_classes)
+        return ZOOS[zoo](kind, args, num_classes)
     except TypeError as error:
         raise ConfigError(f"model.args must fit {name}, got {args}: {error}.") from None
 
@@ -217,9 +217,12 @@ def _timm(kind: str, args: dict[str, Any], num_classes: int) -> nn.Module:
     return timm.create_model(kind, pretrained=False, num_classes=num_classes, **args)
 
 
+ZOOS: dict[str, Callable[[str, dict[str, Any], int], nn.Module]] = {"cifar": _cifar, "torchvision": _torchvision, "timm": _timm}
+
+
 def names_code(name: str) -> bool:
     """Whether a model's name is a function of the user's own, which is imported and called, and not a zoo's model."""
-    return bool(name) and name.partition(":")[0] not in ("cifar", "torchvision", "timm")
+    return name.partition(":")[0] not in ZOOS
 
 
 def _own(name: str, args: dict[str, Any], num_classes: int) -> nn.Module:

@@ -36,11 +36,11 @@ Raw = tuple[Any, np.ndarray]
 
 @dataclass(frozen=True)
 class Source:
-    """Splits as they were found: at least ``train``, perhaps ``val`` and ``test``; `side_px` is their images' usual side."""
+    """Splits as they were found: at least ``train``, perhaps ``val`` and ``test``; `side_px` is the data set's own side, None for files."""
 
     splits: Mapping[str, Raw]
     class_names: tuple[str, ...]
-    side_px: int
+    side_px: int | None = None
 
 
 def load_splits(config: DataConfig, *, side_px: int | None = None, preprocess: Preprocess | None = None) -> Splits:
@@ -56,7 +56,7 @@ def load_splits(config: DataConfig, *, side_px: int | None = None, preprocess: P
         ConfigError: The source is unknown.
     """
     kind, _, place = config.source.partition(":")
-    source = READERS[kind](place, config) if kind in READERS else _from_function(config.source)
+    source = _from_function(config.source) if config.has_function else READERS[kind](place, config)
     if isinstance(source, Splits):
         return source
     side = config.side_px or side_px or _side_of(source)
@@ -70,11 +70,10 @@ def load_splits(config: DataConfig, *, side_px: int | None = None, preprocess: P
 
 def _side_of(source: Source) -> int:
     """Return the images' own side, or for large ones the usual side, which is said."""
-    if source.side_px <= SMALL_PX:
-        return source.side_px
-    log.warning(
-        "images of about %d px are brought to %d px: set data.side_px if the model was trained at another side", source.side_px, LARGE_PX
-    )
+    side = source.side_px or median_side(source.splits["train"][0])
+    if side <= SMALL_PX:
+        return side
+    log.warning("images of about %d px are brought to %d px: set data.side_px if the model was trained at another side", side, LARGE_PX)
     return LARGE_PX
 
 
@@ -185,7 +184,7 @@ def _imagefolder(place: str, config: DataConfig) -> Source:
             raise DataError(f"Every class must have train images, got none for {', '.join(missing)} in {present[name]}.")
         if missing:
             log.warning("the %s split has no images of %s", name, ", ".join(missing))
-    return Source(found, tuple(names), median_side(found["train"][0]))
+    return Source(found, tuple(names))
 
 
 def _files(folder: Path, names: list[str]) -> tuple[list[Path], np.ndarray]:

@@ -26,6 +26,15 @@ def paint(path: Path, colour=(200, 30, 30), size=(20, 16), **save) -> Path:
     return path
 
 
+def paint_splits(root: Path, **counts: int) -> Path:
+    """A folder for each split, with that many pictures of each of two classes."""
+    for name, count in counts.items():
+        for label in ("cat", "dog"):
+            for number in range(count):
+                paint(root / name / label / f"{number}.png")
+    return root
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Two classes, ten pictures each, in one folder per class, of mixed sizes."""
@@ -57,22 +66,12 @@ def test_splits_do_not_overlap(folder):
 
 
 def test_train_val_and_test_folders_are_taken_as_they_are(folder, tmp_path):
-    root = tmp_path / "split"
-    for name, count in (("train", 6), ("val", 2), ("test", 3)):
-        for label in ("cat", "dog"):
-            for number in range(count):
-                paint(root / name / label / f"{number}.png")
-    splits = load(root)
+    splits = load(paint_splits(tmp_path / "split", train=6, val=2, test=3))
     assert (len(splits.train), len(splits.val), len(splits.test.open())) == (12, 4, 6)
 
 
 def test_split_folders_are_found_as_people_name_them(folder, tmp_path):
-    root = tmp_path / "split"
-    for name, count in (("Train", 6), ("validation", 2), ("TEST", 3)):
-        for label in ("cat", "dog"):
-            for number in range(count):
-                paint(root / name / label / f"{number}.png")
-    splits = load(root)
+    splits = load(paint_splits(tmp_path / "split", Train=6, validation=2, TEST=3))
     assert splits.class_names == ("cat", "dog")
     assert (len(splits.train), len(splits.val), len(splits.test.open())) == (12, 4, 6)
 
@@ -169,10 +168,7 @@ def test_a_class_that_loses_all_its_pictures_is_an_error_also_where_bad_ones_may
 
 
 def test_an_empty_test_folder_is_said_before_anything_is_trained(folder, tmp_path):
-    root = tmp_path / "split"
-    for name in ("train", "val"):
-        for label in ("cat", "dog"):
-            paint(root / name / label / "0.png")
+    root = paint_splits(tmp_path / "split", train=1, val=1)
     (root / "test" / "cat").mkdir(parents=True)
     with pytest.raises(DataError, match="test split must hold at least one image"):
         load(root)
