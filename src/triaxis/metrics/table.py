@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from scipy.interpolate import RegularGridInterpolator
 from torch import nn
 
 from triaxis.metrics.latency import measure_latency
-from triaxis.metrics.macs import COUNTED, positions
+from triaxis.metrics.macs import COUNTED, Work, work
 from triaxis.surgery.planning import Scope
 from triaxis.surgery.surgeon import Surgeon
 from triaxis.values import CostTable, Metric
@@ -32,7 +32,9 @@ def count_costs(
 ) -> CostTable:
     """Return MACs and parameters of every cut, each counted on a really cut copy.
 
-    The side changes only how often each weight is used, so one pass of the uncut model per side serves all cuts.
+    The side changes only how often each weight is used, so one pass of the uncut model per side serves all cuts. Matrix
+    products outside layers (attention) are counted on each cut copy at one side, and grow with the side as the uncut
+    model's do: a factor of theirs depends on the channels or on the side, never on both.
 
     Args:
         surgeon: Knows the base model and its lattice.
@@ -45,18 +47,17 @@ def count_costs(
     num_blocks = surgeon.identity().num_blocks
     num_removed = [n for n in range(len(block_order) + 1) if n == 0 or (num_blocks - n) / num_blocks >= min_depth - 1e-9]
     widths, sides = surgeon.width_levels(), surgeon.sides_px()
-    uses = [positions(surgeon.base, (in_channels, side, side)) for side in sides]
-    layers = list(uses[0])
-    use_matrix = np.array([[use[layer] for layer in layers] for use in uses], dtype=np.float64)
+    bases = [surgeon.cut(surgeon.plan(side_px=side)) for side in sides]
+    uses = [work(base, (in_channels, side, side)) for base, side in zip(bases, sides, strict=True)]
+    sizes = [{name: p.numel() for name, p in base.named_parameters()} for base in bases]
     macs = np.empty((len(num_removed), len(widths), len(sides)))
     params = np.empty_like(macs)
     achieved = []
     for (i, n), (j, width) in itertools.product(enumerate(num_removed), enumerate(widths)):
-        plan = surgeon.plan(removed_blocks=tuple(block_order[:n]), width=width, importance=importance, scope=scope)
+        plan = surgeon.plan(removed_blocks=tuple(block_order[:n]), width=width, side_px=sides[-1], importance=importance, scope=scope)
         cut = surgeon.cut(plan)
-        sizes = {name: m.weight.numel() for name, m in cut.named_modules() if isinstance(m, COUNTED)}
-        macs[i, j] = use_matrix @ np.array([sizes.get(layer, 0) for layer in layers])
-        params[i, j] = sum(p.numel() for p in cut.parameters())
+        macs[i, j] = _macs(cut, uses, (in_channels, sides[-1], sides[-1]))
+        params[i, j] = _grown({name: p.numel() for name, p in cut.named_parameters()}, sizes)
         if n == 0:
             achieved.append(plan.achieved.width)
     return CostTable(
@@ -68,6 +69,19 @@ def count_costs(
         resolution=tuple(side / sides[0] for side in sides),
         costs={"macs": _cube(macs), "params": _cube(params)},
     )
+
+
+def _macs(cut: nn.Module, uses: Sequence[Work], last_shape: tuple[int, int, int]) -> list[int]:
+    """Return a cut's MACs at each side, given the uncut model's work there; `last_shape` is the input's at the last side."""
+    own = work(cut, last_shape) if uses[-1].products else uses[-1]
+    weights = {name: m.weight.numel() for name, m in cut.named_modules() if isinstance(m, COUNTED)}
+    layers = _grown({name: weights[name] * n for name, n in own.positions.items() if name in weights}, [use.positions for use in uses])
+    return [a + b for a, b in zip(layers, _grown(own.products, [use.products for use in uses]), strict=True)]
+
+
+def _grown(last: Mapping[str, int], bases: Sequence[Mapping[str, int]]) -> list[int]:
+    """Return the sum at each side of numbers known at the last one that grow with the side as the uncut model's do."""
+    return [sum(count * base[key] // bases[-1][key] for key, count in last.items()) for base in bases]
 
 
 def with_measured(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
+import timm
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -138,3 +139,43 @@ def test_memory_falls_with_the_side_and_grows_with_the_batch():
         measure_memory(model, (3, 32, 32), 4),
     )
     assert small < large < batch
+
+
+class Attending(nn.Module):
+    """Attention written out, with a weight that is a plain parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.weight = nn.Conv2d(3, 8, 4, 4), nn.Parameter(torch.randn(8, 24))
+
+    def forward(self, x):
+        q, k, v = (self.stem(x).flatten(2).transpose(1, 2) @ self.weight).chunk(3, -1)
+        return ((q @ k.transpose(1, 2)).softmax(-1) @ v).mean(1)
+
+
+def test_products_of_activations_and_plain_weights_count():
+    tokens = 16
+    assert count_macs(Attending(), (3, 16, 16)) == tokens * (3 * 16 * 8 + 8 * 24) + 2 * tokens * tokens * 8
+
+
+def test_fused_attention_counts_as_its_two_products():
+    model = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 1)
+    net = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.Flatten(2), Transposed(), model)
+    assert count_macs(net, (3, 16, 16)) == 16 * (3 * 16 * 8 + 4 * 8 * 8 + 2 * 8 * 16) + 2 * 16 * 16 * 8
+
+
+class Transposed(nn.Module):
+    def forward(self, x):
+        return x.transpose(1, 2)
+
+
+@pytest.mark.parametrize("name", ["test_vit", "botnet26t_256", "xcit_nano_12_p16_224", "levit_128s", "resnet18"])
+def test_macs_of_timm_models_are_half_of_torchs_flops(name):
+    model, side = timm.create_model(name, num_classes=10), {"test_vit": 160, "botnet26t_256": 256}.get(name, 224)
+    assert count_macs(model, (3, side, side)) == by_torch(model, side)
+
+
+def test_a_fixed_blur_does_not_count():
+    """torch counts the convolution with a filter that nobody learns; a plan cannot change it, and it is no layer."""
+    net = timm.create_model("resnetblur18", num_classes=10)
+    assert 0 < by_torch(net, 64) - count_macs(net, (3, 64, 64)) < 0.01 * by_torch(net, 64)
