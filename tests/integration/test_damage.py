@@ -9,8 +9,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from triaxis.errors import StoreError
-from triaxis.rundir import RunDirectory
 from triaxis.store.checkpoints import save_checkpoint
+from triaxis.store.directory import RunDirectory
 
 
 @pytest.fixture

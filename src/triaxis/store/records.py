@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from triaxis.errors import StoreError, TriaxisError
-from triaxis.values import AccuracyPredictor, Anatomy, CostTable, FitReport, PrunePlan, Solution, Value, Verification
+from triaxis.values import AccuracyPredictor, Anatomy, BudgetCheck, CostTable, FitReport, PrunePlan, Solution, Value, Verification
 
 V = TypeVar("V", bound=Value)
 
@@ -31,6 +31,8 @@ SHAPES: dict[str, Any] = {
     "solution": Solution,
     "plan": PrunePlan,
     "final:": {"val_accuracy": NUMBER, "train_macs": NUMBER},
+    "choice:": Solution,
+    "checks:": [BudgetCheck],
     "verification": Verification,
     "verification:": Verification,
     "seconds": {str: NUMBER},

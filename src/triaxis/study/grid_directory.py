@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from triaxis.errors import ExperimentMismatchError
-from triaxis.rundir import CHECKPOINT_NAMES, RunDirectory
 from triaxis.store import SqliteStore, open_store
 from triaxis.store.base import Store
+from triaxis.store.directory import CHECKPOINT_NAMES, RunDirectory
 from triaxis.store.files import write_text
 from triaxis.store.records import check_record, read_value
 from triaxis.study.grid_config import GridConfig, grid_diff, load_grid_config
