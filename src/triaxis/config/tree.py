@@ -110,7 +110,7 @@ class DataConfig(Section):
         default="auto", description="keep decoded images in memory, or decode them again each epoch"
     )
     max_train_images: int | None = Field(default=None, ge=2, description="train on a stratified part of this many images")
-    seed: int = Field(default=0, ge=0, description="seed of the split")
+    seed: int = Field(default=0, ge=0, le=2**32 - 3, description="seed of the split")  # and of two more draws, below scikit-learn's 2**32
 
     @property
     def has_function(self) -> bool:
@@ -214,9 +214,9 @@ def metric_keys(own: dict[str, str]) -> tuple[str, ...]:
 class Config(Section):
     """Everything a run depends on."""
 
-    seed: int = Field(default=0, ge=0, description="seed of training; the same seed on the same machine gives the same numbers")
+    seed: int = Field(default=0, ge=0, lt=2**64, description="seed of training; the same seed on the same machine gives the same numbers")
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:N")
-    threads: int | None = Field(default=None, ge=1, description="CPU threads; null uses all cores")
+    threads: int | None = Field(default=None, ge=1, le=1024, description="CPU threads; null uses all cores")
     precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="of training; auto times a few steps in each")
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()

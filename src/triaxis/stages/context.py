@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from triaxis.config import BASE_RECIPE, Config
 from triaxis.data.images import Splits, require_batch
 from triaxis.data.sources import load_splits
-from triaxis.errors import ConfigError, ExperimentMismatchError, UnsupportedModelError
+from triaxis.errors import ConfigError, ExperimentMismatchError, StoreError, UnsupportedModelError
 from triaxis.metrics.latency import device_name
 from triaxis.metrics.macs import count_macs, count_params
 from triaxis.models.load import ModelSource, check_finite, load_model, unwrap
 from triaxis.progress import Advance, Progress, Silent
 from triaxis.store.base import Store
-from triaxis.store.checkpoints import load_into, save_checkpoint
+from triaxis.store.checkpoints import REMEDY, load_into, save_checkpoint
 from triaxis.store.directory import RunDirectory
 from triaxis.surgery.surgeon import Surgeon
 from triaxis.training.evaluate import Evaluation, Teacher, check_output, evaluate
@@ -283,6 +283,17 @@ def _require_the_same(run: RunDirectory, before: dict[str, Any], now: dict[str, 
         )
 
 
+def _require_same_base(run: RunDirectory, store: Store, network: nn.Module) -> None:
+    """Trials know the base model that they were cut from: another one in its place would have them all measured again.
+
+    Raises:
+        StoreError: The base model's checkpoint is not the one that the trials began with.
+    """
+    known = {trial.spec.base_digest for trial in store.trials()}
+    if known and state_digest(network.state_dict()) not in known:
+        raise StoreError(f"{run.checkpoint('base')} must hold the base model of this run's trials, but its weights are others: {REMEDY}.")
+
+
 def _train_base(
     config: Config,
     run: RunDirectory,
@@ -300,6 +311,7 @@ def _train_base(
     if record is not None:
         _require_the_same(run, record, identity)
         load_into(network, run.checkpoint("base"))
+        _require_same_base(run, store, network)
         return
     start, num_images = time.perf_counter(), 0
     with progress.stage("base") as advance:
