@@ -278,8 +278,7 @@ def cost_table(bench: Workbench, block_order: Sequence[str]) -> CostTable:
             block_order,
             min_depth=bench.config.collect.min_depth,
             in_channels=bench.source.in_channels,
-            # One ranking of all channels decides how many each group keeps; Taylor's needs images and comes later.
-            importance="first" if width.scope == "uniform" else "l1" if width.importance == "taylor" else width.importance,
+            importance=_importance_of_costs(bench),
             scope=width.scope,
         )
         return _measured_too(bench, table, block_order, [budget.metric for budget in bench.config.budgets], 0.15, advance)
@@ -295,12 +294,20 @@ def for_any_budget(bench: Workbench, table: CostTable, block_order: Sequence[str
         return _measured_too(bench, table, block_order, metrics, 0.04, advance)
 
 
+def _importance_of_costs(bench: Workbench) -> str:
+    """Return what ranks channels where cuts are counted: of no effect in the uniform scope; Taylor's needs images and comes later."""
+    width = bench.config.width
+    return "first" if width.scope == "uniform" else "l1" if width.importance == "taylor" else width.importance
+
+
 def _measured_too(
     bench: Workbench, table: CostTable, block_order: Sequence[str], metrics: Sequence[Metric], seconds: float, advance: Advance
 ) -> CostTable:
+    cuts = {"importance": _importance_of_costs(bench), "scope": bench.config.width.scope}
     for metric in metrics:
         if metric not in table.costs:
-            table = with_measured(table, bench.surgeon, block_order, metric, measured_cost(bench, metric, seconds=seconds), advance)
+            cost = measured_cost(bench, metric, seconds=seconds)
+            table = with_measured(table, bench.surgeon, block_order, metric, cost, advance, **cuts)
     return table
 
 

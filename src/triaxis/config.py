@@ -171,7 +171,7 @@ class FitConfig(Section):
         le=8,
         description="degree of each factor; null chooses it; a number means polynomial, unless kind is growth",
     )
-    rank: int = Field(default=1, ge=1, le=5, description="number of products that are added; above 1 needs off-axis trials")
+    rank: int = Field(default=1, ge=1, le=5, description="number of products that are added; above 1 needs four off-axis trials or more")
     target: Literal["accuracy", "balanced_accuracy"] = Field(
         default="accuracy", description="what is predicted; balanced for uneven classes"
     )

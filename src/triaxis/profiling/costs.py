@@ -71,7 +71,15 @@ def count_costs(
 
 
 def with_measured(
-    table: CostTable, surgeon: Surgeon, block_order: Sequence[str], metric: Metric, cost: Cost, advance: Callable[[float, str], None]
+    table: CostTable,
+    surgeon: Surgeon,
+    block_order: Sequence[str],
+    metric: Metric,
+    cost: Cost,
+    advance: Callable[[float, str], None],
+    *,
+    importance: str = "first",
+    scope: Scope = "uniform",
 ) -> CostTable:
     """Return the table with one metric more, measured on a sample of real cuts and interpolated between them.
 
@@ -82,15 +90,16 @@ def with_measured(
         metric: The metric's name.
         cost: Measures one cut model at a side.
         advance: Told the share that is done.
+        importance: As for `count_costs`, and the same, so that one cut has one row of costs.
+        scope: Likewise.
     """
     axes = (table.blocks, table.widths, table.sides_px)
     chosen = [_spread(len(levels), num) for levels, num in zip(axes, SAMPLED_LEVELS, strict=True)]
     sample = np.empty([len(c) for c in chosen])
     for at, (a, b, c) in enumerate(itertools.product(*(range(len(c)) for c in chosen))):
         i, j, k = chosen[0][a], chosen[1][b], chosen[2][c]
-        plan = surgeon.plan(
-            removed_blocks=tuple(block_order[: table.blocks[0] - table.blocks[i]]), width=table.widths[j], importance="first"
-        )
+        removed = tuple(block_order[: table.blocks[0] - table.blocks[i]])
+        plan = surgeon.plan(removed_blocks=removed, width=table.widths[j], importance=importance, scope=scope)
         sample[a, b, c] = cost(surgeon.cut(plan), table.sides_px[k])
         advance((at + 1) / sample.size, f"{metric} of {sample.size} cuts")
     ratios = (table.depth, table.width, table.resolution)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +12,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import mobilenet_v2, resnet50
 
+from triaxis import collect
+from triaxis.config import config_from_plain
 from triaxis.models.cifar import densenet, resnet
 from triaxis.profiling.costs import count_costs, with_measured
 from triaxis.profiling.latency import measure_latency, summarise, time_calls
@@ -138,3 +142,26 @@ def test_memory_falls_with_the_side_and_grows_with_the_batch():
         measure_memory(model, (3, 32, 32), 4),
     )
     assert small < large < batch
+
+
+def test_a_measured_metric_is_sampled_on_the_cuts_that_were_counted(surgeon, order):
+    """Under the global scope other channels go than under the uniform one: a sample must be of the same cuts."""
+    how = {"importance": "l1", "scope": "global"}
+    counted = count_costs(surgeon, order, min_depth=0.3, in_channels=3, **how)
+    made = with_measured(counted, surgeon, order, "memory_bytes", lambda m, side: float(count_params(m)), lambda share, note: None, **how)
+    found, true = torch.tensor(made.costs["memory_bytes"]), torch.tensor(counted.costs["params"])
+    for corner in itertools.product((0, -1), (0, -1), (0, -1)):
+        assert found[corner] == pytest.approx(true[corner].item())
+
+
+def test_a_run_measures_the_cuts_that_it_counts(surgeon, order, monkeypatch):
+    asked = []
+    monkeypatch.setattr(collect, "measured_cost", lambda bench, metric, seconds: lambda model, side: 1.0)
+    monkeypatch.setattr(surgeon, "plan", lambda **how: asked.append((how.get("importance"), how.get("scope"))) or Surgeon.plan(surgeon, **how))
+    config = config_from_plain({"budget": "memory=50%", "width": {"scope": "global"}, "collect": {"min_depth": 0.7}})
+    stage = nullcontext(lambda share, note: None)
+    bench = SimpleNamespace(config=config, surgeon=surgeon, source=SimpleNamespace(in_channels=3), timed=lambda name: stage)
+    table = collect.cost_table(bench, order)
+    samples = [n for n, how in enumerate(asked) if how == ("l2", "global")]
+    assert "memory_bytes" in table.costs and len(samples) == len([how for how in asked if how[1] == "global"]) > len(table.widths) + 5
+    assert len(asked) - len(samples) <= 1  # the identity, to count the blocks
