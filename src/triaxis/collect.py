@@ -303,11 +303,11 @@ def _importance_of_costs(bench: Workbench) -> str:
 def _measured_too(
     bench: Workbench, table: CostTable, block_order: Sequence[str], metrics: Sequence[Metric], seconds: float, advance: Advance
 ) -> CostTable:
-    cuts = {"importance": _importance_of_costs(bench), "scope": bench.config.width.scope}
+    importance, scope = _importance_of_costs(bench), bench.config.width.scope
     for metric in metrics:
         if metric not in table.costs:
             cost = measured_cost(bench, metric, seconds=seconds)
-            table = with_measured(table, bench.surgeon, block_order, metric, cost, advance, **cuts)
+            table = with_measured(table, bench.surgeon, block_order, metric, cost, advance, importance=importance, scope=scope)
     return table
 
 
@@ -323,9 +323,13 @@ def record_cost(bench: Workbench, trials: Sequence[TrialResult]) -> None:
     """Store what the collection cost, beside the base model's training."""
     base = bench.store.record("base") or {}
     total = sum(t.train_macs for t in trials) + teacher_macs(bench, [t.spec.recipe for t in trials])
+    # The intervals of balanced accuracies in the report need them.
+    is_balanced = bench.config.fit.target == "balanced_accuracy"
+    sizes = {"val_class_sizes": bench.splits.val.labels.bincount().tolist()} if is_balanced else {}
     bench.store.put_record(
         "collection",
         {
+            **sizes,
             "num_trials": len(trials),
             "num_failed": sum(t.state == "failed" for t in trials),
             "num_val": len(bench.splits.val),

@@ -49,12 +49,12 @@ def _commented(setting: str, words: str) -> str:
 def _on_one_line(item: Any) -> str:
     """Return the YAML of a text, a number, a list or an empty mapping; only double quotes keep a line break on one line."""
     lines = _dump(item)
-    return lines[0] if len(lines) == 1 else " ".join(_dump(item, default_style='"'))
+    return lines[0] if len(lines) == 1 else " ".join(_dump(item, '"'))
 
 
-def _dump(item: Any, **style: str) -> list[str]:
+def _dump(item: Any, style: str | None = None) -> list[str]:
     """Return the YAML lines of one value, never wrapped."""
-    text = yaml.safe_dump(item, default_flow_style=not isinstance(item, dict), width=float("inf"), **style)
+    text = yaml.safe_dump(item, default_flow_style=not isinstance(item, dict), width=float("inf"), default_style=style)
     return text.removesuffix("...\n").splitlines()
 
 

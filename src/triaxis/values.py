@@ -511,7 +511,7 @@ class Measured(Value):
 class Verification(Value):
     """What the delivered model really does, beside the base model and beside what was predicted.
 
-    Intervals are 95 % (Wilson); `prediction_error` is measured minus predicted val accuracy.
+    Intervals are 95 %, see `triaxis.maths.interval`; `prediction_error` is measured minus predicted val accuracy.
     """
 
     base: Measured

@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from triaxis.maths.interval import wilson
+from triaxis.maths import interval
 from triaxis.profiling.latency import device_name, measure_latency
 from triaxis.profiling.macs import count_macs, count_params
 from triaxis.progress import Advance
 from triaxis.prune import Pruned
 from triaxis.training.data import Images
-from triaxis.training.evaluate import evaluate
+from triaxis.training.evaluate import Evaluation, evaluate
 from triaxis.values import Measured, Solution, Verification, digest
 from triaxis.workbench import Workbench, state_digest
 
@@ -58,7 +58,7 @@ def _measure_both(bench: Workbench, pruned: Pruned, solution: Solution, files: t
 
 
 def _measured(bench: Workbench, model: nn.Module, side_px: int, val_accuracy: float, file: Path, test: Images) -> Measured:
-    accuracy = bench.accuracy(evaluate(model, test, side_px, bench.device))
+    found = evaluate(model, test, side_px, bench.device)
     shape = (bench.source.in_channels, side_px, side_px)
     profile = bench.config.profile
     latency = {
@@ -67,11 +67,18 @@ def _measured(bench: Workbench, model: nn.Module, side_px: int, val_accuracy: fl
     }
     return Measured(
         val_accuracy=val_accuracy,
-        test_accuracy=accuracy,
-        test_interval=wilson(accuracy, len(test)),
+        test_accuracy=bench.accuracy(found),
+        test_interval=_interval(bench, found, len(test)),
         macs=count_macs(model, shape),
         params=count_params(model),
-        latency_ms={batch: found.median_ms for batch, found in latency.items()},
-        latency_spread_ms={batch: found.spread_ms for batch, found in latency.items()},
+        latency_ms={batch: time.median_ms for batch, time in latency.items()},
+        latency_spread_ms={batch: time.spread_ms for batch, time in latency.items()},
         file_bytes=file.stat().st_size,
     )
+
+
+def _interval(bench: Workbench, found: Evaluation, num_test: int) -> tuple[float, float]:
+    """Return the 95 % interval of the accuracy that the configuration asks for."""
+    if bench.config.fit.target == "balanced_accuracy":
+        return interval.balanced(found.num_right, found.num_images)
+    return interval.wilson(found.accuracy, num_test)

@@ -19,7 +19,9 @@ from triaxis.config_text import commented_yaml
 HARD = "#'\":- {}[],&*!|>%@`\\\t\x85\u2028\ufeffäµ雪😀~?=."
 places = st.text(st.one_of(st.sampled_from(HARD), st.characters(codec="utf-8", exclude_characters="\r\n")), min_size=1, max_size=90)
 scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=70))
-values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=50), inner, max_size=3), max_leaves=6)
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=50), inner, max_size=3), max_leaves=6
+)
 
 
 def read_back(text: str) -> Config:

@@ -156,8 +156,13 @@ def test_a_measured_metric_is_sampled_on_the_cuts_that_were_counted(surgeon, ord
 
 def test_a_run_measures_the_cuts_that_it_counts(surgeon, order, monkeypatch):
     asked = []
+
+    def plan(**how):
+        asked.append((how.get("importance"), how.get("scope")))
+        return Surgeon.plan(surgeon, **how)
+
     monkeypatch.setattr(collect, "measured_cost", lambda bench, metric, seconds: lambda model, side: 1.0)
-    monkeypatch.setattr(surgeon, "plan", lambda **how: asked.append((how.get("importance"), how.get("scope"))) or Surgeon.plan(surgeon, **how))
+    monkeypatch.setattr(surgeon, "plan", plan)
     config = config_from_plain({"budget": "memory=50%", "width": {"scope": "global"}, "collect": {"min_depth": 0.7}})
     stage = nullcontext(lambda share, note: None)
     bench = SimpleNamespace(config=config, surgeon=surgeon, source=SimpleNamespace(in_channels=3), timed=lambda name: stage)
