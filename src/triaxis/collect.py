@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 
 from triaxis.blocks import choose_blocks
@@ -21,7 +22,10 @@ from triaxis.profiling.macs import count_macs, count_params
 from triaxis.profiling.memory import memory_cost
 from triaxis.progress import Advance, Silent
 from triaxis.store.checkpoints import load_checkpoint, save_checkpoint
-from triaxis.training.evaluate import evaluate, weight_gradient_products
+from triaxis.surgery.criteria import Criterion, criterion_of
+from triaxis.surgery.criteria.control import First
+from triaxis.surgery.criteria.norms import L1
+from triaxis.training.evaluate import evaluate, loss_gradients
 from triaxis.values import AXES, Axis, CostTable, KeepRatios, Metric, PrunePlan, Recipe, TrialResult, TrialSpec
 from triaxis.workbench import Workbench
 
@@ -223,23 +227,27 @@ def narrowed(
     bench: Workbench, removed: tuple[str, ...], width: float, side_px: int, parent: PrunePlan, state: dict[str, Tensor]
 ) -> PrunePlan:
     """Return the plan that removes blocks and keeps the most important channels, ranked by the parent's weights."""
-    criterion = bench.config.width.importance
-    if criterion == "taylor" and width < 1:
-        # First-order Taylor: the loss changes by about weight x gradient where a weight goes (Molchanov et al. 2019).
-        model = bench.surgeon.cut(parent, state)
-        products = weight_gradient_products(
-            model, bench.splits.train, parent.side_px, bench.device, num_images=bench.config.collect.block_images
-        )
-        criterion, state = "l1", bench.surgeon.expand(parent, {**model.state_dict(), **products})
+    criterion = criterion_of(bench.config.width.importance)
     return bench.surgeon.plan(
         removed_blocks=removed,
         width=width,
         side_px=side_px,
-        importance="l1" if criterion == "taylor" else criterion,
+        importance=criterion,
         state=state,
+        gradients=_gradients(bench, parent, state) if criterion.needs_gradients and width < 1 else None,
+        seed=bench.config.seed,
         parent=parent,
         scope=bench.config.width.scope,
     )
+
+
+def _gradients(bench: Workbench, parent: PrunePlan, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the gradients of the parent's loss on some train images in the base model's shapes, 0 for what the parent has lost."""
+    model = bench.surgeon.cut(parent, state)
+    num_images = bench.config.collect.block_images
+    found = loss_gradients(model, bench.splits.train, parent.side_px, bench.device, num_images=num_images)
+    none = {name: torch.zeros_like(tensor, device="cpu") for name, tensor in model.state_dict().items()}
+    return bench.surgeon.expand(parent, none | found, elsewhere=0.0)
 
 
 def first_block_order(bench: Workbench) -> tuple[str, ...]:
@@ -280,6 +288,7 @@ def cost_table(bench: Workbench, block_order: Sequence[str]) -> CostTable:
             in_channels=bench.source.in_channels,
             importance=_importance_of_costs(bench),
             scope=width.scope,
+            seed=bench.config.seed,
         )
         return _measured_too(bench, table, block_order, [budget.metric for budget in bench.config.budgets], 0.15, advance)
 
@@ -294,10 +303,12 @@ def for_any_budget(bench: Workbench, table: CostTable, block_order: Sequence[str
         return _measured_too(bench, table, block_order, metrics, 0.04, advance)
 
 
-def _importance_of_costs(bench: Workbench) -> str:
-    """Return what ranks channels where cuts are counted: of no effect in the uniform scope; Taylor's needs images and comes later."""
-    width = bench.config.width
-    return "first" if width.scope == "uniform" else "l1" if width.importance == "taylor" else width.importance
+def _importance_of_costs(bench: Workbench) -> Criterion:
+    """Return what ranks channels where cuts are counted: of no effect in the uniform scope; gradients need images and come later."""
+    if bench.config.width.scope == "uniform":
+        return First()
+    criterion = criterion_of(bench.config.width.importance)
+    return L1() if criterion.needs_gradients else criterion
 
 
 def _measured_too(
@@ -307,7 +318,8 @@ def _measured_too(
     for metric in metrics:
         if metric not in table.costs:
             cost = measured_cost(bench, metric, seconds=seconds)
-            table = with_measured(table, bench.surgeon, block_order, metric, cost, advance, importance=importance, scope=scope)
+            how = functools.partial(with_measured, importance=importance, scope=scope, seed=bench.config.seed)
+            table = how(table, bench.surgeon, block_order, metric, cost, advance)
     return table
 
 

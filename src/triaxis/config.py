@@ -27,6 +27,7 @@ from pydantic.fields import FieldInfo
 
 from triaxis.budgets import parse_budgets
 from triaxis.errors import ConfigError
+from triaxis.plugins import CRITERIA
 from triaxis.values import BudgetSpec, Recipe
 
 BASE_RECIPE = Recipe(epochs=30)
@@ -152,11 +153,20 @@ class CollectConfig(Section):
 class WidthConfig(Section):
     """How channels are chosen."""
 
-    importance: Literal["l1", "l2", "bn", "taylor"] = Field(default="l2", description="which score keeps a channel")
+    importance: str = Field(default="l2", description=f"{CRITERIA.choices}: which score keeps a channel")
     scope: Literal["uniform", "global"] = Field(
         default="uniform", description="the same keep ratio in each channel group, or one ranking of all"
     )
     round_to: int = Field(default=8, ge=1, description="channel counts are rounded to the nearest multiple")
+
+    @field_validator("importance")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        try:
+            CRITERIA.check(name)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return name
 
 
 class FitConfig(Section):

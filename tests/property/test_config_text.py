@@ -56,7 +56,7 @@ def test_every_length_of_a_value_keeps_its_comment_apart(length: int) -> None:
     assert yaml.safe_load(line) == {"weights": "w" * length} and " # 'pretrained'" in line
 
 
-@pytest.mark.parametrize("name", ["sixty characters and more, with a space in it, # and: so on", "it's \"quoted\" 雪"])
+@pytest.mark.parametrize("name", ["sixty characters and more, with a space in it, # and: so on", 'it\'s "quoted" 雪'])
 def test_an_image_folder_of_any_name_reads_back(tmp_path: Path, name: str) -> None:
     for label in ("a", "b"):
         (tmp_path / name / label).mkdir(parents=True)

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from triaxis.errors import ConfigError, UnsupportedModelError
 from triaxis.models import cifar
+from triaxis.plugins import import_function
 from triaxis.store.checkpoints import put_state
 from triaxis.training.data import Preprocess
-from triaxis.training.sources import import_function
 from triaxis.values import Value
 
 log = logging.getLogger(__name__)

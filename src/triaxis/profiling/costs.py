@@ -14,6 +14,8 @@ from torch import nn
 
 from triaxis.profiling.latency import measure_latency
 from triaxis.profiling.macs import COUNTED, positions
+from triaxis.surgery.criteria import Criterion
+from triaxis.surgery.criteria.control import First
 from triaxis.surgery.planning import Scope
 from triaxis.surgery.surgeon import Surgeon
 from triaxis.values import CostTable, Metric
@@ -23,12 +25,22 @@ log = logging.getLogger(__name__)
 Cost = Callable[[nn.Module, int], float]
 """Cost of a cut model at a side in pixels."""
 
+FIRST = First()
+"""Where every group keeps the same share, which channels stay does not change the cost."""
+
 SAMPLED_LEVELS = (3, 5, 4)
 """Depth, width and resolution levels on which a measured metric is sampled."""
 
 
 def count_costs(
-    surgeon: Surgeon, block_order: Sequence[str], *, min_depth: float, in_channels: int, importance: str = "first", scope: Scope = "uniform"
+    surgeon: Surgeon,
+    block_order: Sequence[str],
+    *,
+    min_depth: float,
+    in_channels: int,
+    importance: str | Criterion = FIRST,
+    scope: Scope = "uniform",
+    seed: int = 0,
 ) -> CostTable:
     """Return MACs and parameters of every cut, each counted on a really cut copy.
 
@@ -41,6 +53,7 @@ def count_costs(
         in_channels: Channels of the input image.
         importance: Decides how many channels each group keeps where the scope is global; of no effect where it is uniform.
         scope: As for `Surgeon.plan`.
+        seed: Likewise.
     """
     num_blocks = surgeon.identity().num_blocks
     num_removed = [n for n in range(len(block_order) + 1) if n == 0 or (num_blocks - n) / num_blocks >= min_depth - 1e-9]
@@ -52,7 +65,7 @@ def count_costs(
     params = np.empty_like(macs)
     achieved = []
     for (i, n), (j, width) in itertools.product(enumerate(num_removed), enumerate(widths)):
-        plan = surgeon.plan(removed_blocks=tuple(block_order[:n]), width=width, importance=importance, scope=scope)
+        plan = surgeon.plan(removed_blocks=tuple(block_order[:n]), width=width, importance=importance, scope=scope, seed=seed)
         cut = surgeon.cut(plan)
         sizes = {name: m.weight.numel() for name, m in cut.named_modules() if isinstance(m, COUNTED)}
         macs[i, j] = use_matrix @ np.array([sizes.get(layer, 0) for layer in layers])
@@ -78,8 +91,9 @@ def with_measured(
     cost: Cost,
     advance: Callable[[float, str], None],
     *,
-    importance: str = "first",
+    importance: str | Criterion = FIRST,
     scope: Scope = "uniform",
+    seed: int = 0,
 ) -> CostTable:
     """Return the table with one metric more, measured on a sample of real cuts and interpolated between them.
 
@@ -92,6 +106,7 @@ def with_measured(
         advance: Told the share that is done.
         importance: As for `count_costs`, and the same, so that one cut has one row of costs.
         scope: Likewise.
+        seed: Likewise.
     """
     axes = (table.blocks, table.widths, table.sides_px)
     chosen = [_spread(len(levels), num) for levels, num in zip(axes, SAMPLED_LEVELS, strict=True)]
@@ -99,7 +114,7 @@ def with_measured(
     for at, (a, b, c) in enumerate(itertools.product(*(range(len(c)) for c in chosen))):
         i, j, k = chosen[0][a], chosen[1][b], chosen[2][c]
         removed = tuple(block_order[: table.blocks[0] - table.blocks[i]])
-        plan = surgeon.plan(removed_blocks=removed, width=table.widths[j], importance=importance, scope=scope)
+        plan = surgeon.plan(removed_blocks=removed, width=table.widths[j], importance=importance, scope=scope, seed=seed)
         sample[a, b, c] = cost(surgeon.cut(plan), table.sides_px[k])
         advance((at + 1) / sample.size, f"{metric} of {sample.size} cuts")
     ratios = (table.depth, table.width, table.resolution)

@@ -159,13 +159,13 @@ def loss_with_batch_statistics(model: nn.Module, images: Images, side_px: int, d
     return total / count
 
 
-def weight_gradient_products(model: nn.Module, images: Images, side_px: int, device: torch.device, *, num_images: int) -> dict[str, Tensor]:
-    """Return weight x gradient of the mean cross-entropy for every parameter, by name, on the CPU; the model keeps no gradient."""
+def loss_gradients(model: nn.Module, images: Images, side_px: int, device: torch.device, *, num_images: int) -> dict[str, Tensor]:
+    """Return the gradient of the cross-entropy, summed over batches, for every parameter by name, on the CPU; the model keeps none."""
     PLAIN.place(model, device).eval()
     plain = _plain(images)
     for batch in images.epoch(side_px, plain, seed=0, epoch=0, limit=max(num_images, plain.batch_size)):
         output = model(batch.images.to(device, memory_format=torch.channels_last)).float()
         F.cross_entropy(output, batch.labels.to(device)).backward()
-    products = {n: (p * p.grad).detach().cpu() for n, p in model.named_parameters() if p.grad is not None}
+    gradients = {n: p.grad.detach().cpu() for n, p in model.named_parameters() if p.grad is not None}
     model.zero_grad(set_to_none=True)
-    return products
+    return gradients
