@@ -8,15 +8,14 @@ import pytest
 import torch
 
 from triaxis.errors import ConfigError
-from triaxis.plugins import CRITERIA
-from triaxis.surgery.criteria import Criterion, Evidence, criterion_of, unit_scores
+from triaxis.surgery.criteria import BOX, Criterion, Evidence, criterion_of, unit_scores
 from triaxis.surgery.criteria.control import First, Random
 from triaxis.surgery.surgeon import Surgeon
 from triaxis.testing import CriterionContract
 from triaxis.testing.criteria import _evidence, _surgeon
 
 
-@pytest.mark.parametrize("name", [name for name in CRITERIA.box if name != "random"])
+@pytest.mark.parametrize("name", [name for name in BOX if name != "random"])
 class TestInTheBox(CriterionContract):
     @pytest.fixture
     def criterion(self, name: str) -> Criterion:
@@ -109,8 +108,8 @@ def test_a_name_of_the_users_own_is_found_and_a_wrong_one_is_said(tmp_path: Path
     assert plan.channels[0].kept == tuple(range(8, 16))
     for name, words in (
         ("my_own_scores:Nothing", "must have needs_gradients"),
-        ("my_own_scores:Missing", "must be importable"),
-        ("nowhere_at_all:Last", "must be importable"),
+        ("my_own_scores:Missing", "must name an importable"),
+        ("nowhere_at_all:Last", "must name an importable"),
         ("my_own_scores:broken", "without arguments, got ValueError: no"),
         ("tailor", "did you mean taylor"),
     ):

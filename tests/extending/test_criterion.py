@@ -1,23 +1,20 @@
-"""The criterion of docs/extending.md: its own tests pass, and its name in a configuration is enough to cut by it."""
+"""The criterion of docs/extending.md: its contract holds, and its name in a configuration is enough to cut by it."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Callable
+import runpy
 from pathlib import Path
 
 from triaxis.config import load_config
-from triaxis.models.cifar import resnet
-from triaxis.surgery.surgeon import Surgeon
+from triaxis.testing.criteria import _surgeon
+
+page = runpy.run_path(str(Path(__file__).with_name("page.py")))
+# The page's own tests: pytest collects them here.
+TestGeometricMedian = page["modules"]("Criterion")["test_my_criteria"].TestGeometricMedian
 
 
-def test_its_contract_holds_and_a_configuration_can_name_it(write_examples: Callable[[str], Path]) -> None:
-    folder = write_examples("Criterion")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts=", "test_my_criteria.py"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0 and "passed" in done.stdout, done.stdout + done.stderr
-    config = load_config("run.yaml")
-    surgeon = Surgeon.examine(resnet(8), side_px=16)
-    by_it = surgeon.plan(width=0.5, importance=config.width.importance)
-    assert by_it.channels and by_it != surgeon.plan(width=0.5, importance="l2")
+def test_a_configuration_can_name_it(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(page["examples"]("Criterion")["run.yaml"], encoding="utf-8")
+    importance = load_config(tmp_path / "run.yaml").width.importance
+    by_it, by_size = (_surgeon("residual").plan(width=0.5, importance=name) for name in (importance, "l2"))
+    assert importance == "my_criteria:GeometricMedian" and by_it.channels and by_it != by_size

@@ -15,12 +15,12 @@ from torch.utils.data import Subset, TensorDataset
 
 import triaxis
 from triaxis.config import COLLECT_RECIPE, FINETUNE_RECIPE, config_from_plain
+from triaxis.data.images import Sealed
 from triaxis.errors import ExperimentMismatchError
 from triaxis.models.cifar import resnet
-from triaxis.pipeline import run
-from triaxis.rundir import RunDirectory
+from triaxis.stages.pipeline import run
 from triaxis.store import open_store
-from triaxis.training.data import Sealed
+from triaxis.store.directory import RunDirectory
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SMALL = {"epochs": 1, "batch_size": 16}
@@ -132,7 +132,7 @@ def test_a_class_and_data_of_your_own(tmp_path, monkeypatch):
 def test_a_latency_budget(photos, tmp_path):
     plain = in_small("latency.yaml", data={"source": f"imagefolder:{photos}", "side_px": 16})
     plain["model"], plain["budget"] = {"name": "cifar:resnet14"}, ["latency=90%", "macs=90%"]
-    plain["profile"]["backend"] = "eager"  # each ONNX file takes a second or two to write, and sixty cuts are timed
+    plain["profile"]["runtime"] = "eager"  # each ONNX file takes a second or two to write, and sixty cuts are timed
     summary = check(run(config_from_plain(plain), tmp_path / "run"))
     assert {b["metric"] for b in summary["budgets"]} == {"latency_ms", "macs"}
     assert summary["solution"]["binding"] in ("latency_ms", "macs")

@@ -14,7 +14,7 @@ from PIL import Image
 
 from triaxis.cli.start import starting_config
 from triaxis.config import Config, config_from_plain, load_config
-from triaxis.config_text import commented_yaml
+from triaxis.config.text import commented_yaml
 
 HARD = "#'\":- {}[],&*!|>%@`\\\t\x85\u2028\ufeffäµ雪😀~?=."
 places = st.text(st.one_of(st.sampled_from(HARD), st.characters(codec="utf-8", exclude_characters="\r\n")), min_size=1, max_size=90)

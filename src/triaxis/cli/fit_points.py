@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from triaxis.budgets import parse_budgets
 from triaxis.cli import show
 from triaxis.cli.frame import out, print_json
 from triaxis.errors import ConfigError
@@ -16,7 +15,7 @@ from triaxis.maths.fit import fit
 from triaxis.maths.predict import Prediction, predict
 from triaxis.maths.solve import solve
 from triaxis.study.points_file import read_points, read_ratios
-from triaxis.values import AXES, AccuracyPredictor, Budget, CostTable, KeepRatios, Solution
+from triaxis.values import AXES, AccuracyPredictor, Budget, CostTable, KeepRatios, Solution, parse_budgets
 
 NUM_LEVELS = 33
 

@@ -52,7 +52,7 @@ def inspect(
     from triaxis.cli.inspection import parse_keep, print_inspection
 
     ratios = parse_keep(keep)
-    from triaxis.inspection import inspect_model
+    from triaxis.deliver.inspect import inspect_model
 
     found = inspect_model(model, side_px=input_px, num_classes=classes, weights=weights, keep=ratios, save=save)
     print_json(found) if as_json else print_inspection(found)
@@ -67,7 +67,7 @@ def export(
 
     Example: `triaxis export runs/demo --format onnx`
     """
-    from triaxis.export import export_run
+    from triaxis.deliver.export import export_run
 
     path = export_run(run_dir, format_, with_preprocessing=with_preprocessing)
     out.print(f"wrote {escape(str(path))}", soft_wrap=True)
@@ -86,7 +86,7 @@ def predict(
 
     Example: `triaxis predict runs/demo/compressed cat.jpg`
     """
-    from triaxis.deployed import predict_files
+    from triaxis.deliver.deployed import predict_files
 
     found = predict_files(model_dir, images, top=top, allow_code=allow_code)
     if as_json:
@@ -99,8 +99,9 @@ def predict(
 def bench(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.", show_default=False)],
     batch: Annotated[list[int] | None, typer.Option("--batch", min=1, help="Batch size; may be repeated; 1, 8 and 64.")] = None,
-    backend: Annotated[
-        list[str] | None, typer.Option("--backend", help="eager, compile or onnxruntime; may be repeated; all that are installed.")
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option("--runtime", "--backend", help="eager, compile or onnxruntime; may be repeated."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -108,13 +109,13 @@ def bench(
 
     Example: `triaxis bench runs/demo --batch 1 --batch 64`
     """
-    from triaxis.deployed import bench_run
+    from triaxis.deliver.deployed import bench_run
 
-    found = bench_run(run_dir, batches=tuple(batch or (1, 8, 64)), backends=tuple(backend) if backend else None)
+    found = bench_run(run_dir, batches=tuple(batch or (1, 8, 64)), runtimes=tuple(runtime) if runtime else None)
     if as_json:
         print_json(found)
     elif found:
-        names = ("backend", "batch", "base ms", "cut ms", "speed-up", "base img/s", "cut img/s", "base MB", "cut MB")
+        names = ("runtime", "batch", "base ms", "cut ms", "speed-up", "base img/s", "cut img/s", "base MB", "cut MB")
         keys = (
             "base_ms",
             "compressed_ms",
@@ -124,6 +125,6 @@ def bench(
             "base_memory_mb",
             "compressed_memory_mb",
         )
-        show.rows(names, [(row["backend"], str(row["batch"]), *(f"{row[key]:.3g}" for key in keys)) for row in found])
+        show.rows(names, [(row["runtime"], str(row["batch"]), *(f"{row[key]:.3g}" for key in keys)) for row in found])
     else:
-        err.print("nothing was measured: no backend is installed")
+        err.print("nothing was measured: no runtime is installed")

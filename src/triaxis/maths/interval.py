@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 
 NUM_DRAWS = 4000
 
@@ -51,3 +51,15 @@ def balanced(num_right: Sequence[float], num_images: Sequence[int], *, seed: int
     low, high = estimate + pull / len(images) + np.quantile(deviation / len(images), [0.025, 0.975])
     # The estimate itself is never ruled out.
     return max(0.0, min(float(low), estimate)), min(1.0, max(float(high), estimate))
+
+
+def median_interval(values: Sequence[float], confidence: float = 0.9) -> tuple[float, float]:
+    """Return an interval for the median of what `values` are drawn from, between two of them, with at least this confidence.
+
+    The number of values below the median is binomial with share 1/2, whatever their distribution. Fewer than five values give
+    their smallest and largest.
+    """
+    ordered, num = sorted(values), len(values)
+    # The k-th smallest lies above the median with chance P(fewer than k below it).
+    k = max((k for k in range(1, (num + 1) // 2 + 1) if binom.cdf(k - 1, num, 0.5) <= (1 - confidence) / 2), default=1)
+    return ordered[k - 1], ordered[num - k]

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from triaxis.errors import ConfigError
-from triaxis.plugins import CRITERIA
 from triaxis.surgery.channels import ChannelGroup, Member
 
 
@@ -45,18 +44,6 @@ class Criterion(Protocol):
 
     def scores(self, group: ChannelGroup, evidence: Evidence) -> Tensor:
         """Return the scores of the units of one group, shape (units,)."""
-
-
-def criterion_of(importance: str | Criterion) -> Criterion:
-    """Return the criterion of a name: one in the box, an installed one's, or ``package.module:Name``.
-
-    Raises:
-        ConfigError: There is none of this name, or what it names is no criterion.
-    """
-    made = CRITERIA.make(importance) if isinstance(importance, str) else importance
-    if not isinstance(made, Criterion):
-        raise ConfigError(f"The criterion {importance} must have needs_gradients and scores(group, evidence), got {type(made).__name__}.")
-    return made
 
 
 def unit_scores(group: ChannelGroup, criterion: Criterion, evidence: Evidence) -> Tensor:

@@ -1,0 +1,112 @@
+"""Try the result: predict image files with a compressed model, and measure it beside the base model on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from triaxis.data.images import Preprocess, StreamedImages
+from triaxis.data.pictures import PictureFiles, readable
+from triaxis.deliver.export import is_configured, load, read_description
+from triaxis.errors import ConfigError, DataError, MissingDependencyError
+from triaxis.metrics.gauge import Gauge
+from triaxis.metrics.latency import LatencyMetric
+from triaxis.metrics.memory import measure_memory
+from triaxis.metrics.runtimes import RUNTIMES, Runtime, make_runtime
+from triaxis.models.load import ModelSource, build
+from triaxis.store.checkpoints import load_into
+from triaxis.store.directory import RunDirectory
+
+
+def predict_files(directory: Path, images: Sequence[Path], *, top: int = 5, allow_code: bool = False) -> dict[str, list[tuple[str, float]]]:
+    """Return for each image file the most probable classes with their probabilities in [0, 1].
+
+    Args:
+        directory: A run's ``compressed`` folder.
+        images: Image files.
+        top: Classes per image.
+        allow_code: As for `triaxis.load`.
+
+    Raises:
+        DataError: A file is missing or cannot be read.
+        ConfigError: The folder holds no compressed model.
+    """
+    images = [Path(path) for path in images]
+    missing = [str(path) for path in images if not path.is_file()]
+    if missing:
+        raise DataError(f"Every image must be an existing file, got {', '.join(missing)}.")
+    readable(images, skip_bad=False)
+    description = read_description(Path(directory))
+    preprocess, side = Preprocess.from_json(description["preprocess"]), description["input"][1]
+    names = description["class_names"]
+    model = load(directory, allow_code=allow_code)
+    files = StreamedImages(PictureFiles(images, [0] * len(images), preprocess), len(names), preprocess, side, num_workers=0)
+    found = {}
+    for batch in files.in_order(side):
+        with torch.inference_mode():
+            rows = model(batch.images).softmax(1)
+        for index, row in zip(batch.indices.tolist(), rows, strict=True):
+            best = row.topk(min(top, len(row)))
+            found[str(images[index])] = [
+                (names[i] if i < len(names) else str(i), p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+            ]
+    return found
+
+
+def bench_run(run_dir: Path, *, batches: Sequence[int] = (1, 8, 64), runtimes: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Measure base and compressed model in turns: latency, images per second and memory, a row per runtime and batch.
+
+    Args:
+        run_dir: A finished run.
+        batches: Images per call.
+        runtimes: Such as ``eager`` or ``onnxruntime``; None takes all of the box that are installed.
+
+    Raises:
+        ConfigError: A runtime is unknown, or the run's base model was handed over in code.
+        MissingDependencyError: A runtime that was asked for is not installed.
+    """
+    directory = RunDirectory(run_dir)
+    description = read_description(directory.compressed)
+    source = ModelSource.from_json(description["source"])
+    if not source.name:
+        raise ConfigError(f"The base model of {run_dir} was handed over in code: measure both with triaxis.metrics.gauge instead.")
+    chosen = [make_runtime(name, CPU, setting="--runtime") for name in runtimes] if runtimes else _installed_runtimes()
+    compressed = load(directory.compressed, allow_code=is_configured(run_dir, source))
+    base = build(source.name, source.args, source.num_classes)
+    load_into(base, directory.checkpoint("base"))
+    shapes = [(source.in_channels, side, side) for side in (source.side_px, description["input"][1])]
+    pair = ((base.eval(), shapes[0]), (compressed, shapes[1]))
+    return [_row(pair, runtime, batch) for runtime in chosen for batch in batches]
+
+
+CPU = torch.device("cpu")
+
+
+def _installed_runtimes() -> list[Runtime]:
+    found = []
+    for name in RUNTIMES:
+        with contextlib.suppress(MissingDependencyError):
+            found.append(make_runtime(name, CPU))
+    return found
+
+
+def _row(pair: Sequence[tuple[nn.Module, tuple[int, int, int]]], runtime: Runtime, batch: int) -> dict[str, Any]:
+    (base, base_shape), (cut, cut_shape) = pair
+    found = Gauge(LatencyMetric(runtime, batch), base, base_shape).measure(cut, cut_shape, seconds=2.0)
+    row: dict[str, Any] = {"runtime": runtime.name, "batch": batch}
+    for name, ms, spread_ms, (model, shape) in (
+        ("base", found.base, found.base_spread, pair[0]),
+        ("compressed", found.cost, found.cost_spread, pair[1]),
+    ):
+        row |= {
+            f"{name}_ms": ms,
+            f"{name}_spread_ms": spread_ms,
+            f"{name}_images_per_s": 1000 * batch / ms,
+            f"{name}_memory_mb": measure_memory(model, shape, batch) / 1e6,
+        }
+    return row | {"speedup": 1 / found.ratio}

@@ -1,0 +1,108 @@
+"""The decisions on a run, from its records alone: fit, solve, frontier. Imports no torch, so that an answer takes no time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from triaxis.errors import StoreError
+from triaxis.maths.fit import fit
+from triaxis.maths.frontier import frontier
+from triaxis.maths.solve import solve
+from triaxis.store.base import Store
+from triaxis.values import AccuracyPredictor, BudgetSpec, CostTable, FitReport, Point, Solution, TrialResult
+
+if TYPE_CHECKING:
+    from triaxis.config import Config
+
+
+def points_from_trials(trials: Iterable[TrialResult]) -> list[Point]:
+    """Return one point for each finished trial: the val accuracy at the keep ratios that were achieved."""
+    return [Point(ratios=trial.achieved, accuracy=trial.val_accuracy) for trial in trials if trial.val_accuracy is not None]
+
+
+def fit_run(store: Store, config: Config) -> tuple[AccuracyPredictor, FitReport]:
+    """Fit the accuracy predictor to the run's trials and store it with its report.
+
+    Raises:
+        FitError: The trials do not determine the predictor.
+        StoreError: There are no trials yet.
+    """
+    predictor, report = fit(_points_of(store), kind=config.fit.kind, degree=config.fit.degree, rank=config.fit.rank)
+    store.put_record("predictor", predictor.to_json())
+    store.put_record("fit_report", report.to_json())
+    return predictor, report
+
+
+def predictor_to_place_by(store: Store, config: Config) -> AccuracyPredictor:
+    """Fit what tells where to measure off the axes; it is the run's own predictor where the trials so far can determine that.
+
+    A rank above 1 can only be fitted once trials off the axes are measured, so that these are placed by the kind "growth".
+
+    Raises:
+        FitError: The trials do not determine the predictor.
+        StoreError: There are no trials yet.
+    """
+    if config.fit.rank == 1:
+        return fit_run(store, config)[0]
+    return fit(_points_of(store), kind="growth")[0]
+
+
+def read_cost_table(store: Store) -> CostTable:
+    """Return the cost of every cut that the run can make.
+
+    Raises:
+        StoreError: The run has not counted them yet.
+    """
+    return CostTable.from_json(_needed(store, "cost_table", "costs", "collect"))
+
+
+def read_predictor(store: Store) -> tuple[AccuracyPredictor, FitReport]:
+    """Return the run's accuracy predictor and the report on its fit.
+
+    Raises:
+        StoreError: Nothing was fitted yet.
+    """
+    predictor = AccuracyPredictor.from_json(_needed(store, "predictor", "accuracy predictor", "fit"))
+    return predictor, FitReport.from_json(_needed(store, "fit_report", "report of its fit", "fit"))
+
+
+def solve_run(store: Store, specs: Sequence[BudgetSpec]) -> Solution:
+    """Return the best cut within every budget, from what is stored; no network is touched.
+
+    Raises:
+        InfeasibleBudgetError: No cut is cheap enough.
+        ConfigError: The run has no costs in a budget's metric.
+        StoreError: The run has no costs or no predictor yet.
+    """
+    table = read_cost_table(store)
+    predictor, _ = read_predictor(store)
+    budgets = tuple(spec.resolve(table.base_cost(spec.metric)) for spec in specs)
+    return solve(predictor, table, budgets)
+
+
+def frontier_run(store: Store, metric: str, num: int = 50) -> tuple[Solution, ...]:
+    """Return the best cut at each of `num` budgets, from the base model's cost down to the smallest possible.
+
+    Raises:
+        ConfigError: The run has no costs in this metric.
+        StoreError: The run has no costs or no predictor yet.
+    """
+    table = read_cost_table(store)
+    table.base_cost(metric)
+    predictor, _ = read_predictor(store)
+    return frontier(predictor, table, metric, num)
+
+
+def _points_of(store: Store) -> list[Point]:
+    trials = store.trials()
+    if not trials:
+        raise StoreError("A fit needs trials, but the run has none yet: run `triaxis collect RUN` first.")
+    return points_from_trials(trials)
+
+
+def _needed(store: Store, key: str, name: str, command: str) -> dict[str, object]:
+    plain = store.record(key)
+    if plain is None:
+        raise StoreError(f"The run must have its {name} stored, but has none yet: run `triaxis {command} RUN` first.")
+    return plain
