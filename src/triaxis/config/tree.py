@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from triaxis.errors import ConfigError
-from triaxis.plugins import installed
+from triaxis.plugins import installed, require_known
 from triaxis.values import METRICS, BudgetSpec, Recipe, metric_spec, parse_budgets
 
 BASE_RECIPE = Recipe(epochs=30)
@@ -35,6 +35,10 @@ DATA_KINDS = ("digits", "imagefolder", "cifar10", "cifar100", "fashion_mnist", "
 DATA_FORM = r"^(digits|[\w.]+:.+)$"
 
 Format = Literal["safetensors", "pt2", "onnx"]
+
+
+CRITERIA = ("l1", "l2", "bn", "taylor", "random")
+"""The criteria in the box, see `triaxis.surgery.criteria`."""
 
 
 class Section(BaseModel):
@@ -149,11 +153,20 @@ class CollectConfig(Section):
 class WidthConfig(Section):
     """How channels are chosen."""
 
-    importance: Literal["l1", "l2", "bn", "taylor"] = Field(default="l2", description="which score keeps a channel")
+    importance: str = Field(default="l2", description=f"{', '.join(CRITERIA)} or package.module:Name: which score keeps a channel")
     scope: Literal["uniform", "global"] = Field(
         default="uniform", description="the same keep ratio in each channel group, or one ranking of all"
     )
     round_to: int = Field(default=8, ge=1, description="channel counts are rounded to the nearest multiple")
+
+    @field_validator("importance")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        try:
+            require_known("criterion", name, CRITERIA, setting="it")
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return name
 
 
 class FitConfig(Section):
@@ -168,7 +181,7 @@ class FitConfig(Section):
         le=8,
         description="degree of each factor; null chooses it; a number means polynomial, unless kind is growth",
     )
-    rank: int = Field(default=1, ge=1, le=5, description="number of products that are added; above 1 needs off-axis trials")
+    rank: int = Field(default=1, ge=1, le=5, description="number of products that are added; above 1 needs four off-axis trials or more")
     target: Literal["accuracy", "balanced_accuracy"] = Field(
         default="accuracy", description="what is predicted; balanced for uneven classes"
     )

@@ -26,6 +26,7 @@ from triaxis.progress import Advance, Progress, Silent
 from triaxis.store.base import Store
 from triaxis.store.checkpoints import REMEDY, load_into, save_checkpoint
 from triaxis.store.directory import RunDirectory
+from triaxis.surgery.criteria import criterion_of
 from triaxis.surgery.surgeon import Surgeon
 from triaxis.training.evaluate import Evaluation, Teacher, check_output, evaluate
 from triaxis.training.loop import TrainingLog, finetune
@@ -231,9 +232,11 @@ def _require_usable(config: Config, network: nn.Module, splits: Splits, source: 
     """Say what would fail later, before anything is trained: weights, two blank images through the network, batches.
 
     Raises:
+        ConfigError: The criterion cannot be found.
         UnsupportedModelError: The network holds NaN, fails, or returns something else than logits.
         DataError: The train split does not fill a batch.
     """
+    criterion_of(config.width.importance)
     check_finite(network, "the base model")
     network = network.cpu().eval()
     shape = (2, source.in_channels, source.side_px, source.side_px)

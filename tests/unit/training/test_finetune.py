@@ -276,6 +276,7 @@ def test_balanced_accuracy_is_the_mean_recall():
     data = ResidentImages(torch.zeros(10, 3, 2, 2, dtype=torch.uint8), torch.tensor([0] * 9 + [1]), 2, Preprocess())
     found = evaluate(constant, data, 2, CPU)
     assert (found.accuracy, found.balanced_accuracy) == (pytest.approx(0.9), pytest.approx(0.5))
+    assert (found.num_right, found.num_images) == ((9, 0), (9, 1))
 
 
 def test_the_fastest_mode_is_chosen():
