@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from triaxis.config import BASE_RECIPE, Config
+from triaxis.config import BASE_RECIPE, Config, ExportConfig
 from triaxis.data.images import Splits, require_batch
 from triaxis.data.sources import load_splits
 from triaxis.errors import ConfigError, ExperimentMismatchError, StoreError, UnsupportedModelError
@@ -23,10 +23,12 @@ from triaxis.metrics.latency import device_name
 from triaxis.metrics.macs import count_macs, count_params
 from triaxis.models.load import ModelSource, check_finite, load_model, unwrap
 from triaxis.progress import Advance, Progress, Silent
+from triaxis.stages.readiness import formats_to_write, require_packages, require_runtime, require_trainable
 from triaxis.store.base import Store
 from triaxis.store.checkpoints import REMEDY, load_into, save_checkpoint
 from triaxis.store.directory import RunDirectory
 from triaxis.surgery.criteria import criterion_of
+from triaxis.surgery.plain import check_plain, trainable
 from triaxis.surgery.surgeon import Surgeon
 from triaxis.training.evaluate import Evaluation, Teacher, check_output, evaluate
 from triaxis.training.loop import TrainingLog, finetune
@@ -133,19 +135,18 @@ def open_workbench(
     """
     progress = progress or Silent()
     device = pick_device(config)
+    require_packages(config, device)
     start = time.perf_counter()
     with progress.stage("load") as advance:
         advance(0.0, "data and model")
         loaded = None
         if splits is None or model is None:
             splits, loaded = _load(config, splits, model)
-        # A copy: what is handed over stays as it is.
-        network = copy.deepcopy(unwrap(model)) if model is not None else loaded.model  # type: ignore[union-attr]
+        network = _own_copy(model) if model is not None else trainable(loaded.model)  # type: ignore[union-attr]
         source = _source(config, splits, named=model is None)
         _require_usable(config, network, splits, source)
+        config = _with_formats(config, store, network, source, device)
     add_seconds(store, "load", time.perf_counter() - start)
-    for parameter in network.parameters():
-        parameter.requires_grad_(parameter.is_floating_point())
     mode = _mode(config, store, network, source, device)
     trained = model is not None or (loaded is not None and loaded.is_trained)
     _train_base(config, run, store, network, splits, source, device, mode, progress, trained)
@@ -202,6 +203,21 @@ def state_digest(state: dict[str, Tensor]) -> str:
     return seal.hexdigest()[:16]
 
 
+def _own_copy(model: nn.Module) -> nn.Module:
+    """What is handed over stays as it is."""
+    model = unwrap(model)
+    check_plain(model)
+    return trainable(copy.deepcopy(model))
+
+
+def _with_formats(config: Config, store: Store, network: nn.Module, source: ModelSource, device: torch.device) -> Config:
+    """Keep the formats that can be written, and make sure that the runtime can run the model."""
+    shape = (source.in_channels, source.side_px, source.side_px)
+    formats = formats_to_write(config, store, network, shape)
+    require_runtime(config, store, network, shape, device)
+    return config.model_copy(update={"export": ExportConfig(formats=formats)})
+
+
 def _load(config: Config, splits: Splits | None, model: nn.Module | None) -> tuple[Splits, Any]:
     """Load what was not handed over; the model says how its images must look, the data how many classes it needs."""
     chosen = config.model
@@ -233,7 +249,7 @@ def _require_usable(config: Config, network: nn.Module, splits: Splits, source: 
 
     Raises:
         ConfigError: The criterion cannot be found.
-        UnsupportedModelError: The network holds NaN, fails, or returns something else than logits.
+        UnsupportedModelError: The network holds NaN, fails, cannot be trained, or returns something else than logits.
         DataError: The train split does not fill a batch.
     """
     criterion_of(config.width.importance)
@@ -249,6 +265,7 @@ def _require_usable(config: Config, network: nn.Module, splits: Splits, source: 
             f"The model must take images of shape {shape} and return logits, but it raised {type(error).__name__}: {reason}."
         ) from error
     check_output(output, 2, source.num_classes)
+    require_trainable(network, shape, source.num_classes)
     for recipe in (config.collect.recipe, config.finetune):
         require_batch(len(splits.train), recipe.batch_size, "train")
 
