@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from triaxis.maths.solve import solve
     from triaxis.surgery.surgeon import Surgeon
     from triaxis.training.data import Splits
-    from triaxis.training.sources import from_datasets
+    from triaxis.training.datasets import from_datasets
     from triaxis.values import Budget, KeepRatios, Point, PrunePlan, Recipe, Solution
 
 __version__ = "0.1.0"
@@ -36,7 +36,7 @@ _HOMES = {
     "TriaxisError": "errors",
     "compress": "api",
     "fit": "maths.fit",
-    "from_datasets": "training.sources",
+    "from_datasets": "training.datasets",
     "frontier": "maths.frontier",
     "inspect_model": "inspection",
     "load": "export",

@@ -96,10 +96,10 @@ class DataConfig(Section):
         ge=4,
         description="side the images are brought to; null takes the model's, or the images' own up to 64 px and 224 for larger",
     )
-    mean: tuple[float, float, float] | None = Field(
-        default=None, description="of red, green and blue in [0, 1], as the model was trained; null takes the model's own, or measures"
+    mean: tuple[float, ...] | None = Field(
+        default=None, description="by channel, in [0, 1], as the model was trained; null takes the model's own, or measures"
     )
-    std: tuple[float, float, float] | None = Field(default=None, description="standard deviations, likewise")
+    std: tuple[float, ...] | None = Field(default=None, description="standard deviations, likewise")
     val_fraction: float = Field(
         default=0.1, gt=0, lt=1, description="share of what test leaves that steers every choice, where no val folder exists"
     )
@@ -361,7 +361,7 @@ RECIPE_WORDS = {
     "clip_norm": "largest norm of the gradient; 0 is off",
     "crop_px": "padding of the random crop",
     "flip": "mirror images at random",
-    "randaugment": "OPERATIONS,MAGNITUDE of RandAugment, such as 2,9; empty is off",
+    "randaugment": "OPERATIONS,MAGNITUDE of RandAugment, such as 2,9, magnitude up to 30; empty is off",
     "mixup": "alpha of mixup; 0 is off",
     "cutmix": "alpha of cutmix; 0 is off",
 }
@@ -387,14 +387,14 @@ def config_diff(old: Config, new: Config) -> list[str]:
 
 def idle_settings(config: Config) -> list[str]:
     """Return one sentence for each setting that was changed but has no effect, so that nobody waits for one."""
-    made_by_function = DataConfig(source=config.data.source) if config.data.has_function else config.data
+    own = DataConfig(source=config.data.source, mean=config.data.mean, std=config.data.std)
     known_here = config.data.source.startswith(("digits", "imagefolder"))
     side_px = config.model.side_px
     cases = (
         (side_px and config.data.side_px not in (None, side_px), "model.side_px has no effect: data.side_px is set"),
         (config.collect.executor == "serial" and config.collect.workers > 1, "collect.workers has no effect: collect.executor is serial"),
         (config.data.download and known_here, "data.download has no effect on this data.source"),
-        (config.data != made_by_function, "data has no effect but for its source: the function makes the splits"),
+        (config.data.has_function and config.data != own, "data has no effect but for source, mean and std: the function makes the splits"),
         (config.data.workers > 0 and config.data.memory == "resident", "data.workers has no effect: data.memory is resident"),
     )
     return [sentence + "." for holds, sentence in cases if holds]

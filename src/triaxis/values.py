@@ -169,8 +169,9 @@ class Recipe(Value):
             _require(getattr(self, name) >= 0, f"{name} must be 0 or more, got {getattr(self, name)}.")
         _require(self.temperature > 0, f"temperature must be above 0, got {self.temperature}.")
         _require(
-            not self.randaugment or re.fullmatch(r"[1-9]\d*,\d+", self.randaugment) is not None,
-            f"randaugment must read OPERATIONS,MAGNITUDE, such as 2,9, or be empty, got {self.randaugment!r}.",
+            not self.randaugment or re.fullmatch(r"[1-9]\d*,([12]?\d|30)", self.randaugment) is not None,
+            f"randaugment must read OPERATIONS,MAGNITUDE, such as 2,9, with a magnitude of at most 30, or be empty, "
+            f"got {self.randaugment!r}.",
         )
 
 
