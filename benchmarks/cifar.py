@@ -22,7 +22,7 @@ from rivals.tables import markdown
 
 from triaxis.errors import TriaxisError
 from triaxis.progress import Advance
-from triaxis.rundir import RunDirectory
+from triaxis.store.directory import RunDirectory
 from triaxis.store.files import write_json, write_text
 
 HERE = Path(__file__).parent

@@ -7,7 +7,7 @@ import signal
 from contextlib import contextmanager
 
 from triaxis.config import load_config
-from triaxis.pipeline import run
+from triaxis.stages.pipeline import run
 
 config, out, stage, share = (globals()[name] for name in ("CONFIG", "OUT", "STAGE", "SHARE"))
 

@@ -1,0 +1,283 @@
+"""Where images come from: the embedded digits, folders of pictures, the known small data sets, or the user's own function."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping, MutableSet, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+
+from triaxis.config import DataConfig
+from triaxis.data.datasets import from_datasets, measured, require_channels
+from triaxis.data.folders import LARGE_PX, SMALL_PX, class_names, median_side, pictures, split_folders, tell_classes
+from triaxis.data.identity import digest_of_files
+from triaxis.data.images import Images, Preprocess, ResidentImages, Sealed, Splits, StreamedImages, resize
+from triaxis.data.pictures import PictureFiles, readable
+from triaxis.errors import ConfigError, DataError
+
+log = logging.getLogger(__name__)
+
+RESIDENT_SHARE = 0.4
+"""Share of the free memory that decoded images may take."""
+
+Raw = tuple[Any, np.ndarray]
+"""Pixels, (N, C, S, S) uint8 tensor or list of files, and (N,) labels."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Splits as they were found: at least ``train``, perhaps ``val`` and ``test``.
+
+    `side_px` is the data set's own side, None for files; `root` the folder that holds all files, None for pixels.
+    """
+
+    splits: Mapping[str, Raw]
+    class_names: tuple[str, ...]
+    side_px: int | None = None
+    root: Path | None = None
+
+
+def load_splits(
+    config: DataConfig, *, side_px: int | None = None, preprocess: Preprocess | None = None, checked: MutableSet[str] | None = None
+) -> Splits:
+    """Return the train, val and sealed test splits that the configuration names.
+
+    Args:
+        config: The `data` section.
+        side_px: The base model's input side, if it prescribes one; else the data's own.
+        preprocess: The model's own normalisation; None measures mean and deviation on the train split.
+        checked: Marks of image files that an earlier opening decoded without fault, which are not decoded again to check them; those
+            found now are added.
+
+    Raises:
+        DataError: Folders, files or labels are unusable.
+        ConfigError: The source is unknown, or `mean` and `std` do not suit it.
+    """
+    if config.has_function:
+        return _from_function(config)
+    kind, _, place = config.source.partition(":")
+    require_channels(config.mean, config.std, 3)
+    source = READERS[kind](place, config)
+    side = config.side_px or side_px or _side_of(source)
+    source = _with_all_splits(source, config, checked)
+    stats = preprocess or _measure(source.splits["train"], side)
+    if config.mean is not None and config.std is not None:
+        stats = dataclasses.replace(stats, mean=config.mean, std=config.std)
+    make = _maker(source, config, stats, side)
+    test = Sealed(lambda: make("test"), torch.from_numpy(source.splits["test"][1]))
+    root = source.root
+    files = {name: digest_of_files(paths, root) for name, (paths, _) in source.splits.items()} if root else {}
+    return Splits(train=make("train"), val=make("val"), test=test, class_names=source.class_names, files=files)
+
+
+def _side_of(source: Source) -> int:
+    """Return the images' own side, or for large ones the usual side, which is said."""
+    side = source.side_px or median_side(source.splits["train"][0])
+    if side <= SMALL_PX:
+        return side
+    log.warning("images of about %d px are brought to %d px: set data.side_px if the model was trained at another side", side, LARGE_PX)
+    return LARGE_PX
+
+
+def _digits(place: str, config: DataConfig) -> Source:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    grey = torch.from_numpy((digits.images * (255 / 16)).round().astype(np.uint8))
+    return Source({"train": (grey[:, None].repeat(1, 3, 1, 1), digits.target)}, tuple("0123456789"), 16)
+
+
+def _torchvision(name: str, side_px: int) -> Callable[[str, DataConfig], Source]:
+    def read(place: str, config: DataConfig) -> Source:
+        import torchvision.datasets
+
+        kind = getattr(torchvision.datasets, name)
+        flags = [{"split": "train"}, {"split": "test"}] if name == "SVHN" else [{"train": True}, {"train": False}]
+        try:
+            train, test = (kind(place, download=config.download, **flag) for flag in flags)
+        except RuntimeError as error:
+            raise DataError(
+                f"{name} must be in {place or 'the folder after the colon'}, got: {error}. Set data.download: true to fetch it."
+            ) from None
+        names = tuple(getattr(train, "classes", [str(i) for i in range(10)]))
+        return Source({"train": _pixels(train), "test": _pixels(test)}, names, side_px)
+
+    return read
+
+
+def _pixels(dataset: Any) -> Raw:
+    data = np.asarray(dataset.data)
+    labels = np.asarray(getattr(dataset, "targets", getattr(dataset, "labels", None)), dtype=np.int64)
+    if data.ndim == 3:
+        data = np.repeat(data[:, None], 3, axis=1)
+    elif data.shape[-1] == 3:
+        data = data.transpose(0, 3, 1, 2)
+    return torch.from_numpy(np.ascontiguousarray(data)), labels
+
+
+def _imagefolder(place: str, config: DataConfig) -> Source:
+    root = Path(place).expanduser()
+    if not root.is_dir():
+        raise DataError(f"data.source must name a folder of class folders, got {place!r}, which does not exist.")
+    present = split_folders(root)
+    names = class_names(list(present.values()))
+    if len(names) < 2:
+        raise DataError(f"{present['train']} must hold a folder for each of at least two classes, got {names or 'none'}.")
+    found = {name: _files(folder, names) for name, folder in present.items()}
+    for name, (_, labels) in found.items():
+        missing = [names[i] for i in range(len(names)) if i not in set(labels)]
+        if missing and name == "train":
+            raise DataError(f"Every class must have train images, got none for {', '.join(missing)} in {present[name]}.")
+        if missing:
+            log.warning("the %s split has no images of %s", name, ", ".join(missing))
+    tell_classes(names)
+    return Source(found, tuple(names), root=root)
+
+
+def _files(folder: Path, names: list[str]) -> tuple[list[Path], np.ndarray]:
+    files: list[Path] = []
+    labels: list[int] = []
+    for label, name in enumerate(names):
+        inside = pictures(folder / name)
+        files += inside
+        labels += [label] * len(inside)
+    return files, np.array(labels, dtype=np.int64)
+
+
+def _from_function(config: DataConfig) -> Splits:
+    """Call the user's ``package.module:function``, which returns `Splits`, or (train, val, test) data sets."""
+    name = config.source
+    made = import_function(name)()
+    if isinstance(made, Splits):
+        if config.mean is not None:
+            log.warning("data.mean and data.std have no effect: %s makes Splits, whose Preprocess holds their own", name)
+        return made
+    if not isinstance(made, Sequence) or isinstance(made, str) or len(made) != 3:
+        raise ConfigError(f"{name} must return Splits, or a list of three data sets (train, val, test), got {type(made).__name__}.")
+    return from_datasets(*made, mean=config.mean, std=config.std)
+
+
+def import_function(name: str) -> Callable[..., Any]:
+    """Return what ``package.module:function`` names, looked up as Python does, and in the current directory.
+
+    Raises:
+        ConfigError: It cannot be imported.
+    """
+    module, _, function = name.partition(":")
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        known = ", ".join(READERS)
+        raise ConfigError(f"{name!r} must name an importable package.module:function, or a data source of {known}, got: {error}.") from None
+
+
+READERS: dict[str, Callable[[str, DataConfig], Source]] = {
+    "digits": _digits,
+    "imagefolder": _imagefolder,
+    "cifar10": _torchvision("CIFAR10", 32),
+    "cifar100": _torchvision("CIFAR100", 32),
+    "fashion_mnist": _torchvision("FashionMNIST", 28),
+    "svhn": _torchvision("SVHN", 32),
+}
+
+
+def _with_all_splits(source: Source, config: DataConfig, checked: MutableSet[str] | None) -> Source:
+    """Draw the splits that were not found, stratified, and shuffle train."""
+    splits, names = dict(source.splits), source.class_names
+    if "test" not in splits:
+        splits["train"], splits["test"] = _draw(splits["train"], config.test_fraction, config.seed, "test", names)
+    if "val" not in splits:
+        splits["train"], splits["val"] = _draw(splits["train"], config.val_fraction, config.seed + 1, "val", names)
+    order = np.random.default_rng(config.seed).permutation(len(splits["train"][1]))
+    splits["train"] = _take(splits["train"], order)
+    if config.max_train_images and config.max_train_images < len(order):
+        splits["train"] = _draw(splits["train"], config.max_train_images, config.seed + 2, "train", names)[1]
+    splits = _without_bad(splits, config.skip_bad, checked)
+    for name, (_, labels) in splits.items():
+        if len(labels) == 0:
+            raise DataError(
+                f"The {name} split must hold at least one image, got none: fill its folder, or remove it so that the split is drawn."
+            )
+    missing = sorted(set(range(len(source.class_names))) - set(splits["train"][1].tolist()))
+    if missing:
+        raise DataError(
+            f"Every class must have train images that can be read, got none for {', '.join(source.class_names[i] for i in missing)}."
+        )
+    return dataclasses.replace(source, splits=splits)
+
+
+def _without_bad(splits: dict[str, Raw], skip_bad: bool, checked: MutableSet[str] | None) -> dict[str, Raw]:
+    """Leave out the files that cannot be read, or raise with the list of them; also those of test, hours before it is needed."""
+    files = [path for pixels, _ in splits.values() if not isinstance(pixels, Tensor) for path in pixels]
+    good = readable(files, skip_bad, checked=checked) if files else set()
+    if len(good) == len(files):
+        return splits
+    return {name: _take(raw, np.array([i for i, p in enumerate(raw[0]) if p in good], dtype=int)) for name, raw in splits.items()}
+
+
+def _draw(raw: Raw, amount: float | int, seed: int, split: str, names: Sequence[str]) -> tuple[Raw, Raw]:
+    labels = raw[1]
+    few = [f"{names[i]} ({n})" for i, n in enumerate(np.bincount(labels, minlength=len(names))) if n == 1]
+    if few:
+        raise DataError(
+            f"The {split} split cannot be drawn with some of each class, as these have one image: {', '.join(few[:20])}; "
+            f"add images of them, or leave them out."
+        )
+    try:
+        rest, drawn = train_test_split(np.arange(len(labels)), test_size=amount, random_state=seed, stratify=labels)
+    except ValueError as error:
+        raise DataError(f"The {split} split cannot be drawn with some of each class: {error}") from None
+    return _take(raw, rest), _take(raw, drawn)
+
+
+def _take(raw: Raw, order: np.ndarray) -> Raw:
+    pixels, labels = raw
+    taken = pixels[torch.from_numpy(order)] if isinstance(pixels, Tensor) else [pixels[i] for i in order]
+    return taken, labels[order]
+
+
+def _measure(raw: Raw, side_px: int) -> Preprocess:
+    """Return mean and deviation per channel over (a sample of) the train pixels."""
+    pixels, labels = raw
+    if not isinstance(pixels, Tensor):
+        some = np.linspace(0, len(pixels) - 1, min(1000, len(pixels))).astype(int)
+        pixels = PictureFiles([pixels[i] for i in some], labels[some].tolist(), Preprocess()).decode_all(min(side_px, 64))
+    return measured(pixels)
+
+
+def _maker(source: Source, config: DataConfig, preprocess: Preprocess, side_px: int) -> Callable[[str], Images]:
+    classes = len(source.class_names)
+
+    def make(name: str) -> Images:
+        pixels, labels = source.splits[name]
+        if isinstance(pixels, Tensor):
+            fitting = pixels if pixels.shape[-1] == side_px else resize(pixels, side_px, preprocess.interpolation)
+            return ResidentImages(fitting, torch.from_numpy(labels), classes, preprocess, side_px, name)
+        files = PictureFiles(pixels, labels.tolist(), preprocess)
+        if _fits(files, side_px, config.memory, name):
+            return ResidentImages(files.decode_all(side_px), torch.from_numpy(labels), classes, preprocess, side_px, name)
+        return StreamedImages(files, classes, preprocess, side_px, name, config.workers or psutil.cpu_count() or 1)
+
+    return make
+
+
+def _fits(files: PictureFiles, side_px: int, memory: str, name: str) -> bool:
+    needed = len(files) * 3 * files.stored_side(side_px) ** 2
+    free = psutil.virtual_memory().available
+    resident = memory == "resident" or (memory == "auto" and needed <= RESIDENT_SHARE * free)
+    where = "kept decoded in memory" if resident else "streamed from disk"
+    log.info("%s: %d images need %.0f MB decoded, %.0f MB are free: %s", name, len(files), needed / 1e6, free / 1e6, where)
+    return resident
