@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ SHOWN_NAMES = 10
 def identity_of(splits: Splits) -> dict[str, Any]:
     """Return plain data that change when classes, labels, files or pixels do.
 
-    Of files, names and lengths count, of images in memory the pixels. Of the test split only what is known while it is sealed.
+    Of files, names and bytes count, of images in memory the pixels. Of the test split only what is known while it is sealed.
     """
     found: dict[str, Any] = {"num_classes": splits.train.num_classes, "class_names": list(splits.class_names)}
     for name, images in (("train", splits.train), ("val", splits.val)):
@@ -44,9 +44,9 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return said
 
 
-def digest_of_files(paths: Sequence[Path], root: Path) -> str:
-    """Return 16 hexadecimal characters over the files' names below `root`, in any order, and their lengths."""
-    lines = sorted(f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}" for path in paths)
+def digest_of_files(paths: Sequence[Path], root: Path, digests: Mapping[Path, str]) -> str:
+    """Return 16 hexadecimal characters over the files' names below `root`, in any order, and the digests of their bytes."""
+    lines = sorted(f"{path.relative_to(root).as_posix()}\0{digests[path]}" for path in paths)
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]
 
 

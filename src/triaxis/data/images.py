@@ -91,7 +91,7 @@ class Sealed:
 class Splits:
     """The three splits. `val` steers every choice; `test` stays sealed until `verify` opens it once.
 
-    `files` holds, where images are files, a digest of each split's file names and lengths.
+    `files` holds, where images are files, a digest of each split's file names and their bytes.
 
     Raises:
         DataError: `test` is not sealed, or its labels, where they are known, are unusable.

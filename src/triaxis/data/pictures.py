@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import MutableSet, Sequence
+from collections.abc import MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -130,21 +130,23 @@ def readable(
     paths: Sequence[Path],
     skip_bad: bool,
     *,
-    checked: MutableSet[str] | None = None,
+    checked: MutableMapping[str, str] | None = None,
     advice: str = "repair or remove them, or set data.skip_bad: true",
-) -> set[Path]:
-    """Return the files that can be decoded.
+) -> dict[Path, str]:
+    """Return the files that can be decoded, each with a digest of its bytes.
 
     Args:
         paths: Picture files.
         skip_bad: Leave out those that cannot, with a warning.
-        checked: Marks of files that were decoded without fault before, which are not decoded again; those of today are added.
+        checked: What is known of files that were decoded without fault before, which are not opened again: the digest of each by a
+            mark that changes with it. Today's are added.
         advice: What the user can do about a bad file.
 
     Raises:
         DataError: Some cannot and `skip_bad` is false; the message lists them.
     """
-    known: MutableSet[str] = set() if checked is None else checked
+    known: MutableMapping[str, str] = {} if checked is None else checked
+    digests: dict[Path, str] = {}
 
     def fault(path: Path) -> str | None:
         try:
@@ -153,7 +155,8 @@ def readable(
             mark = _mark(path)
             if mark not in known:
                 decode(path)
-                known.add(mark)
+                known[mark] = hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
+            digests[path] = known[mark]
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             return str(error).partition("\n")[0].replace(str(path), "file")
         return None
@@ -166,7 +169,7 @@ def readable(
         if not skip_bad:
             raise DataError(f"Every image must be readable, got {len(faults)} of {len(paths)} that are not; {advice}:{shown}{more}")
         log.warning("left out %d of %d images that cannot be read:%s%s", len(faults), len(paths), shown, more)
-    return set(paths) - set(faults)
+    return digests
 
 
 def _mark(path: Path) -> str:

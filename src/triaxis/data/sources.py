@@ -7,8 +7,8 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, MutableSet, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +39,19 @@ Raw = tuple[Any, np.ndarray]
 class Source:
     """Splits as they were found: at least ``train``, perhaps ``val`` and ``test``.
 
-    `side_px` is the data set's own side, None for files; `root` the folder that holds all files, None for pixels.
+    `side_px` is the data set's own side, None for files; `root` the folder that holds all files, None for pixels; `digests` that of
+    each file's bytes.
     """
 
     splits: Mapping[str, Raw]
     class_names: tuple[str, ...]
     side_px: int | None = None
     root: Path | None = None
+    digests: Mapping[Path, str] = field(default_factory=dict)
 
 
 def load_splits(
-    config: DataConfig, *, side_px: int | None = None, preprocess: Preprocess | None = None, checked: MutableSet[str] | None = None
+    config: DataConfig, *, side_px: int | None = None, preprocess: Preprocess | None = None, checked: MutableMapping[str, str] | None = None
 ) -> Splits:
     """Return the train, val and sealed test splits that the configuration names.
 
@@ -57,8 +59,8 @@ def load_splits(
         config: The `data` section.
         side_px: The base model's input side, if it prescribes one; else the data's own.
         preprocess: The model's own normalisation; None measures mean and deviation on the train split.
-        checked: Marks of image files that an earlier opening decoded without fault, which are not decoded again to check them; those
-            found now are added.
+        checked: What an earlier opening found out about image files, which are then not decoded again to check them; what is found now
+            is added.
 
     Raises:
         DataError: Folders, files or labels are unusable.
@@ -76,8 +78,8 @@ def load_splits(
         stats = dataclasses.replace(stats, mean=config.mean, std=config.std)
     make = _maker(source, config, stats, side)
     test = Sealed(lambda: make("test"), torch.from_numpy(source.splits["test"][1]))
-    root = source.root
-    files = {name: digest_of_files(paths, root) for name, (paths, _) in source.splits.items()} if root else {}
+    root, digests = source.root, source.digests
+    files = {name: digest_of_files(paths, root, digests) for name, (paths, _) in source.splits.items()} if root else {}
     return Splits(train=make("train"), val=make("val"), test=test, class_names=source.class_names, files=files)
 
 
@@ -194,7 +196,7 @@ READERS: dict[str, Callable[[str, DataConfig], Source]] = {
 }
 
 
-def _with_all_splits(source: Source, config: DataConfig, checked: MutableSet[str] | None) -> Source:
+def _with_all_splits(source: Source, config: DataConfig, checked: MutableMapping[str, str] | None) -> Source:
     """Draw the splits that were not found, stratified, and shuffle train."""
     splits, names = dict(source.splits), source.class_names
     if "test" not in splits:
@@ -205,7 +207,7 @@ def _with_all_splits(source: Source, config: DataConfig, checked: MutableSet[str
     splits["train"] = _take(splits["train"], order)
     if config.max_train_images and config.max_train_images < len(order):
         splits["train"] = _draw(splits["train"], config.max_train_images, config.seed + 2, "train", names)[1]
-    splits = _without_bad(splits, config.skip_bad, checked)
+    splits, digests = _without_bad(splits, config.skip_bad, checked)
     for name, (_, labels) in splits.items():
         if len(labels) == 0:
             raise DataError(
@@ -216,16 +218,18 @@ def _with_all_splits(source: Source, config: DataConfig, checked: MutableSet[str
         raise DataError(
             f"Every class must have train images that can be read, got none for {', '.join(source.class_names[i] for i in missing)}."
         )
-    return dataclasses.replace(source, splits=splits)
+    return dataclasses.replace(source, splits=splits, digests=digests)
 
 
-def _without_bad(splits: dict[str, Raw], skip_bad: bool, checked: MutableSet[str] | None) -> dict[str, Raw]:
+def _without_bad(
+    splits: dict[str, Raw], skip_bad: bool, checked: MutableMapping[str, str] | None
+) -> tuple[dict[str, Raw], dict[Path, str]]:
     """Leave out the files that cannot be read, or raise with the list of them; also those of test, hours before it is needed."""
     files = [path for pixels, _ in splits.values() if not isinstance(pixels, Tensor) for path in pixels]
-    good = readable(files, skip_bad, checked=checked) if files else set()
+    good = readable(files, skip_bad, checked=checked) if files else {}
     if len(good) == len(files):
-        return splits
-    return {name: _take(raw, np.array([i for i, p in enumerate(raw[0]) if p in good], dtype=int)) for name, raw in splits.items()}
+        return splits, good
+    return {name: _take(raw, np.array([i for i, p in enumerate(raw[0]) if p in good], dtype=int)) for name, raw in splits.items()}, good
 
 
 def _draw(raw: Raw, amount: float | int, seed: int, split: str, names: Sequence[str]) -> tuple[Raw, Raw]:

@@ -220,11 +220,11 @@ def _load(config: Config, store: Store, splits: Splits | None, model: nn.Module 
 
 def _load_splits(config: Config, store: Store, side_px: int | None, preprocess: Preprocess | None = None) -> Splits:
     """Load the images, and remember which files could be read: a later opening checks only those that changed."""
-    before = frozenset(store.record("checked_images") or ())
-    checked = set(before)
+    before = store.record("checked_images") or {}
+    checked = dict(before)
     splits = load_splits(config.data, side_px=side_px, preprocess=preprocess, checked=checked)
     if checked != before:
-        store.put_record("checked_images", sorted(checked))
+        store.put_record("checked_images", checked)
     return splits
 
 
