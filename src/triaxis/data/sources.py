@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import logging
-import os
-import sys
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +22,7 @@ from triaxis.data.identity import digest_of_files
 from triaxis.data.images import Images, Preprocess, ResidentImages, Sealed, Splits, StreamedImages, resize
 from triaxis.data.pictures import PictureFiles, readable
 from triaxis.errors import ConfigError, DataError
+from triaxis.plugins import import_named
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +158,7 @@ def _files(folder: Path, names: list[str]) -> tuple[list[Path], np.ndarray]:
 def _from_function(config: DataConfig) -> Splits:
     """Call the user's ``package.module:function``, which returns `Splits`, or (train, val, test) data sets."""
     name = config.source
-    made = import_function(name)()
+    made = import_named(name, setting="data.source")()
     if isinstance(made, Splits):
         if config.mean is not None:
             log.warning("data.mean and data.std have no effect: %s makes Splits, whose Preprocess holds their own", name)
@@ -168,22 +166,6 @@ def _from_function(config: DataConfig) -> Splits:
     if not isinstance(made, Sequence) or isinstance(made, str) or len(made) != 3:
         raise ConfigError(f"{name} must return Splits, or a list of three data sets (train, val, test), got {type(made).__name__}.")
     return from_datasets(*made, mean=config.mean, std=config.std)
-
-
-def import_function(name: str) -> Callable[..., Any]:
-    """Return what ``package.module:function`` names, looked up as Python does, and in the current directory.
-
-    Raises:
-        ConfigError: It cannot be imported.
-    """
-    module, _, function = name.partition(":")
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
-    try:
-        return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        known = ", ".join(READERS)
-        raise ConfigError(f"{name!r} must name an importable package.module:function, or a data source of {known}, got: {error}.") from None
 
 
 READERS: dict[str, Callable[[str, DataConfig], Source]] = {

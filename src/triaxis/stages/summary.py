@@ -6,6 +6,7 @@ from typing import Any
 
 from triaxis.errors import StoreError
 from triaxis.store.base import Store
+from triaxis.values import Verification
 
 
 def summarise(store: Store) -> dict[str, Any]:
@@ -28,6 +29,8 @@ def summarise(store: Store) -> dict[str, Any]:
         "compressed": verification["compressed"],
         "budget": {key: budget[key] for key in ("metric", "limit", "fraction")},
         "budgets": solution["budgets"],
+        "is_within_budget": Verification.from_json(verification).is_within_budget,
+        "checks": verification["checks"],
         "solution": {
             **solution["ratios"],
             "blocks": solution["blocks"],

@@ -230,7 +230,7 @@ def test_what_a_function_makes_is_normalised_as_the_configuration_says(monkeypat
 
     known = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.1, 0.3)}
     for pixels in (torch.zeros(3, 8, 8), torch.full((3, 8, 8), 51, dtype=torch.uint8)):
-        monkeypatch.setattr("triaxis.data.sources.import_function", lambda name, pixels=pixels: made(pixels))
+        monkeypatch.setattr("triaxis.data.sources.import_named", lambda name, setting, pixels=pixels: made(pixels))
         splits = load_splits(DataConfig(source="my.data:make", **known))
         assert (splits.train.preprocess.mean, splits.train.preprocess.std) == (known["mean"], known["std"])
     shown = next(iter(splits.train.in_order(8))).images[0, :, 0, 0]
