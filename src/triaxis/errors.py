@@ -35,7 +35,7 @@ class ConfigError(TriaxisError):
 
 
 class ExperimentMismatchError(ConfigError):
-    """The run directory was made with another configuration; names the differing keys."""
+    """The run directory was made with another configuration, other weights or other images; names what differs."""
 
     exit_code = 4
 

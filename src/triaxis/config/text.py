@@ -71,6 +71,12 @@ all defaults. `triaxis init` writes such a file for your model and your images.
   `data: {{source: imagefolder:PATH}}`, and `budget` takes one budget or a list of budgets that hold together.
 * Missing keys of `base`, `collect.recipe` and `finetune` take the defaults of their own section, shown below.
 * Paths are relative to the directory in which the command is given.
+* `imagefolder:PATH` holds a folder of pictures for each class, or splits that do: `train` or `training`; `val`, `valid`,
+  `validation`, `dev` or `eval`; `test` or `testing`; in any case of letters. What a folder holds decides, so that a class
+  may be called `train`; the classes found are printed. Pictures of 16 bits are scaled, and floats in [0, 1]; other ranges
+  are refused with the file's name.
+* Data sets that a function makes hold pixels (uint8 or PIL images), which `data.mean` and `data.std` normalise, or floats
+  that are normalised already: then these two say by what, which `triaxis predict` and `export --with-preprocessing` need.
 * The whole tree is written to `RUN/config.yaml`. On an old run only `export`, `collect.executor`, `collect.workers`,
   `data.workers`, `data.memory` and `data.download` may change, since they do not touch the numbers; anything else is refused.
 

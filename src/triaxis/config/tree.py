@@ -99,10 +99,10 @@ class DataConfig(Section):
         ge=4,
         description="side the images are brought to; null takes the model's, or the images' own up to 64 px and 224 for larger",
     )
-    mean: tuple[float, float, float] | None = Field(
-        default=None, description="of red, green and blue in [0, 1], as the model was trained; null takes the model's own, or measures"
+    mean: tuple[float, ...] | None = Field(
+        default=None, description="by channel, in [0, 1], as the model was trained; null takes the model's own, or measures"
     )
-    std: tuple[float, float, float] | None = Field(default=None, description="standard deviations, likewise")
+    std: tuple[float, ...] | None = Field(default=None, description="standard deviations, likewise")
     val_fraction: float = Field(
         default=0.1, gt=0, lt=1, description="share of what test leaves that steers every choice, where no val folder exists"
     )

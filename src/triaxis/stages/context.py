@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from triaxis.config import BASE_RECIPE, Config, ExportConfig
-from triaxis.data.images import Splits, require_batch
+from triaxis.data.identity import differences, identity_of
+from triaxis.data.images import Preprocess, Splits, require_recipe
 from triaxis.data.sources import load_splits
 from triaxis.errors import ConfigError, ExperimentMismatchError, StoreError, UnsupportedModelError
 from triaxis.metrics.latency import device_name
@@ -141,7 +143,7 @@ def open_workbench(
         advance(0.0, "data and model")
         loaded = None
         if splits is None or model is None:
-            splits, loaded = _load(config, splits, model)
+            splits, loaded = _load(config, store, splits, model)
         network = _own_copy(model) if model is not None else trainable(loaded.model)  # type: ignore[union-attr]
         source = _source(config, splits, named=model is None)
         _require_usable(config, network, splits, source)
@@ -218,19 +220,29 @@ def _with_formats(config: Config, store: Store, network: nn.Module, source: Mode
     return config.model_copy(update={"export": ExportConfig(formats=formats)})
 
 
-def _load(config: Config, splits: Splits | None, model: nn.Module | None) -> tuple[Splits, Any]:
+def _load(config: Config, store: Store, splits: Splits | None, model: nn.Module | None) -> tuple[Splits, Any]:
     """Load what was not handed over; the model says how its images must look, the data how many classes it needs."""
     chosen = config.model
     torch.manual_seed(config.seed)
     if splits is not None:
         return splits, load_model(chosen.name, chosen.args, chosen.num_classes or splits.train.num_classes, chosen.weights)
     if model is not None:
-        return load_splits(config.data, side_px=chosen.side_px), None
+        return _load_splits(config, store, chosen.side_px), None
     probe = load_model(chosen.name, chosen.args, chosen.num_classes or 10)
     # A zoo's input side is meant for its own pictures; the CIFAR families take what the data have.
-    splits = load_splits(config.data, side_px=chosen.side_px or probe.side_px, preprocess=probe.preprocess)
+    splits = _load_splits(config, store, chosen.side_px or probe.side_px, probe.preprocess)
     torch.manual_seed(config.seed)
     return splits, load_model(chosen.name, chosen.args, chosen.num_classes or splits.train.num_classes, chosen.weights)
+
+
+def _load_splits(config: Config, store: Store, side_px: int | None, preprocess: Preprocess | None = None) -> Splits:
+    """Load the images, and remember which files could be read: a later opening checks only those that changed."""
+    before = store.record("checked_images") or {}
+    checked = dict(before)
+    splits = load_splits(config.data, side_px=side_px, preprocess=preprocess, checked=checked)
+    if checked != before:
+        store.put_record("checked_images", checked)
+    return splits
 
 
 def _source(config: Config, splits: Splits, *, named: bool) -> ModelSource:
@@ -248,7 +260,7 @@ def _require_usable(config: Config, network: nn.Module, splits: Splits, source: 
     """Say what would fail later, before anything is trained: weights, two blank images through the network, batches.
 
     Raises:
-        ConfigError: The criterion cannot be found.
+        ConfigError: The criterion cannot be found, or a recipe does not suit the images.
         UnsupportedModelError: The network holds NaN, fails, cannot be trained, or returns something else than logits.
         DataError: The train split does not fill a batch.
     """
@@ -267,7 +279,7 @@ def _require_usable(config: Config, network: nn.Module, splits: Splits, source: 
     check_output(output, 2, source.num_classes)
     require_trainable(network, shape, source.num_classes)
     for recipe in (config.collect.recipe, config.finetune):
-        require_batch(len(splits.train), recipe.batch_size, "train")
+        require_recipe(splits.train, recipe, "train")
 
 
 def _mode(config: Config, store: Store, network: nn.Module, source: ModelSource, device: torch.device) -> Mode:
@@ -290,13 +302,33 @@ def _mode(config: Config, store: Store, network: nn.Module, source: ModelSource,
 def _identity(network: nn.Module, splits: Splits, is_trained: bool) -> dict[str, Any]:
     """What trials depend on and the configuration does not hold: the weights that were given, and the images."""
     images = f"{len(splits.train)} train and {len(splits.val)} val images of {splits.train.num_classes} classes"
-    return {"given": state_digest(network.state_dict()) if is_trained else None, "images": images}
+    return {"given": state_digest(network.state_dict()) if is_trained else None, "images": images, "data": identity_of(splits)}
 
 
-def _require_the_same(run: RunDirectory, before: dict[str, Any], now: dict[str, Any]) -> None:
+def _base_resume(run: RunDirectory) -> Path:
+    return run.checkpoints / "base.resume"
+
+
+def _require_the_same(run: RunDirectory, store: Store, now: dict[str, Any]) -> None:
+    """Compare with what the run began with; keep it where nothing was trained yet.
+
+    Raises:
+        ExperimentMismatchError: The weights or the images are others.
+    """
+    before = store.record("base") or (store.record("identity") if _base_resume(run).exists() else None)
+    if before is None:
+        store.put_record("identity", now)
+        return
     advice = "take these again, or choose another directory with --out"
     if before.get("given", now["given"]) != now["given"]:
         raise ExperimentMismatchError(f"The run in {run.path} began with other weights of the base model than it is given now: {advice}.")
+    # Version 0.1 kept only the sentence.
+    if "data" in before and (changed := differences(before["data"], now["data"])):
+        at_random = "Images that a data set changes at random are other images each time: leave that to the recipes."
+        hint = f" {at_random}" if any("pixels" in line for line in changed) else ""
+        raise ExperimentMismatchError(
+            f"The run in {run.path} must go on with the images it began with, but {'; '.join(changed)}: {advice}.{hint}"
+        )
     if before.get("images", now["images"]) != now["images"]:
         raise ExperimentMismatchError(
             f"The run in {run.path} was made with {before['images']}, but there are {now['images']} now: {advice}."
@@ -328,8 +360,8 @@ def _train_base(
 ) -> None:
     """Give the network its trained weights: from an earlier process, or by training now."""
     record, identity = store.record("base"), _identity(network, splits, is_trained)
+    _require_the_same(run, store, identity)
     if record is not None:
-        _require_the_same(run, record, identity)
         load_into(network, run.checkpoint("base"))
         _require_same_base(run, store, network)
         return
@@ -345,7 +377,7 @@ def _train_base(
                 device=device,
                 mode=mode,
                 on_step=lambda step, steps: advance(step / steps, "training the base model"),
-                resume_path=run.checkpoints / "base.resume",
+                resume_path=_base_resume(run),
                 calibrate_images=config.collect.calibrate_images,
             )
             num_images = done.num_images
