@@ -15,6 +15,7 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from triaxis.errors import TriaxisError
+from triaxis.interrupt import heeding_signals
 from triaxis.progress import Advance
 
 INTERRUPTED = 130
@@ -43,7 +44,8 @@ class Commands(TyperGroup):
         logger, shown = logging.getLogger("triaxis"), Warnings(logging.WARNING)
         logger.addHandler(shown)
         try:
-            return super().invoke(ctx)
+            with heeding_signals():
+                return super().invoke(ctx)
         except TriaxisError as error:
             err.print(f"[bold red]error[/]: {escape(str(error))}")
             raise typer.Exit(error.exit_code) from None

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from triaxis.errors import TrainingError
 from triaxis.execution import make_executor, run_trials
@@ -23,6 +23,7 @@ from triaxis.stages.block_choice import choose_blocks
 from triaxis.stages.context import Workbench
 from triaxis.store.checkpoints import load_checkpoint, save_checkpoint
 from triaxis.training.evaluate import evaluate, weight_gradient_products
+from triaxis.training.machine import num_threads
 from triaxis.values import AXES, Axis, CostTable, KeepRatios, Metric, PrunePlan, Recipe, TrialResult, TrialSpec
 
 log = logging.getLogger(__name__)
@@ -309,7 +310,13 @@ def measured_cost(bench: Workbench, metric: Metric, *, seconds: float) -> Cost:
     profile = bench.config.profile
     if metric == "memory_bytes":
         return memory_cost(bench.source.in_channels, profile.latency_batch)
-    return latency_cost(bench.source.in_channels, profile.latency_batch, bench.device, profile.backend, seconds)
+    cost = latency_cost(bench.source.in_channels, profile.latency_batch, bench.device, profile.backend, seconds)
+
+    def on_all_threads(model: nn.Module, side_px: int) -> float:
+        with num_threads(bench.machine.most):
+            return cost(model, side_px)
+
+    return on_all_threads
 
 
 def record_cost(bench: Workbench, trials: Sequence[TrialResult]) -> None:
@@ -351,4 +358,5 @@ def _words(result: TrialResult) -> str:
 
 def _work_elsewhere(bench: Workbench) -> Work:
     """Return the work as other processes do it: they read the store, this process alone writes."""
-    return functools.partial(run_trial, dataclasses.replace(bench, progress=Silent()))
+    machine = dataclasses.replace(bench.machine, is_free=False, remember=None)
+    return functools.partial(run_trial, dataclasses.replace(bench, progress=Silent(), machine=machine))

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
@@ -23,13 +23,15 @@ from triaxis.metrics.latency import device_name
 from triaxis.metrics.macs import count_macs, count_params
 from triaxis.models.load import ModelSource, check_finite, load_model, unwrap
 from triaxis.progress import Advance, Progress, Silent
+from triaxis.stages.environment import how_to_train
 from triaxis.store.base import Store
 from triaxis.store.checkpoints import load_into, save_checkpoint
 from triaxis.store.directory import RunDirectory
 from triaxis.surgery.surgeon import Surgeon
 from triaxis.training.evaluate import Evaluation, Teacher, check_output, evaluate
 from triaxis.training.loop import TrainingLog, finetune
-from triaxis.training.mode import Mode, choose_mode
+from triaxis.training.machine import CpuTime, Machine, warn_if_busy
+from triaxis.training.mode import Mode
 from triaxis.values import PrunePlan, Recipe
 
 log = logging.getLogger(__name__)
@@ -51,6 +53,7 @@ class Workbench:
     base_digest: str
     data_digest: str
     progress: Progress
+    machine: Machine = field(default_factory=Machine)
 
     @property
     def side_px(self) -> int:
@@ -91,6 +94,8 @@ class Workbench:
             on_step=(lambda step, steps: advance(step / steps)) if advance else None,
             resume_path=self.run.checkpoints / f"{name}.resume",
             calibrate_images=self.config.collect.calibrate_images,
+            machine=self.machine,
+            save_s=60 * self.config.save_minutes,
         )
 
     @contextmanager
@@ -132,7 +137,7 @@ def open_workbench(
     """
     progress = progress or Silent()
     device = pick_device(config)
-    start = time.perf_counter()
+    since, start = CpuTime.now(), time.perf_counter()
     with progress.stage("load") as advance:
         advance(0.0, "data and model")
         loaded = None
@@ -145,9 +150,11 @@ def open_workbench(
     add_seconds(store, "load", time.perf_counter() - start)
     for parameter in network.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
-    mode = _mode(config, store, network, source, device)
+    shape = (min(config.base.batch_size, 64), source.in_channels, source.side_px, source.side_px)
+    mode, machine = how_to_train(config, store, network, shape, device)
+    warn_if_busy(since)
     trained = model is not None or (loaded is not None and loaded.is_trained)
-    _train_base(config, run, store, network, splits, source, device, mode, progress, trained)
+    _train_base(config, run, store, network, splits, source, device, mode, machine, progress, trained)
     surgeon = Surgeon.examine(
         network,
         side_px=source.side_px,
@@ -170,6 +177,7 @@ def open_workbench(
         base_digest=state_digest(network.state_dict()),
         data_digest=splits.digest(),
         progress=progress,
+        machine=machine,
     )
 
 
@@ -250,23 +258,6 @@ def _require_usable(config: Config, network: nn.Module, splits: Splits, source: 
         require_batch(len(splits.train), recipe.batch_size, "train")
 
 
-def _mode(config: Config, store: Store, network: nn.Module, source: ModelSource, device: torch.device) -> Mode:
-    """Choose precision and memory format once per run: timing twice could choose differently and change the numbers."""
-    record = store.record("environment")
-    if record is None:
-        batch = (min(config.base.batch_size, 64), source.in_channels, source.side_px, source.side_px)
-        mode, seconds = choose_mode(network, batch, device, precision=config.precision)
-        record = {
-            "device": device_name(device),
-            "threads": torch.get_num_threads(),
-            "mode": mode.to_json(),
-            "mode_seconds": seconds,
-            "versions": {name: version(name) for name in ("torch", "torchvision", "timm", "triaxis")},
-        }
-        store.put_record("environment", record)
-    return Mode.from_json(record["mode"])
-
-
 def _identity(network: nn.Module, splits: Splits, is_trained: bool) -> dict[str, Any]:
     """What trials depend on and the configuration does not hold: the weights that were given, and the images."""
     images = f"{len(splits.train)} train and {len(splits.val)} val images of {splits.train.num_classes} classes"
@@ -292,6 +283,7 @@ def _train_base(
     source: ModelSource,
     device: torch.device,
     mode: Mode,
+    machine: Machine,
     progress: Progress,
     is_trained: bool,
 ) -> None:
@@ -315,6 +307,8 @@ def _train_base(
                 on_step=lambda step, steps: advance(step / steps, "training the base model"),
                 resume_path=run.checkpoints / "base.resume",
                 calibrate_images=config.collect.calibrate_images,
+                machine=machine,
+                save_s=60 * config.save_minutes,
             )
             num_images = done.num_images
         elif config.base != BASE_RECIPE:

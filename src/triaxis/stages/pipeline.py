@@ -26,6 +26,7 @@ from triaxis.stages.refine import measure_more, measure_off_axis
 from triaxis.stages.summary import summarise
 from triaxis.stages.verify import verify
 from triaxis.store.directory import RunDirectory
+from triaxis.training.machine import num_threads
 from triaxis.values import BudgetSpec, CostTable, Solution, Verification
 
 NUM_CANDIDATES = 40
@@ -53,7 +54,7 @@ def run(
 ) -> Outcome:
     """Do it all in the run directory `out`, going on where an earlier process stopped; `budgets` takes the place of the run's."""
     directory, specs = RunDirectory(out), budgets or config.budgets
-    with directory.open(config) as store:
+    with num_threads(), directory.open(config) as store:
         bench = open_workbench(config, directory, store, progress=progress or Silent(), model=model, splits=splits)
         table, order = collect_stage(bench, specs)
         fit_stage(bench)
@@ -134,7 +135,7 @@ def continue_run(
     directory = RunDirectory(path)
     config = directory.config()
     specs = budgets or config.budgets
-    with directory.open(config) as store:
+    with num_threads(), directory.open(config) as store:
         bench = open_workbench(config, directory, store, progress=progress or Silent())
         table, order = collect_stage(bench, specs)
         if stage == "collect":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from triaxis.data.images import Images
@@ -16,6 +15,7 @@ from triaxis.progress import Advance
 from triaxis.stages.context import Workbench, state_digest
 from triaxis.stages.prune import Pruned
 from triaxis.training.evaluate import evaluate
+from triaxis.training.machine import num_threads
 from triaxis.values import Measured, Solution, Verification, digest
 
 
@@ -53,7 +53,7 @@ def _measure_both(bench: Workbench, pruned: Pruned, solution: Solution, files: t
         prediction_error=pruned.val_accuracy - solution.predicted_accuracy,
         num_test=len(test),
         device=device_name(bench.device),
-        threads=torch.get_num_threads(),
+        threads=bench.machine.most,
     )
 
 
@@ -61,10 +61,11 @@ def _measured(bench: Workbench, model: nn.Module, side_px: int, val_accuracy: fl
     accuracy = bench.accuracy(evaluate(model, test, side_px, bench.device))
     shape = (bench.source.in_channels, side_px, side_px)
     profile = bench.config.profile
-    latency = {
-        str(batch): measure_latency(model, shape, batch=batch, device=bench.device, backend=profile.backend, max_runs=profile.repeats)
-        for batch in profile.batches
-    }
+    with num_threads(bench.machine.most):
+        latency = {
+            str(batch): measure_latency(model, shape, batch=batch, device=bench.device, backend=profile.backend, max_runs=profile.repeats)
+            for batch in profile.batches
+        }
     return Measured(
         val_accuracy=val_accuracy,
         test_accuracy=accuracy,

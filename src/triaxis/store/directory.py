@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from triaxis.config import Config
 
 # What may change on an old run: it decides how fast or in which files, never what the numbers are.
-FREE_KEYS = ("export.formats", "collect.executor", "collect.workers", "data.workers", "data.memory", "data.download")
+FREE_KEYS = ("export.formats", "collect.executor", "collect.workers", "data.workers", "data.memory", "data.download", "save_minutes")
 
 _held: set[Path] = set()
 
