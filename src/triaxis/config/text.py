@@ -61,25 +61,29 @@ all defaults. `triaxis init` writes such a file for your model and your images.
 * Missing keys of `base`, `collect.recipe` and `finetune` take the defaults of their own section, shown below.
 * Paths are relative to the directory in which the command is given.
 * The whole tree is written to `RUN/config.yaml`. On an old run only `export`, `collect.executor`, `collect.workers`,
-  `data.workers`, `data.memory`, `data.download` and `save_minutes` may change, since they do not touch the numbers; anything else
-  is refused.
+  `data.workers`, `data.memory`, `data.download` and `save_minutes` may change, since they do not touch the numbers;
+  anything else is refused.
 
 ## What reproduces
 
-Two trainings on a CPU give the same weights to the last bit where these are the same: configuration and data, versions of torch and
-triaxis, kind of processor, number of threads, and mode, which is precision and memory format. Sums are taken in another order on
-another number of threads, and the last digits with them, also in fp32: every later number may then differ a little. How threads wait
-for each other changes nothing, and neither does a run's interruption. `environment` in `summary.json` holds all of these.
+Two trainings on a CPU give the same weights to the last bit where all of this is the same: configuration and data,
+versions of torch and triaxis, kind of processor, number of threads, and mode, which is precision and memory format. On
+another number of threads sums are taken in another order, which changes the last digits, in fp32 too, and then every later
+number a little. How threads wait for each other changes nothing, and neither does an interruption of the run.
+`environment` in `summary.json` says on what a run was trained.
 
-* `threads: N` and `precision: fp32` (or `bf16`), both given, are rules: two runs of the same file give the same numbers. The memory
-  format is then `channels_last`.
-* `threads: null` times a few training steps of the base model on all cores, half of them and one, in turns, and takes the fewest
-  threads that reach 90 % of the best speed. `precision: auto` is fp32 and `channels_last`, unless bf16 or the other format makes over
-  20 % more steps a second, timed in turns. Both are chosen once for a run and stored; two runs of the same file may choose differently.
-* A stored number of threads changes in one case: the speed falls below half of the best seen in that training, or in the first
-  measurement when a run goes on, and another number makes over 20 % more steps a second. The log says so.
-* A batch that does not fit in memory is trained in parts, whose gradients are added up. The step stays that of the whole batch, but batch
-  norm takes its statistics from one part at a time, as with a smaller batch. The number of parts is kept for the run, and stored.
+* **Rules.** With `threads: N` and `precision: fp32` (or `bf16`) two runs of the same file give the same numbers. The memory
+  format is then `channels_last`, and nothing is timed.
+* **`threads: null`** times training steps of the base model on all cores, half of them and one, in turns, and takes the
+  fewest threads that reach 90 % of the best speed.
+* **`precision: auto`** is fp32 and `channels_last`, unless bf16 or the other memory format makes over 20 % more steps a
+  second, timed in turns.
+* Both choices are made once for a run and stored. Two runs of the same file may choose differently.
+* The stored number of threads changes in one case: the speed falls below half of the best seen in a training, or of the
+  first measurement when a run goes on, and another number makes over 20 % more steps a second. `log.txt` says so.
+* A batch that does not fit in memory is trained in parts, whose gradients are added up. The step stays that of the whole
+  batch, but batch norm takes its statistics from one part at a time, as with a smaller batch. The number of parts is stored,
+  and kept for the run. It is `batch_parts` in `environment`.
 * Latency is measured on `threads`, or on all cores where that is null.
 
 ```yaml

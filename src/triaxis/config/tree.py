@@ -190,13 +190,11 @@ class ExportConfig(Section):
 class Config(Section):
     """Everything a run depends on."""
 
-    seed: int = Field(
-        default=0, ge=0, description="seed of training; with threads and precision given, the same seed gives the same numbers"
-    )
+    seed: int = Field(default=0, ge=0, description="of training; where threads and precision are given, it fixes the numbers")
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:N")
     threads: int | None = Field(default=None, ge=1, description="CPU threads; null times all cores, half of them and one")
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        default="auto", description="of training; auto is fp32, unless another mode is over 20 % faster"
+        default="auto", description="of training; auto is fp32 unless another is over 20 % faster"
     )
     save_minutes: float = Field(default=10, ge=0, description="minutes between two saved states of a training within an epoch")
     model: ModelConfig = ModelConfig()

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -19,7 +18,6 @@ from triaxis.config import BASE_RECIPE, Config
 from triaxis.data.images import Splits, require_batch
 from triaxis.data.sources import load_splits
 from triaxis.errors import ConfigError, ExperimentMismatchError, UnsupportedModelError
-from triaxis.metrics.latency import device_name
 from triaxis.metrics.macs import count_macs, count_params
 from triaxis.models.load import ModelSource, check_finite, load_model, unwrap
 from triaxis.progress import Advance, Progress, Silent

@@ -12,7 +12,7 @@ from triaxis.data.images import Preprocess, ResidentImages
 from triaxis.errors import TrainingError, UnsupportedModelError
 from triaxis.training.evaluate import Teacher, calibrate, evaluate, loss_with_batch_statistics
 from triaxis.training.loop import finetune
-from triaxis.training.mode import CANDIDATES, Mode, choose_mode
+from triaxis.training.mode import Mode
 from triaxis.values import Recipe
 
 CPU = torch.device("cpu")
@@ -179,12 +179,6 @@ def test_balanced_accuracy_is_the_mean_recall():
     data = ResidentImages(torch.zeros(10, 3, 2, 2, dtype=torch.uint8), torch.tensor([0] * 9 + [1]), 2, Preprocess())
     found = evaluate(constant, data, 2, CPU)
     assert (found.accuracy, found.balanced_accuracy) == (pytest.approx(0.9), pytest.approx(0.5))
-
-
-def test_the_fastest_mode_is_chosen():
-    mode, seconds = choose_mode(network(), (4, 3, 8, 8), CPU, steps=2)
-    assert mode in CANDIDATES and len(seconds) == len(CANDIDATES)
-    assert seconds[f"{mode.precision} {mode.memory_format}"] == min(seconds.values())
 
 
 def test_training_does_not_touch_a_copy(images):
