@@ -36,11 +36,16 @@ def test_a_signal_ends_a_command_with_the_code_that_says_run_me_again(number):
 
 def test_what_must_not_be_torn_apart_is_finished_first():
     done = []
-    with pytest.raises(InterruptedRunError), heeding_signals():
+
+    @heeding_signals()
+    def work() -> None:
         with postponed():
             os.kill(os.getpid(), signal.SIGTERM)
             done.append(requested())
         done.append("never")
+
+    with pytest.raises(InterruptedRunError):
+        work()
     assert done == [True]
     assert not requested()
 
