@@ -68,7 +68,7 @@ class Stamps:
     def __post_init__(self) -> None:
         self.times: list[float] = []
 
-    def note(self, step: int, steps: int) -> None:
+    def note(self, step: int, steps: int, *more: object) -> None:
         """Note the end of a step; after the first, and `seconds` more, the training ends."""
         self.times.append(time.perf_counter())
         if self.at_a_third and self.times[-1] - self.times[0] >= self.seconds / 3:

@@ -46,19 +46,19 @@ def without_clocks(plain: Any) -> Any:
 def test_signals_within_the_stages_change_no_number(tmp_path, command, monkeypatch):
     config = tmp_path / "small.yaml"
     config.write_text(CONFIG)
-    torch.set_num_threads(1)
+    torch.set_num_threads(2)
     assert command("run", config, "--out", tmp_path / "whole").returncode == 0
     real, seen = context.finetune, 0
 
     def counting(*args: Any, on_step: Any = None, **more: Any) -> Any:
-        def told(step: int, steps: int) -> None:
+        def told(*moment: Any) -> None:
             nonlocal seen
             seen += 1
             # Two moments in the base model's training (24 steps), one in the trials (6 each), one in the final fine-tune.
             if seen in (5, 16, 33, 52):
                 os.kill(os.getpid(), signal.SIGUSR1)
             if on_step:
-                on_step(step, steps)
+                on_step(*moment)
 
         return real(*args, on_step=told, **more)
 
@@ -70,5 +70,6 @@ def test_signals_within_the_stages_change_no_number(tmp_path, command, monkeypat
         assert len(codes) < 9, done.stderr
     assert codes == [20, 20, 20, 20, 0], done.stderr
     assert seen == 24 + 4 * 6 + 12, "no step was made twice"
+    assert torch.get_num_threads() == 2, "a run leaves the process's threads as they were"
     assert numbers(tmp_path / "stopped") == numbers(tmp_path / "whole")
     assert [p.name for p in (tmp_path / "stopped").rglob("*") if p.suffix in (".part", ".resume")] == []

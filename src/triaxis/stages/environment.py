@@ -65,6 +65,8 @@ def _measure_once(config: Config, network: nn.Module, shape: Shape, device: torc
             if not is_out_of_memory(error) or shape[0] < 4:
                 raise
         shape = (shape[0] // 2, *shape[1:])
+    if machine.is_free:
+        log.info("training on %d of %d threads: %s", machine.threads, machine.most, _words(threads_seconds))
     return {
         "device": device_name(device),
         "threads": machine.threads,
@@ -85,3 +87,7 @@ def _look_again_if_slow(
     now = time_threads(network, shape, device, PLAIN, (machine.threads,))[machine.threads]
     if known < FALL * now:
         machine.look_again(network, shape, device, mode, known / now)
+
+
+def _words(seconds: Mapping[int, float]) -> str:
+    return ", ".join(f"{1e3 * found:.0f} ms a step on {count}" for count, found in seconds.items())

@@ -67,7 +67,13 @@ class Machine:
         self, model: nn.Module, shape: Shape, device: torch.device, mode: Mode, share: float, time_all: TimeAll = in_turns
     ) -> None:
         """Measure the threads again because the speed has fallen to `share` of what it was, and change their number if that helps much."""
-        seconds = time_threads(model, shape, device, mode, candidates(self.most, self.threads), time_all)
+        try:
+            seconds = time_threads(model, shape, device, mode, candidates(self.most, self.threads), time_all)
+        except (RuntimeError, MemoryError) as error:
+            # The copy that is timed needs memory beside the training, which goes on without it.
+            if not is_out_of_memory(error):
+                raise
+            return
         best, before = fewest_enough(seconds), self.threads
         slowed = f"training has slowed down to {share:.0%} of the speed that it had"
         if seconds[before] <= (1 + SWITCH_GAIN) * seconds[best]:

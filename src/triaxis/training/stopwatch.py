@@ -62,20 +62,20 @@ def in_turns(
     Args:
         steps: For each way, does one step and returns its seconds.
         rounds: Visits of each way at most, after one that warms up.
-        limit_s: After this time no new round begins; one round is always made.
+        limit_s: After this time no new round begins. Where the steps that warm up took that long, they are slow enough to count.
         clock: Gives the time in seconds.
     """
     start = clock()
     warm = {way: step() for way, step in steps.items()}
     times: dict[Way, list[float]] = {way: [] for way in steps}
-    for turn in range(rounds):
-        if turn and clock() - start > limit_s:
+    for _ in range(rounds):
+        if clock() - start > limit_s:
             break
         best = min(statistics.median(found) if found else warm[way] for way, found in times.items())
         for way, step in steps.items():
             if not times[way] or statistics.median(times[way]) <= HOPELESS * best:
                 times[way].append(_visit(step))
-    return {way: statistics.median(found) for way, found in times.items()}
+    return {way: statistics.median(found or [warm[way]]) for way, found in times.items()}
 
 
 def _visit(step: Callable[[], float]) -> float:

@@ -86,8 +86,8 @@ class Killed(BaseException):
     pass
 
 
-def at(step: int, act: Callable[[], None]) -> Callable[[int, int], None]:
-    def on_step(done: int, steps: int) -> None:
+def at(step: int, act: Callable[[], None]) -> Callable[..., None]:
+    def on_step(done: int, steps: int, *more: object) -> None:
         if done == step:
             act()
 
@@ -110,7 +110,7 @@ def test_killed_within_an_epoch_it_goes_on_at_that_step(recipe, step, tmp_path):
     np.random.seed(99)
     torch.manual_seed(99)
     steps: list[int] = []
-    done = train(resumed, images(), recipe, on_step=lambda now, _: steps.append(now), resume_path=path, save_s=0)
+    done = train(resumed, images(), recipe, on_step=lambda now, *_: steps.append(now), resume_path=path, save_s=0)
     assert steps[0] == step, "all steps but the one that was under way are kept"
     assert same(whole, resumed)
     assert done.losses == undisturbed.losses
@@ -133,7 +133,7 @@ def test_the_state_is_saved_after_the_time_that_was_set(tmp_path, monkeypatch):
     monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
     path = tmp_path / "trial.resume"
 
-    def tick(step: int, steps: int) -> None:
+    def tick(step: int, steps: int, *more: object) -> None:
         saved.append(torch.load(path, weights_only=True)["step"] if path.exists() else 0)
         now[0] += 4.0
 
@@ -167,7 +167,7 @@ def test_a_signal_saves_at_once_and_nothing_is_lost(number, step, tmp_path):
         train(network(), images(), RECIPES["averaged"], on_step=ask, resume_path=path)
     assert signal.getsignal(number) == before
     steps: list[int] = []
-    train(resumed, images(), RECIPES["averaged"], on_step=lambda now, _: steps.append(now), resume_path=path)
+    train(resumed, images(), RECIPES["averaged"], on_step=lambda now, *_: steps.append(now), resume_path=path)
     assert steps == list(range(step + 1, EPOCHS * STEPS + 1))
     assert same(whole, resumed)
 
@@ -280,7 +280,7 @@ def test_a_fall_of_the_speed_changes_the_threads_of_a_free_machine_only(monkeypa
     monkeypatch.setattr(Machine, "look_again", lambda self, model, shape, device, mode, share: falls.append((shape, share)))
     now = [0.0]
 
-    def slow_down(step: int, steps: int) -> None:
+    def slow_down(step: int, steps: int, *more: object) -> None:
         now[0] += 1.0 if step <= 8 else 10.0
 
     class OnClock(loop.Pace):

@@ -137,6 +137,15 @@ def test_looking_again_switches_for_a_clear_gain_only(caplog):
     assert "slowed down to 1%" in caplog.text and "1 instead of 2 threads, 100.0 times as fast" in caplog.text
 
 
+def test_too_little_memory_for_another_look_does_not_end_the_training():
+    def full(steps: object) -> dict[int, float]:
+        raise torch.OutOfMemoryError("out of memory")
+
+    machine = Machine(threads=2, most=2, is_free=True)
+    machine.look_again(network(), SHAPE, CPU, PLAIN, 0.1, full)
+    assert machine.threads == 2
+
+
 def test_a_batch_is_split_until_two_images_are_left_and_it_is_said(caplog):
     told: list[int] = []
     machine = Machine(remember=lambda learnt: told.append(learnt.batch_parts))
