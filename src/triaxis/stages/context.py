@@ -7,7 +7,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,8 +27,8 @@ from triaxis.store.checkpoints import load_into, save_checkpoint
 from triaxis.store.directory import RunDirectory
 from triaxis.surgery.surgeon import Surgeon
 from triaxis.training.evaluate import Evaluation, Teacher, check_output, evaluate
-from triaxis.training.loop import TrainingLog, finetune
-from triaxis.training.machine import CpuTime, Machine, warn_if_busy
+from triaxis.training.loop import OnStep, TrainingLog, finetune
+from triaxis.training.machine import CpuTime, Machine, num_threads, warn_if_busy
 from triaxis.training.mode import Mode
 from triaxis.values import PrunePlan, Recipe
 
@@ -96,6 +96,10 @@ class Workbench:
             save_s=60 * self.config.save_minutes,
         )
 
+    def measuring(self) -> AbstractContextManager[None]:
+        """Work on the threads that latency is measured on: all that the run may use, however few training takes."""
+        return num_threads(self.machine.most)
+
     @contextmanager
     def timed(self, stage: str) -> Iterator[Advance]:
         """Show a stage and add its seconds to the record."""
@@ -153,14 +157,7 @@ def open_workbench(
     warn_if_busy(since)
     trained = model is not None or (loaded is not None and loaded.is_trained)
     _train_base(config, run, store, network, splits, source, device, mode, machine, progress, trained)
-    surgeon = Surgeon.examine(
-        network,
-        side_px=source.side_px,
-        in_channels=source.in_channels,
-        round_to=config.width.round_to,
-        min_width=config.collect.min_width,
-        min_resolution=config.collect.min_resolution,
-    )
+    surgeon = _surgeon(config, network, source)
     store.put_record("anatomy", surgeon.anatomy.to_json())
     return Workbench(
         config=config,
@@ -176,6 +173,17 @@ def open_workbench(
         data_digest=splits.digest(),
         progress=progress,
         machine=machine,
+    )
+
+
+def _surgeon(config: Config, network: nn.Module, source: ModelSource) -> Surgeon:
+    return Surgeon.examine(
+        network,
+        side_px=source.side_px,
+        in_channels=source.in_channels,
+        round_to=config.width.round_to,
+        min_width=config.collect.min_width,
+        min_resolution=config.collect.min_resolution,
     )
 
 
@@ -294,20 +302,10 @@ def _train_base(
     start, num_images = time.perf_counter(), 0
     with progress.stage("base") as advance:
         if not is_trained:
-            done = finetune(
-                network,
-                splits.train,
-                config.base,
-                side_px=source.side_px,
-                seed=config.seed,
-                device=device,
-                mode=mode,
+            done = _finetune_base(
+                config, run, network, splits, source, device, mode, machine,
                 on_step=lambda step, steps: advance(step / steps, "training the base model"),
-                resume_path=run.checkpoints / "base.resume",
-                calibrate_images=config.collect.calibrate_images,
-                machine=machine,
-                save_s=60 * config.save_minutes,
-            )
+            )  # fmt: skip
             num_images = done.num_images
         elif config.base != BASE_RECIPE:
             log.warning("the settings under base have no effect: the base model is trained already")
@@ -325,3 +323,30 @@ def _train_base(
     store.put_record("base", measured | identity)
     add_seconds(store, "base", time.perf_counter() - start)
     log.info("base model: val accuracy %.4f, %d MACs", found.accuracy, macs)
+
+
+def _finetune_base(
+    config: Config,
+    run: RunDirectory,
+    network: nn.Module,
+    splits: Splits,
+    source: ModelSource,
+    device: torch.device,
+    mode: Mode,
+    machine: Machine,
+    on_step: OnStep,
+) -> TrainingLog:
+    return finetune(
+        network,
+        splits.train,
+        config.base,
+        side_px=source.side_px,
+        seed=config.seed,
+        device=device,
+        mode=mode,
+        on_step=on_step,
+        resume_path=run.checkpoints / "base.resume",
+        calibrate_images=config.collect.calibrate_images,
+        machine=machine,
+        save_s=60 * config.save_minutes,
+    )
