@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from triaxis.cli.output import guarded_output
 from triaxis.errors import TriaxisError
+from triaxis.interrupt import heeding_signals
 from triaxis.progress import Advance
 
 INTERRUPTED = 130
@@ -54,7 +55,8 @@ class Commands(TyperGroup):
         logger.addHandler(shown)
         logger.setLevel(min(before, logging.INFO) if before else logging.INFO)
         try:
-            return super().invoke(ctx)
+            with heeding_signals():
+                return super().invoke(ctx)
         except TriaxisError as error:
             err.print(f"[bold red]error[/]: {escape(str(error))}")
             raise typer.Exit(error.exit_code) from None

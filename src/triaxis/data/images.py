@@ -62,8 +62,11 @@ class Images(Protocol):
     def fingerprint(self) -> str:
         """Return 16 hexadecimal characters that change when the images or the labels do."""
 
-    def epoch(self, side_px: int, recipe: Recipe, *, seed: int, epoch: int, limit: int | None = None) -> Iterator[Batch]:
-        """Yield the shuffled, augmented batches of one epoch, all of `recipe.batch_size`; at most `limit` images."""
+    def epoch(self, side_px: int, recipe: Recipe, *, seed: int, epoch: int, limit: int | None = None, skip: int = 0) -> Iterator[Batch]:
+        """Yield the shuffled, augmented batches of one epoch, all of `recipe.batch_size`; at most `limit` images.
+
+        The first `skip` batches are left out at no cost; those that follow are the same.
+        """
 
     def in_order(self, side_px: int, *, batch_size: int = 256, limit: int | None = None) -> Iterator[Batch]:
         """Yield every image once, not augmented, in order; at most `limit` images."""
@@ -163,7 +166,7 @@ class ResidentImages:
         """Return the split with its images on `device`."""
         return ResidentImages(self.images.to(device), self._labels.to(device), self.num_classes, self.preprocess, self.side_px, self.name)
 
-    def epoch(self, side_px: int, recipe: Recipe, *, seed: int, epoch: int, limit: int | None = None) -> Iterator[Batch]:
+    def epoch(self, side_px: int, recipe: Recipe, *, seed: int, epoch: int, limit: int | None = None, skip: int = 0) -> Iterator[Batch]:
         """Yield shuffled, augmented batches, all of `recipe.batch_size` (images that do not fill one wait for the next epoch).
 
         Raises:
@@ -178,7 +181,7 @@ class ResidentImages:
         flips = torch.rand(len(self), generator=generator) < (0.5 if recipe.flip else 0.0)
         randaugment = _randaugment(recipe.randaugment)
         steps = min(len(self), limit or len(self)) // recipe.batch_size
-        for step in range(steps):
+        for step in range(skip, steps):
             indices = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
             images = self._crop(indices, offsets[indices], flips[indices], recipe.crop_px)
             if randaugment is not None:
@@ -252,7 +255,7 @@ class StreamedImages:
         """Return 16 hexadecimal characters over the files' names, lengths and labels (not every pixel)."""
         return hashlib.sha256(repr(self.dataset.identity()).encode()).hexdigest()[:16]
 
-    def epoch(self, side_px: int, recipe: Recipe, *, seed: int, epoch: int, limit: int | None = None) -> Iterator[Batch]:
+    def epoch(self, side_px: int, recipe: Recipe, *, seed: int, epoch: int, limit: int | None = None, skip: int = 0) -> Iterator[Batch]:
         """Yield shuffled, augmented batches, all of `recipe.batch_size`."""
         require_recipe(self, recipe, self.name)
         generator = torch.Generator().manual_seed(hash_seed(seed, epoch))
@@ -261,7 +264,8 @@ class StreamedImages:
         places = torch.rand(len(self), 3, generator=generator)
         randaugment = _randaugment(recipe.randaugment)
         requests = [
-            (int(i), side_px, tuple(places[i, :2].tolist()), bool(recipe.flip and places[i, 2] < 0.5)) for i in order[:count].tolist()
+            (int(i), side_px, tuple(places[i, :2].tolist()), bool(recipe.flip and places[i, 2] < 0.5))
+            for i in order[skip * recipe.batch_size : count].tolist()
         ]
         for images, indices in self._load(requests, recipe.batch_size):
             if randaugment is not None:

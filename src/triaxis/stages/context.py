@@ -7,9 +7,8 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.metadata import version
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,10 @@ from triaxis.data.identity import differences, identity_of
 from triaxis.data.images import Preprocess, Splits, require_recipe
 from triaxis.data.sources import load_splits
 from triaxis.errors import ConfigError, ExperimentMismatchError, StoreError, UnsupportedModelError
-from triaxis.metrics.latency import device_name
 from triaxis.metrics.macs import count_macs, count_params
 from triaxis.models.load import ModelSource, check_finite, load_model, unwrap
 from triaxis.progress import Advance, Progress, Silent
+from triaxis.stages.environment import how_to_train
 from triaxis.stages.readiness import formats_to_write, require_packages, require_runtime, require_trainable
 from triaxis.store.base import Store
 from triaxis.store.checkpoints import REMEDY, load_into, save_checkpoint
@@ -33,8 +32,9 @@ from triaxis.surgery.criteria import criterion_of
 from triaxis.surgery.plain import check_plain, trainable
 from triaxis.surgery.surgeon import Surgeon
 from triaxis.training.evaluate import Evaluation, Teacher, check_output, evaluate
-from triaxis.training.loop import TrainingLog, finetune
-from triaxis.training.mode import Mode, choose_mode
+from triaxis.training.loop import OnStep, TrainingLog, finetune
+from triaxis.training.machine import CpuTime, Machine, num_threads, warn_if_busy
+from triaxis.training.mode import Mode
 from triaxis.values import PrunePlan, Recipe
 
 log = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ class Workbench:
     base_digest: str
     data_digest: str
     progress: Progress
+    machine: Machine = field(default_factory=Machine)
 
     @property
     def side_px(self) -> int:
@@ -96,7 +97,13 @@ class Workbench:
             on_step=(lambda step, steps: advance(step / steps)) if advance else None,
             resume_path=self.run.checkpoints / f"{name}.resume",
             calibrate_images=self.config.collect.calibrate_images,
+            machine=self.machine,
+            save_s=60 * self.config.save_minutes,
         )
+
+    def measuring(self) -> AbstractContextManager[None]:
+        """Work on the threads that latency is measured on: all that the run may use, however few training takes."""
+        return num_threads(self.machine.most)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[Advance]:
@@ -138,7 +145,7 @@ def open_workbench(
     progress = progress or Silent()
     device = pick_device(config)
     require_packages(config, device)
-    start = time.perf_counter()
+    since, start = CpuTime.now(), time.perf_counter()
     with progress.stage("load") as advance:
         advance(0.0, "data and model")
         loaded = None
@@ -149,17 +156,12 @@ def open_workbench(
         _require_usable(config, network, splits, source)
         config = _with_formats(config, store, network, source, device)
     add_seconds(store, "load", time.perf_counter() - start)
-    mode = _mode(config, store, network, source, device)
+    shape = (min(config.base.batch_size, 64), source.in_channels, source.side_px, source.side_px)
+    mode, machine = how_to_train(config, store, network, shape, device)
+    warn_if_busy(since)
     trained = model is not None or (loaded is not None and loaded.is_trained)
-    _train_base(config, run, store, network, splits, source, device, mode, progress, trained)
-    surgeon = Surgeon.examine(
-        network,
-        side_px=source.side_px,
-        in_channels=source.in_channels,
-        round_to=config.width.round_to,
-        min_width=config.collect.min_width,
-        min_resolution=config.collect.min_resolution,
-    )
+    _train_base(config, run, store, network, splits, source, device, mode, machine, progress, trained)
+    surgeon = _surgeon(config, network, source)
     store.put_record("anatomy", surgeon.anatomy.to_json())
     return Workbench(
         config=config,
@@ -174,6 +176,18 @@ def open_workbench(
         base_digest=state_digest(network.state_dict()),
         data_digest=splits.digest(),
         progress=progress,
+        machine=machine,
+    )
+
+
+def _surgeon(config: Config, network: nn.Module, source: ModelSource) -> Surgeon:
+    return Surgeon.examine(
+        network,
+        side_px=source.side_px,
+        in_channels=source.in_channels,
+        round_to=config.width.round_to,
+        min_width=config.collect.min_width,
+        min_resolution=config.collect.min_resolution,
     )
 
 
@@ -282,23 +296,6 @@ def _require_usable(config: Config, network: nn.Module, splits: Splits, source: 
         require_recipe(splits.train, recipe, "train")
 
 
-def _mode(config: Config, store: Store, network: nn.Module, source: ModelSource, device: torch.device) -> Mode:
-    """Choose precision and memory format once per run: timing twice could choose differently and change the numbers."""
-    record = store.record("environment")
-    if record is None:
-        batch = (min(config.base.batch_size, 64), source.in_channels, source.side_px, source.side_px)
-        mode, seconds = choose_mode(network, batch, device, precision=config.precision)
-        record = {
-            "device": device_name(device),
-            "threads": torch.get_num_threads(),
-            "mode": mode.to_json(),
-            "mode_seconds": seconds,
-            "versions": {name: version(name) for name in ("torch", "torchvision", "timm", "triaxis")},
-        }
-        store.put_record("environment", record)
-    return Mode.from_json(record["mode"])
-
-
 def _identity(network: nn.Module, splits: Splits, is_trained: bool) -> dict[str, Any]:
     """What trials depend on and the configuration does not hold: the weights that were given, and the images."""
     images = f"{len(splits.train)} train and {len(splits.val)} val images of {splits.train.num_classes} classes"
@@ -355,6 +352,7 @@ def _train_base(
     source: ModelSource,
     device: torch.device,
     mode: Mode,
+    machine: Machine,
     progress: Progress,
     is_trained: bool,
 ) -> None:
@@ -368,18 +366,10 @@ def _train_base(
     start, num_images = time.perf_counter(), 0
     with progress.stage("base") as advance:
         if not is_trained:
-            done = finetune(
-                network,
-                splits.train,
-                config.base,
-                side_px=source.side_px,
-                seed=config.seed,
-                device=device,
-                mode=mode,
+            done = _finetune_base(
+                config, run, network, splits, source, device, mode, machine,
                 on_step=lambda step, steps: advance(step / steps, "training the base model"),
-                resume_path=_base_resume(run),
-                calibrate_images=config.collect.calibrate_images,
-            )
+            )  # fmt: skip
             num_images = done.num_images
         elif config.base != BASE_RECIPE:
             log.warning("the settings under base have no effect: the base model is trained already")
@@ -397,3 +387,30 @@ def _train_base(
     store.put_record("base", measured | identity)
     add_seconds(store, "base", time.perf_counter() - start)
     log.info("base model: val accuracy %.4f, %d MACs", found.accuracy, macs)
+
+
+def _finetune_base(
+    config: Config,
+    run: RunDirectory,
+    network: nn.Module,
+    splits: Splits,
+    source: ModelSource,
+    device: torch.device,
+    mode: Mode,
+    machine: Machine,
+    on_step: OnStep,
+) -> TrainingLog:
+    return finetune(
+        network,
+        splits.train,
+        config.base,
+        side_px=source.side_px,
+        seed=config.seed,
+        device=device,
+        mode=mode,
+        on_step=on_step,
+        resume_path=_base_resume(run),
+        calibrate_images=config.collect.calibrate_images,
+        machine=machine,
+        save_s=60 * config.save_minutes,
+    )
