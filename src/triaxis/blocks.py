@@ -8,11 +8,13 @@ from triaxis.surgery.surgeon import Surgeon
 from triaxis.training.data import Images
 from triaxis.training.evaluate import loss_with_batch_statistics
 from triaxis.values import PrunePlan
+from triaxis.walltime import part
 
 GREEDY_CANDIDATES = 60
 """Losses that a choice may measure; beyond that, several blocks are chosen from one ranking."""
 
 
+@part("block choice")
 def choose_blocks(
     surgeon: Surgeon, plan: PrunePlan, state: dict[str, Tensor], count: int, images: Images, device: object, *, num_images: int
 ) -> tuple[str, ...]:

@@ -36,8 +36,8 @@ FINETUNE_RECIPE = Recipe(epochs=30, peak_lr=0.05, distill=0.7, temperature=2.0, 
 MODEL_FORM = r"^[\w.]+:[\w./-]+$"
 DATA_KINDS = ("digits", "imagefolder", "cifar10", "cifar100", "fashion_mnist", "svhn")
 DATA_FORM = r"^(digits|[\w.]+:.+)$"
-
 Format = Literal["safetensors", "pt2", "onnx"]
+ListenerName = Annotated[str, Field(pattern=r"^(tensorboard|[\w.]+:\w+)$")]
 
 
 class Section(BaseModel):
@@ -50,9 +50,8 @@ def _recipe_over(default: Recipe) -> Callable[[Any, ValidatorFunctionWrapHandler
     """Return the check of a recipe whose missing keys come from `default`, not from the class."""
 
     def check(given: Any, handler: ValidatorFunctionWrapHandler) -> Recipe:
-        merged = {**dataclasses.asdict(default), **given} if isinstance(given, dict) else given
         try:
-            return handler(merged)
+            return handler({**dataclasses.asdict(default), **given} if isinstance(given, dict) else given)
         except ConfigError as error:
             raise ValueError(str(error)) from None
 
@@ -211,6 +210,7 @@ class Config(Section):
     finetune: FinetuneRecipe = Field(default=FINETUNE_RECIPE, description="the final fine-tune of the compressed model")
     profile: ProfileConfig = ProfileConfig()
     export: ExportConfig = ExportConfig()
+    progress: tuple[ListenerName, ...] = Field(default=(), description="who hears how far it is: tensorboard, or package.module:Name")
 
     @model_validator(mode="before")
     @classmethod

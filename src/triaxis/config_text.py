@@ -60,7 +60,7 @@ all defaults. `triaxis init` writes such a file for your model and your images.
   `data: {{source: imagefolder:PATH}}`, and `budget` takes one budget or a list of budgets that hold together.
 * Missing keys of `base`, `collect.recipe` and `finetune` take the defaults of their own section, shown below.
 * Paths are relative to the directory in which the command is given.
-* The whole tree is written to `RUN/config.yaml`. On an old run only `export`, `collect.executor`, `collect.workers`,
+* The whole tree is written to `RUN/config.yaml`. On an old run only `export`, `progress`, `collect.executor`, `collect.workers`,
   `data.workers`, `data.memory` and `data.download` may change, since they do not touch the numbers; anything else is refused.
 
 ```yaml

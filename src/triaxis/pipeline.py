@@ -17,8 +17,9 @@ from triaxis import decide
 from triaxis.collect import collect, cost_table, final_block_order, first_block_order, for_any_budget
 from triaxis.config import Config
 from triaxis.export import export
+from triaxis.listeners import watched
 from triaxis.maths.solve import candidates, feasible_rows
-from triaxis.progress import Progress, Silent
+from triaxis.progress import Progress
 from triaxis.prune import prune
 from triaxis.refine import measure_more, measure_off_axis
 from triaxis.rundir import RunDirectory
@@ -53,8 +54,8 @@ def run(
 ) -> Outcome:
     """Do it all in the run directory `out`, going on where an earlier process stopped; `budgets` takes the place of the run's."""
     directory, specs = RunDirectory(out), budgets or config.budgets
-    with directory.open(config) as store:
-        bench = open_workbench(config, directory, store, progress=progress or Silent(), model=model, splits=splits)
+    with directory.open(config) as store, watched(directory, config, progress) as heard:
+        bench = open_workbench(config, directory, store, progress=heard, model=model, splits=splits)
         table, order = collect_stage(bench, specs)
         fit_stage(bench)
         return prune_stage(bench, table, order, specs)
@@ -134,8 +135,10 @@ def continue_run(
     directory = RunDirectory(path)
     config = directory.config()
     specs = budgets or config.budgets
-    with directory.open(config) as store:
-        bench = open_workbench(config, directory, store, progress=progress or Silent())
+    with directory.open(config) as store, watched(directory, config, progress) as heard:
+        bench = open_workbench(config, directory, store, progress=heard)
+        if stage == "collect":
+            heard.expect({"prune": 0.0})
         table, order = collect_stage(bench, specs)
         if stage == "collect":
             measure_more(bench, table, num_more)

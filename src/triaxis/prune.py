@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ from torch import nn
 from triaxis.collect import measured_cost, narrowed, teacher_macs
 from triaxis.errors import InfeasibleBudgetError
 from triaxis.profiling.macs import count_macs, count_params
+from triaxis.progress import Moment, Tell
 from triaxis.store.checkpoints import load_checkpoint, load_into, save_checkpoint
 from triaxis.training.evaluate import evaluate
 from triaxis.values import Budget, PrunePlan, Solution, digest
@@ -51,7 +52,8 @@ def prune(bench: Workbench, solutions: Sequence[Solution], block_order: Sequence
         advance(0.0, "cutting")
         solution, plan, state = _first_within_budget(bench, solutions, block_order)
         model = bench.surgeon.cut(plan, state)
-        pruned = _finish(bench, plan, model, lambda part: advance(part, "fine-tuning"))
+        pruned = _finish(bench, plan, model, lambda part, moment: advance(part, "fine-tuning", moment))
+        advance(1.0, "", Moment(event="result", val_accuracy=pruned.val_accuracy))
         bench.store.put_record("plan", plan.to_json())
     return pruned, solution
 
@@ -114,7 +116,7 @@ def starting_point(bench: Workbench, blocks: int) -> Start:
     return best.plan, bench.surgeon.expand(best.plan, load_checkpoint(bench.run.path / best.checkpoint))
 
 
-def _finish(bench: Workbench, plan: PrunePlan, model: nn.Module, advance: Callable[[float], None]) -> Pruned:
+def _finish(bench: Workbench, plan: PrunePlan, model: nn.Module, advance: Tell) -> Pruned:
     """Fine-tune at full length, or take the weights that an earlier process finished for the same plan."""
     recipe = bench.config.finetune
     name = "final-" + digest({"plan": plan.to_json(), "recipe": recipe.to_json(), "base": bench.base_digest, "data": bench.data_digest})

@@ -8,6 +8,8 @@
       report.html       the page
       compressed/       the model that is handed over
       log.txt           what happened, with times
+      events.jsonl      how far the run was, one JSON object a line
+      progress.json     how far it is; there while a process works on it
       .lock             held by the one process that writes
 
 Every file is replaced atomically, so that a process killed at any moment leaves a directory on which the same command
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from triaxis.config import Config
 
 # What may change on an old run: it decides how fast or in which files, never what the numbers are.
-FREE_KEYS = ("export.formats", "collect.executor", "collect.workers", "data.workers", "data.memory", "data.download")
+FREE_KEYS = ("export.formats", "collect.executor", "collect.workers", "data.workers", "data.memory", "data.download", "progress")
 
 _held: set[Path] = set()
 
@@ -48,6 +50,8 @@ class RunDirectory:
         self.report_file = self.path / "report.html"
         self.compressed = self.path / "compressed"
         self.log_file = self.path / "log.txt"
+        self.events_file = self.path / "events.jsonl"
+        self.progress_file = self.path / "progress.json"
         self.lock_file = self.path / ".lock"
 
     def checkpoint(self, name: str) -> Path:

@@ -262,7 +262,8 @@ class TrialSpec(Value):
 class TrialResult(Value):
     """What one trial gave; a failed trial is a record too, with its traceback in `error`.
 
-    `train_macs` is the trial's training effort: images seen in training x MACs of the trained network.
+    `train_macs` is the trial's training effort: images seen in training x MACs of the trained network. `seconds` is its wall
+    time, `seconds_by_part` what of it each of `triaxis.walltime.PARTS` took.
     """
 
     spec: TrialSpec
@@ -274,6 +275,7 @@ class TrialResult(Value):
     params: int | None = None
     train_macs: float = 0.0
     seconds: float = 0.0
+    seconds_by_part: dict[str, float] = field(default_factory=dict)
     checkpoint: str | None = None
     error: str | None = None
 

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from triaxis.config import BASE_RECIPE, Config
 from triaxis.errors import ConfigError, ExperimentMismatchError, UnsupportedModelError
+from triaxis.forecast import forecast
 from triaxis.models.load import ModelSource, check_finite, load_model, unwrap
 from triaxis.profiling.latency import device_name
 from triaxis.profiling.macs import count_macs, count_params
-from triaxis.progress import Advance, Progress, Silent
+from triaxis.progress import Advance, Meter, Moment, Progress, Silent, Tell
 from triaxis.rundir import RunDirectory
 from triaxis.store.base import Store
 from triaxis.store.checkpoints import load_into, save_checkpoint
@@ -31,6 +32,7 @@ from triaxis.training.finetune import TrainingLog, finetune
 from triaxis.training.mode import Mode, choose_mode
 from triaxis.training.sources import load_splits
 from triaxis.values import PrunePlan, Recipe
+from triaxis.walltime import added, ledger
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +69,7 @@ class Workbench:
         return evaluation.balanced_accuracy if self.config.fit.target == "balanced_accuracy" else evaluation.accuracy
 
     def finetune(
-        self, model: nn.Module, plan: PrunePlan, recipe: Recipe, *, seed: int, name: str, advance: Callable[[float], None] | None = None
+        self, model: nn.Module, plan: PrunePlan, recipe: Recipe, *, seed: int, name: str, advance: Tell | None = None
     ) -> TrainingLog:
         """Fine-tune a cut model in place at its plan's side, taught by the base model; cut off, the same `name` goes on.
 
@@ -77,7 +79,7 @@ class Workbench:
             recipe: How to train.
             seed: Fixes the order, the augmentation and dropout.
             name: Of the file that keeps the state between epochs.
-            advance: Told the share that is done.
+            advance: Told the share that is done, the epoch, the loss and the speed.
         """
         return finetune(
             model,
@@ -88,7 +90,7 @@ class Workbench:
             device=self.device,
             mode=self.mode,
             teacher=self.teacher,
-            on_step=(lambda step, steps: advance(step / steps)) if advance else None,
+            on_step=Meter(advance, epochs=recipe.epochs, batch_size=recipe.batch_size) if advance else None,
             resume_path=self.run.checkpoints / f"{name}.resume",
             calibrate_images=self.config.collect.calibrate_images,
         )
@@ -96,16 +98,24 @@ class Workbench:
     @contextmanager
     def timed(self, stage: str) -> Iterator[Advance]:
         """Show a stage and add its seconds to the record."""
-        start = time.perf_counter()
-        with self.progress.stage(stage) as advance:
+        with timed(self.store, self.progress, stage) as advance:
             yield advance
-        add_seconds(self.store, stage, time.perf_counter() - start)
 
 
-def add_seconds(store: Store, stage: str, seconds: float) -> None:
-    """Add to the time that a stage has taken, over all the processes that worked on it."""
-    record = store.record("seconds") or {}
-    store.put_record("seconds", {**record, stage: record.get(stage, 0.0) + seconds})
+@contextmanager
+def timed(store: Store, progress: Progress, stage: str) -> Iterator[Advance]:
+    """Show a stage, and add the time it takes to the records, over all the processes that work on it; one that is stopped counts too."""
+    start = time.perf_counter()
+    with ledger() as spent:
+        try:
+            with progress.stage(stage) as advance:
+                yield advance
+        finally:
+            record = store.record("seconds") or {}
+            store.put_record("seconds", {**record, stage: record.get(stage, 0.0) + time.perf_counter() - start})
+            if spent:
+                parts = store.record("seconds_by_part") or {}
+                store.put_record("seconds_by_part", {**parts, stage: added(parts.get(stage, {}), spent)})
 
 
 def open_workbench(
@@ -132,8 +142,7 @@ def open_workbench(
     """
     progress = progress or Silent()
     device = pick_device(config)
-    start = time.perf_counter()
-    with progress.stage("load") as advance:
+    with timed(store, progress, "load") as advance:
         advance(0.0, "data and model")
         loaded = None
         if splits is None or model is None:
@@ -142,20 +151,14 @@ def open_workbench(
         network = copy.deepcopy(unwrap(model)) if model is not None else loaded.model  # type: ignore[union-attr]
         source = _source(config, splits, named=model is None)
         _require_usable(config, network, splits, source)
-    add_seconds(store, "load", time.perf_counter() - start)
+    train = splits.train
+    progress.expect(forecast(config, lambda recipe: Teacher.remembers(train, recipe)))
     for parameter in network.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
     mode = _mode(config, store, network, source, device)
     trained = model is not None or (loaded is not None and loaded.is_trained)
     _train_base(config, run, store, network, splits, source, device, mode, progress, trained)
-    surgeon = Surgeon.examine(
-        network,
-        side_px=source.side_px,
-        in_channels=source.in_channels,
-        round_to=config.width.round_to,
-        min_width=config.collect.min_width,
-        min_resolution=config.collect.min_resolution,
-    )
+    surgeon = _surgeon(config, store, network, source, progress)
     store.put_record("anatomy", surgeon.anatomy.to_json())
     return Workbench(
         config=config,
@@ -171,6 +174,19 @@ def open_workbench(
         data_digest=splits.digest(),
         progress=progress,
     )
+
+
+def _surgeon(config: Config, store: Store, network: nn.Module, source: ModelSource, progress: Progress) -> Surgeon:
+    with timed(store, progress, "examine") as advance:
+        advance(0.0, "finding what can be cut")
+        return Surgeon.examine(
+            network,
+            side_px=source.side_px,
+            in_channels=source.in_channels,
+            round_to=config.width.round_to,
+            min_width=config.collect.min_width,
+            min_resolution=config.collect.min_resolution,
+        )
 
 
 def pick_device(config: Config) -> torch.device:
@@ -297,12 +313,14 @@ def _train_base(
 ) -> None:
     """Give the network its trained weights: from an earlier process, or by training now."""
     record, identity = store.record("base"), _identity(network, splits, is_trained)
+    if record is not None or is_trained:
+        progress.expect({"base": 0.0})
     if record is not None:
         _require_the_same(run, record, identity)
         load_into(network, run.checkpoint("base"))
         return
-    start, num_images = time.perf_counter(), 0
-    with progress.stage("base") as advance:
+    num_images = 0
+    with timed(store, progress, "base") as advance:
         if not is_trained:
             done = finetune(
                 network,
@@ -312,7 +330,11 @@ def _train_base(
                 seed=config.seed,
                 device=device,
                 mode=mode,
-                on_step=lambda step, steps: advance(step / steps, "training the base model"),
+                on_step=Meter(
+                    lambda share, moment: advance(share, "training the base model", moment),
+                    epochs=config.base.epochs,
+                    batch_size=config.base.batch_size,
+                ),
                 resume_path=run.checkpoints / "base.resume",
                 calibrate_images=config.collect.calibrate_images,
             )
@@ -320,7 +342,7 @@ def _train_base(
         elif config.base != BASE_RECIPE:
             log.warning("the settings under base have no effect: the base model is trained already")
         found = evaluate(network, splits.val, source.side_px, device)
-        advance(1.0, f"val accuracy {found.accuracy:.4f}")
+        advance(1.0, "", Moment(event="result", val_accuracy=found.accuracy))
     macs = count_macs(network, (source.in_channels, source.side_px, source.side_px))
     save_checkpoint(run.checkpoint("base"), network.state_dict())
     measured = {
@@ -331,5 +353,4 @@ def _train_base(
         "train_macs": float(num_images * macs),
     }
     store.put_record("base", measured | identity)
-    add_seconds(store, "base", time.perf_counter() - start)
     log.info("base model: val accuracy %.4f, %d MACs", found.accuracy, macs)

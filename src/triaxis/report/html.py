@@ -67,6 +67,7 @@ def render(records: Records, title: str) -> str:
         "prediction": _prediction(records),
         "removal": figures.removal(records),
         "seconds": figures.stage_seconds(records),
+        "parts": figures.part_seconds(records),
         "trials": [_trial(trial) for trial in records.trials],
         "failed": [t for t in records.trials if t.state == "failed"],
         "collection": words.collection_text(records),

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 from triaxis.errors import StoreError
 from triaxis.store.files import write_atomic
+from triaxis.walltime import part
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
 
+@part("checkpoints")
 def save_checkpoint(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Path:
     """Write a state dict durably and atomically; tensors may be on any device, and may share memory.
 
@@ -27,6 +29,7 @@ def save_checkpoint(path: str | Path, state: Mapping[str, Tensor], metadata: Map
     return write_atomic(path, lambda temporary: save_file(tensors, temporary, dict(metadata) if metadata else None))
 
 
+@part("checkpoints")
 def load_checkpoint(path: str | Path) -> dict[str, Tensor]:
     """Read the state dict that `save_checkpoint` wrote, onto the CPU.
 

@@ -24,6 +24,7 @@ from triaxis.surgery.ratios import width_levels
 from triaxis.surgery.sides import accepted_sides, candidate_sides, first_line
 from triaxis.surgery.tracing import ChannelTracer, trace
 from triaxis.values import Anatomy, BlockInfo, GroupInfo, PrunePlan
+from triaxis.walltime import part
 
 
 @dataclass(repr=False)
@@ -98,6 +99,7 @@ class Surgeon:
         """Return the sides that the model accepts, falling from the base side; tried, not assumed."""
         return self.anatomy.sides_px
 
+    @part("cutting")
     def plan(
         self,
         *,
@@ -140,6 +142,7 @@ class Surgeon:
             side_px=side,
         )
 
+    @part("cutting")
     def cut(self, plan: PrunePlan, state: Mapping[str, Tensor] | None = None) -> nn.Module:
         """Return a new model on the CPU, cut as planned, with the base weights or those of a base-shaped state dict.
 
@@ -180,6 +183,7 @@ class Surgeon:
 
         return apply.rebuilt(self.base, change, bypassed)
 
+    @part("cutting")
     def expand(self, plan: PrunePlan, cut_state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return a base-shaped state dict with a cut model's weights in their places, and the base model's elsewhere.
 

@@ -22,8 +22,9 @@ from triaxis.training.data import Images, hash_seed, require_batch, resize
 from triaxis.training.evaluate import Teacher, calibrate, check_output
 from triaxis.training.mode import Mode
 from triaxis.values import Recipe
+from triaxis.walltime import part
 
-OnStep = Callable[[int, int], None]
+OnStep = Callable[[int, int, Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class TrainingLog:
     losses: tuple[float, ...]
 
 
+@part("training")
 def finetune(
     model: nn.Module,
     images: Images,
@@ -64,7 +66,7 @@ def finetune(
         device: Where to train.
         mode: Precision and memory format.
         teacher: Source of soft labels; used if `recipe.distill` > 0.
-        on_step: Called with (steps done, steps in all).
+        on_step: Called with (steps done, steps in all, the loss of the step, which may not be computed yet).
         resume_path: If given, the state is saved there after each epoch, found there at the next start, and removed at the end.
         calibrate_images: Train images for the batch-norm statistics at the end.
 
@@ -168,7 +170,7 @@ class _Loop:
         if self.average is not None and self.step > self.first_averaged:
             self.average.update_parameters(self.model)
         if self.on_step:
-            self.on_step(self.step, self.num_steps)
+            self.on_step(self.step, self.num_steps, loss.detach())
         return loss.detach()
 
     def _loss(self, output: Tensor, targets: Tensor, soft: Tensor | None) -> Tensor:

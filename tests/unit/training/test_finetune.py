@@ -77,7 +77,7 @@ def test_a_training_cut_off_between_epochs_ends_as_if_undisturbed(images, tmp_pa
     class Killed(BaseException):
         pass
 
-    def kill(step: int, steps: int) -> None:
+    def kill(step: int, *_: object) -> None:
         if step == 8:  # in the second of three epochs of six steps
             raise Killed
 
@@ -88,7 +88,7 @@ def test_a_training_cut_off_between_epochs_ends_as_if_undisturbed(images, tmp_pa
     assert path.exists()
     resumed = network()
     steps = []
-    train(resumed, images, recipe, teacher=teacher, on_step=lambda step, _: steps.append(step), resume_path=path)
+    train(resumed, images, recipe, teacher=teacher, on_step=lambda step, *_: steps.append(step), resume_path=path)
     assert steps[0] == 7
     assert same(whole, resumed)
     assert not path.exists()
