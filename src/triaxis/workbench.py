@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import logging
 import time
@@ -299,6 +300,10 @@ def _require_the_same(run: RunDirectory, before: dict[str, Any], now: dict[str, 
         )
 
 
+def _tell(advance: Advance, note: str, share: float, moment: Moment) -> None:
+    advance(share, note, moment)
+
+
 def _train_base(
     config: Config,
     run: RunDirectory,
@@ -313,14 +318,14 @@ def _train_base(
 ) -> None:
     """Give the network its trained weights: from an earlier process, or by training now."""
     record, identity = store.record("base"), _identity(network, splits, is_trained)
-    if record is not None or is_trained:
-        progress.expect({"base": 0.0})
     if record is not None:
+        progress.expect({"base": 0.0})
         _require_the_same(run, record, identity)
         load_into(network, run.checkpoint("base"))
         return
     num_images = 0
     with timed(store, progress, "base") as advance:
+        tell = functools.partial(_tell, advance, "training the base model")
         if not is_trained:
             done = finetune(
                 network,
@@ -330,11 +335,7 @@ def _train_base(
                 seed=config.seed,
                 device=device,
                 mode=mode,
-                on_step=Meter(
-                    lambda share, moment: advance(share, "training the base model", moment),
-                    epochs=config.base.epochs,
-                    batch_size=config.base.batch_size,
-                ),
+                on_step=Meter(tell, epochs=config.base.epochs, batch_size=config.base.batch_size),
                 resume_path=run.checkpoints / "base.resume",
                 calibrate_images=config.collect.calibrate_images,
             )
