@@ -21,7 +21,7 @@ from rivals.tables import markdown
 
 from triaxis.errors import TriaxisError
 from triaxis.progress import Progress, Step
-from triaxis.rundir import RunDirectory
+from triaxis.store.directory import RunDirectory
 from triaxis.store.files import write_json, write_text
 
 HERE = Path(__file__).parent

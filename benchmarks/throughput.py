@@ -25,12 +25,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from triaxis.data.images import Preprocess, ResidentImages
+from triaxis.metrics.latency import device_name
+from triaxis.metrics.macs import count_macs
 from triaxis.models.load import load_model
-from triaxis.profiling.latency import device_name
-from triaxis.profiling.macs import count_macs
 from triaxis.store.files import write_json, write_text
-from triaxis.training.data import Preprocess, ResidentImages
-from triaxis.training.finetune import finetune
+from triaxis.training.loop import finetune
 from triaxis.training.mode import Mode, choose_mode
 from triaxis.values import Recipe
 

@@ -22,8 +22,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from triaxis.errors import TriaxisError
+from triaxis.metrics.macs import COUNTED, count_macs, count_params, work
 from triaxis.models.load import build
-from triaxis.profiling.macs import COUNTED, count_macs, count_params, positions
 from triaxis.surgery import apply
 from triaxis.surgery.layout import loss_of
 from triaxis.surgery.proof import disagreement, shaken
@@ -113,7 +113,7 @@ def planned_macs(surgeon: Surgeon, plan: PrunePlan) -> int:
     lost = loss_of(plan, surgeon.layout(plan.removed_blocks)).positions
     kept = apply.complement(lost, apply.tensors_of(surgeon.base))
     gone = tuple(f"{path}." for b in surgeon.blocks if b.name in plan.removed_blocks for path in b.modules)
-    uses = positions(surgeon.base, (surgeon.anatomy.in_channels, plan.side_px, plan.side_px))
+    uses = work(surgeon.base, (surgeon.anatomy.in_channels, plan.side_px, plan.side_px)).positions
     total = 0
     for name, layer in surgeon.base.named_modules():
         if isinstance(layer, COUNTED) and not f"{name}.".startswith(gone or ("\0",)):
@@ -160,7 +160,7 @@ def _reloaded(surgeon: Surgeon, plan: PrunePlan, cut: nn.Module) -> nn.Module:
 
 
 def _onnx_difference(cut: nn.Module, images: Tensor, logits: Tensor) -> float:
-    from triaxis.profiling.onnx import run_onnx, write_onnx
+    from triaxis.metrics.onnx import run_onnx, write_onnx
 
     with tempfile.TemporaryDirectory() as folder:
         again = run_onnx(write_onnx(Path(folder) / "model.onnx", cut, tuple(images.shape[1:])))(images)

@@ -11,13 +11,13 @@ from torch import nn
 from rivals.cuts import Cut, OutOfReachError, Start, cost_fraction, dearest_within, side_plan
 from rivals.training import Case, reinitialise, train
 from rivals.width import CRITERIA, STEPS, prune_width, sparse_regularisation
-from triaxis import decide
 from triaxis.errors import ConfigError, InfeasibleBudgetError
 from triaxis.maths.frontier import COMPOUND, EQUAL_SPLIT, along_path
 from triaxis.maths.solve import candidates
-from triaxis.prune import final_plan, starting_point
+from triaxis.stages import decide
+from triaxis.stages.context import Workbench
+from triaxis.stages.prune import final_plan, starting_point
 from triaxis.values import Budget, CostTable, PrunePlan
-from triaxis.workbench import Workbench
 
 SPARSE_SHARE = 0.5
 """Share of the group-norm pruner's effort that is sparse training before the cut, as in its authors' recipe."""

@@ -15,9 +15,9 @@ from torch import nn
 from rivals.speed import calls, relative_latency
 from rivals.width import replay
 from triaxis.errors import InfeasibleBudgetError
-from triaxis.profiling.macs import count_macs
+from triaxis.metrics.macs import count_macs
+from triaxis.stages.context import Workbench
 from triaxis.values import BudgetSpec, PrunePlan, Recipe
-from triaxis.workbench import Workbench
 
 CostFraction = Callable[[nn.Module, int], float]
 """Cost of a network at a side in pixels, as a fraction of the base model's."""

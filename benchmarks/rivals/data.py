@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from triaxis.config import Config
-from triaxis.training.data import Images, ResidentImages, Sealed, Splits
-from triaxis.training.sources import load_splits
-from triaxis.workbench import pick_device
+from triaxis.data.images import Images, ResidentImages, Sealed, Splits
+from triaxis.data.sources import load_splits
+from triaxis.stages.context import pick_device
 
 
 def load(config: Config) -> Splits:

@@ -12,7 +12,7 @@ from typing import Any
 from scipy import stats
 
 from rivals.profiles import PAID, Profile
-from triaxis.rundir import RunDirectory
+from triaxis.store.directory import RunDirectory
 
 LABELS = {
     "triaxis": "triaxis, all three axes",

@@ -18,17 +18,17 @@ from rivals.cuts import Cut, OutOfReachError, Start, ratios
 from rivals.profiles import PAID, SCRATCH_ARMS, WIDTH_ARMS, Profile, read_budget
 from rivals.speed import Call, available, calls, measure_speed, speed_fields
 from rivals.training import Case, train
-from triaxis import decide
+from triaxis.data.images import Images, Splits
 from triaxis.errors import TriaxisError
-from triaxis.pipeline import collect_stage
-from triaxis.profiling.macs import count_params
+from triaxis.metrics.macs import count_params
 from triaxis.progress import Progress
-from triaxis.rundir import RunDirectory
+from triaxis.stages import decide
+from triaxis.stages.context import Workbench, open_workbench
+from triaxis.stages.pipeline import collect_stage
 from triaxis.store.checkpoints import load_checkpoint, save_checkpoint
-from triaxis.training.data import Images, Splits
+from triaxis.store.directory import RunDirectory
 from triaxis.training.evaluate import evaluate
-from triaxis.training.finetune import OnStep
-from triaxis.workbench import Workbench, open_workbench
+from triaxis.training.loop import OnStep
 
 FINAL_STATES = ("done", "infeasible")
 

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from triaxis.errors import MissingDependencyError
-from triaxis.profiling.latency import prepare, time_calls
-from triaxis.profiling.onnx import require_onnx, run_onnx, write_onnx
+from triaxis.metrics.latency import prepare, time_calls
+from triaxis.metrics.onnx import require_onnx, run_onnx, write_onnx
 
 Call = Callable[[], object]
 Shape = tuple[int, int, int]

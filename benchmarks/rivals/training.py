@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from rivals.profiles import PAID, Profile, read_budget
-from triaxis.profiling.macs import count_macs
-from triaxis.training.finetune import OnStep, TrainingLog, finetune
+from triaxis.metrics.macs import count_macs
+from triaxis.stages.context import Workbench
+from triaxis.training.loop import OnStep, TrainingLog, finetune
 from triaxis.values import BudgetSpec, Recipe
-from triaxis.workbench import Workbench
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from triaxis.api import Result, compress
     from triaxis.config import Config, load_config
-    from triaxis.deployed import predict_files
+    from triaxis.data.images import Splits
+    from triaxis.data.sources import from_datasets
+    from triaxis.deliver.deployed import predict_files
+    from triaxis.deliver.export import load
+    from triaxis.deliver.inspect import inspect_model
     from triaxis.errors import TriaxisError
-    from triaxis.export import load
-    from triaxis.inspection import inspect_model
     from triaxis.maths.fit import fit
     from triaxis.maths.frontier import frontier
     from triaxis.maths.solve import solve
     from triaxis.surgery.surgeon import Surgeon
-    from triaxis.training.data import Splits
-    from triaxis.training.sources import from_datasets
     from triaxis.values import Budget, KeepRatios, Point, PrunePlan, Recipe, Solution
 
 __version__ = "0.1.0"
@@ -31,17 +31,17 @@ _HOMES = {
     "Recipe": "values",
     "Result": "api",
     "Solution": "values",
-    "Splits": "training.data",
+    "Splits": "data.images",
     "Surgeon": "surgery.surgeon",
     "TriaxisError": "errors",
     "compress": "api",
     "fit": "maths.fit",
-    "from_datasets": "training.sources",
+    "from_datasets": "data.sources",
     "frontier": "maths.frontier",
-    "inspect_model": "inspection",
-    "load": "export",
+    "inspect_model": "deliver.inspect",
+    "load": "deliver.export",
     "load_config": "config",
-    "predict_files": "deployed",
+    "predict_files": "deliver.deployed",
     "solve": "maths.solve",
 }
 

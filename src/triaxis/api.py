@@ -11,12 +11,12 @@ from typing import Any
 from torch import nn
 
 from triaxis.config import Config
+from triaxis.data.images import Splits
+from triaxis.data.sources import from_datasets
 from triaxis.errors import ConfigError
-from triaxis.pipeline import run
 from triaxis.progress import Progress
-from triaxis.rundir import RunDirectory
-from triaxis.training.data import Splits
-from triaxis.training.sources import from_datasets
+from triaxis.stages.pipeline import run
+from triaxis.store.directory import RunDirectory
 from triaxis.values import Budget, BudgetSpec, Solution, Verification
 
 
@@ -73,7 +73,7 @@ def compress(
         TriaxisError: Anything else that docs/errors.md lists. Nothing that was measured is lost.
     """
     if not isinstance(model, nn.Module):
-        raise ConfigError(f"model must be a torch.nn.Module, got {type(model).__name__}: triaxis.pipeline.run takes a configuration alone.")
+        raise ConfigError(f"model must be a torch.nn.Module, got {type(model).__name__}: `triaxis run` takes a configuration alone.")
     budgets = [budget] if isinstance(budget, BudgetSpec | Budget | str) else list(budget)
     chosen = (config or Config()).model_copy(update={"budget": tuple(_text(item) for item in budgets)})
     data = splits if isinstance(splits, Splits) else _from_sequence(splits)

@@ -6,8 +6,8 @@ import os
 import signal
 
 from triaxis.config import load_config
-from triaxis.pipeline import run
 from triaxis.progress import Progress, Step
+from triaxis.stages.pipeline import run
 
 config, out, stage, share = (globals()[name] for name in ("CONFIG", "OUT", "STAGE", "SHARE"))
 

@@ -23,11 +23,11 @@ from typer.testing import CliRunner
 import triaxis
 from triaxis.cli import app
 from triaxis.config import config_from_plain
+from triaxis.data.images import Preprocess
 from triaxis.errors import ConfigError, DataError, UnsupportedModelError
 from triaxis.models.cifar import resnet
 from triaxis.models.load import ModelSource, build
 from triaxis.store import open_store
-from triaxis.training.data import Preprocess
 from triaxis.values import PrunePlan
 
 TINY_BASE = {"epochs": 1, "batch_size": 32, "crop_px": 1, "flip": False}

@@ -15,12 +15,12 @@ from torch.utils.data import Subset, TensorDataset
 
 import triaxis
 from triaxis.config import COLLECT_RECIPE, FINETUNE_RECIPE, config_from_plain
+from triaxis.data.images import Sealed
 from triaxis.errors import ExperimentMismatchError
 from triaxis.models.cifar import resnet
-from triaxis.pipeline import run
-from triaxis.rundir import RunDirectory
+from triaxis.stages.pipeline import run
 from triaxis.store import open_store
-from triaxis.training.data import Sealed
+from triaxis.store.directory import RunDirectory
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SMALL = {"epochs": 1, "batch_size": 16}

@@ -19,7 +19,7 @@ MOMENTS = [("base", 0.5), ("cost", 0.0), ("collect", 0.3), ("collect", 0.8), ("p
 def kill_at(config: Path, out: Path, stage: str, share: float) -> None:
     # A server that has imported torch and nothing else: forks of it start at once.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["triaxis.pipeline"])
+    context.set_forkserver_preload(["triaxis.stages.pipeline"])
     words = {"CONFIG": str(config), "OUT": str(out), "STAGE": stage, "SHARE": share}
     victim = context.Process(target=runpy.run_path, args=(str(SCRIPT),), kwargs={"init_globals": words})
     victim.start()

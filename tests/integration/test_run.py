@@ -12,13 +12,13 @@ from safetensors.torch import load_file
 
 import triaxis
 from triaxis.config import load_config
-from triaxis.export import export
+from triaxis.data.images import Preprocess
+from triaxis.data.sources import load_splits
+from triaxis.deliver.export import export
+from triaxis.metrics.macs import count_macs, count_params
 from triaxis.models.load import ModelSource, build
-from triaxis.profiling.macs import count_macs, count_params
-from triaxis.rundir import RunDirectory
+from triaxis.store.directory import RunDirectory
 from triaxis.surgery.surgeon import Surgeon
-from triaxis.training.data import Preprocess
-from triaxis.training.sources import load_splits
 from triaxis.values import PrunePlan
 
 
@@ -185,14 +185,14 @@ def test_trials_can_be_added_to_a_finished_run(finished, tmp_path, command, monk
     import shutil
 
     from triaxis.maths.design import NextTrial
-    from triaxis.pipeline import continue_run
+    from triaxis.stages.pipeline import continue_run
 
     copy = tmp_path / "copy"
     shutil.copytree(finished, copy)
     with RunDirectory(copy).read() as store:
         before, predictor = store.trials(), store.record("predictor")
     # The rule may find no trial worth it; the place is then ours to choose.
-    monkeypatch.setattr("triaxis.refine.next_trial", lambda *a, **k: NextTrial((1, 2, 2), 0.01, 1.0, 0.01))
+    monkeypatch.setattr("triaxis.stages.refine.next_trial", lambda *a, **k: NextTrial((1, 2, 2), 0.01, 1.0, 0.01))
     continue_run(copy, "collect", num_more=2)
     with RunDirectory(copy).read() as store:
         after = store.trials()

@@ -13,8 +13,8 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from triaxis.errors import TriaxisError
-from triaxis.listeners import Lines
 from triaxis.progress import Listener, Progress, Step
+from triaxis.stages.listeners import Lines
 
 INTERRUPTED = 130
 

@@ -29,7 +29,7 @@ def parse_keep(text: str | None) -> KeepRatios | None:
 
 
 def print_inspection(found: Mapping[str, Any]) -> None:
-    """Print what `triaxis.inspection.inspect_model` found."""
+    """Print what `triaxis.deliver.inspect.inspect_model` found."""
     show.rows((f"{found['model']}, {found['side_px']} px", ""), list(found["axes"].items()))
     columns = {"now": found["cost"], "smallest cut": found["smallest_cut"]["cost"]}
     if "cut" in found:

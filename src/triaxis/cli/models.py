@@ -52,7 +52,7 @@ def inspect(
     from triaxis.cli.inspection import parse_keep, print_inspection
 
     ratios = parse_keep(keep)
-    from triaxis.inspection import inspect_model
+    from triaxis.deliver.inspect import inspect_model
 
     found = inspect_model(model, side_px=input_px, num_classes=classes, weights=weights, keep=ratios, save=save)
     print_json(found) if as_json else print_inspection(found)
@@ -67,7 +67,7 @@ def export(
 
     Example: `triaxis export runs/demo --format onnx`
     """
-    from triaxis.export import export_run
+    from triaxis.deliver.export import export_run
 
     path = export_run(run_dir, format_, with_preprocessing=with_preprocessing)
     out.print(f"wrote {escape(str(path))}", soft_wrap=True)
@@ -86,7 +86,7 @@ def predict(
 
     Example: `triaxis predict runs/demo/compressed cat.jpg`
     """
-    from triaxis.deployed import predict_files
+    from triaxis.deliver.deployed import predict_files
 
     found = predict_files(model_dir, images, top=top, allow_code=allow_code)
     if as_json:
@@ -108,7 +108,7 @@ def bench(
 
     Example: `triaxis bench runs/demo --batch 1 --batch 64`
     """
-    from triaxis.deployed import bench_run
+    from triaxis.deliver.deployed import bench_run
 
     found = bench_run(run_dir, batches=tuple(batch or (1, 8, 64)), backends=tuple(backend) if backend else None)
     if as_json:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from triaxis.listeners import read_progress
-from triaxis.rundir import RunDirectory
+from triaxis.stages.listeners import read_progress
+from triaxis.store.directory import RunDirectory
 from triaxis.store.files import read_json
 
 STAGES = (("base", "base"), ("collect", "collection"), ("fit", "predictor"), ("solve", "solution"), ("prune", "verification"))

@@ -38,7 +38,7 @@ def cost(number: float | None, metric: str) -> str:
 def summary(run_dir: str | Path) -> None:
     """Print the base model beside the compressed one, from summary.json, and where the report is."""
     # Imported here, so that `--help` does not wait for what reads a configuration.
-    from triaxis.rundir import RunDirectory
+    from triaxis.store.directory import RunDirectory
     from triaxis.store.files import read_json
 
     run = RunDirectory(run_dir)

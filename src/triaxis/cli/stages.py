@@ -42,7 +42,7 @@ def run(
     loaded, place = load_config(config), out_dir or Path("runs") / config.stem
     for sentence in idle_settings(loaded):
         err.print(f"[yellow]warning[/]: {sentence}")
-    from triaxis.pipeline import run as run_pipeline
+    from triaxis.stages.pipeline import run as run_pipeline
 
     with StageProgress() as progress:
         run_pipeline(loaded, place, progress=progress)
@@ -58,7 +58,7 @@ def collect(
 
     Examples: `triaxis collect runs/demo`, `triaxis collect runs/demo --trials 3`
     """
-    from triaxis.pipeline import continue_run
+    from triaxis.stages.pipeline import continue_run
 
     with StageProgress() as progress:
         continue_run(run_dir, "collect", num_more=trials, progress=progress)
@@ -81,8 +81,8 @@ def fit(
         return
     if predict or budget:
         raise typer.BadParameter("--predict and --budget go with a CSV file; for a run, see `triaxis solve`.")
-    from triaxis.decide import fit_run
-    from triaxis.rundir import RunDirectory
+    from triaxis.stages.decide import fit_run
+    from triaxis.store.directory import RunDirectory
 
     place = RunDirectory(source)
     with place.open() as store:
@@ -95,9 +95,9 @@ def solve(run_dir: RunArgument, budget: BudgetOption = None, as_json: JsonOption
 
     Example: `triaxis solve runs/demo --budget macs=30%`
     """
-    from triaxis.budgets import parse_budgets
-    from triaxis.decide import solve_run
-    from triaxis.rundir import RunDirectory
+    from triaxis.stages.decide import solve_run
+    from triaxis.store.directory import RunDirectory
+    from triaxis.values import parse_budgets
 
     place = RunDirectory(run_dir)
     specs = parse_budgets(budget) if budget else place.config().budgets
@@ -116,8 +116,8 @@ def frontier(
 
     Example: `triaxis frontier runs/demo --metric macs`
     """
-    from triaxis.decide import frontier_run
-    from triaxis.rundir import RunDirectory
+    from triaxis.stages.decide import frontier_run
+    from triaxis.store.directory import RunDirectory
     from triaxis.values import BudgetSpec
 
     chosen = BudgetSpec.parse(f"{metric}=100%").metric
@@ -131,10 +131,10 @@ def prune(run_dir: RunArgument, budget: BudgetOption = None) -> None:
 
     Example: `triaxis prune runs/demo --budget macs=30%`
     """
-    from triaxis.budgets import parse_budgets
+    from triaxis.values import parse_budgets
 
     specs = parse_budgets(budget) if budget else None
-    from triaxis.pipeline import continue_run
+    from triaxis.stages.pipeline import continue_run
 
     with StageProgress() as progress:
         continue_run(run_dir, "prune", budgets=specs, progress=progress)

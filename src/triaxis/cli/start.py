@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from triaxis.config import Config, config_from_plain
-from triaxis.config_text import commented_yaml
+from triaxis.config.text import commented_yaml
+from triaxis.data.folders import SMALL_PX, class_names, median_side, pictures, split_folders
 from triaxis.errors import DataError
-from triaxis.image_folder import SMALL_PX, class_names, median_side, pictures, split_folders
 
 MIN_STEPS = 16
 """Steps in an epoch below which the batch size is reduced."""

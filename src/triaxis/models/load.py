@@ -16,11 +16,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from triaxis.data.images import Preprocess
+from triaxis.data.sources import import_function
 from triaxis.errors import ConfigError, UnsupportedModelError
 from triaxis.models import cifar
 from triaxis.store.checkpoints import put_state
-from triaxis.training.data import Preprocess
-from triaxis.training.sources import import_function
 from triaxis.values import Value
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from pathlib import Path
 from triaxis.report.html import write_report
 from triaxis.report.picture import write_picture
 from triaxis.report.records import Records, read_records
-from triaxis.rundir import RunDirectory
+from triaxis.store.directory import RunDirectory
 
 __all__ = ["Records", "read_records", "report_run", "write_picture", "write_report"]
 

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 
 from triaxis.errors import ExperimentMismatchError
-from triaxis.profiling.latency import device_name
+from triaxis.metrics.latency import device_name
 from triaxis.progress import Advance, Meter, Moment, Progress, Silent
 from triaxis.store.base import Store
 from triaxis.study.grid_config import GridConfig

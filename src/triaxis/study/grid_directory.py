@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from triaxis.errors import ExperimentMismatchError
-from triaxis.rundir import RunDirectory
 from triaxis.store import SqliteStore, open_store
 from triaxis.store.base import Store
+from triaxis.store.directory import RunDirectory
 from triaxis.store.files import remove_temporary, write_text
 from triaxis.study.grid_config import GridConfig, grid_diff, load_grid_config
 from triaxis.study.grid_networks import NetworkResult, NetworkSpec

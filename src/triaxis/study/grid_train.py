@@ -12,19 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from triaxis.config import Config
+from triaxis.data.images import Images, ResidentImages
+from triaxis.data.sources import load_splits
 from triaxis.errors import StoreError
+from triaxis.metrics.macs import count_macs, count_params
 from triaxis.models.cifar import densenet, resnet
-from triaxis.profiling.macs import count_macs, count_params
+from triaxis.stages.context import pick_device
 from triaxis.study.grid_config import GridConfig, Place
 from triaxis.study.grid_networks import NetworkResult, NetworkSpec
 from triaxis.study.table1 import Family
-from triaxis.training.data import Images, ResidentImages
 from triaxis.training.evaluate import evaluate
-from triaxis.training.finetune import OnStep, finetune
+from triaxis.training.loop import OnStep, finetune
 from triaxis.training.mode import Mode
-from triaxis.training.sources import load_splits
 from triaxis.values import digest
-from triaxis.workbench import pick_device
 
 FAMILIES: dict[Family, Callable[..., nn.Module]] = {"resnet": resnet, "densenet": densenet}
 PEAK_SIDES = {"cuda": 8192, "cpu": 1024}

@@ -51,7 +51,7 @@ def write_rank_page(study: RankStudy, title: str, path: str | Path) -> Path:
 
 
 def _write(title: str, lead: str, sections: list[dict[str, Any]], path: str | Path) -> Path:
-    loader = ChoiceLoader([PackageLoader("triaxis", "data"), PackageLoader("triaxis.report", ".")])
+    loader = ChoiceLoader([PackageLoader("triaxis.study", "."), PackageLoader("triaxis.report", ".")])
     found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page = found.get_template("study.html").render(
         title=title, lead=lead, sections=sections, equations=EQUATIONS, plotly_js=Markup(get_plotlyjs())

@@ -56,8 +56,8 @@ def read_run(run_dir: str | Path) -> list[Point]:
     Raises:
         StoreError: There is no such run.
     """
-    from triaxis.decide import points_from_trials
-    from triaxis.rundir import RunDirectory
+    from triaxis.stages.decide import points_from_trials
+    from triaxis.store.directory import RunDirectory
 
     with RunDirectory(run_dir).read() as store:
         return points_from_trials(store.trials())

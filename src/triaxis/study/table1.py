@@ -51,7 +51,7 @@ class FamilyStudy:
 
 def read_cells() -> tuple[Cell, ...]:
     """Return all 150 cells in printed order, accuracies in [0, 1]."""
-    text = resources.files("triaxis").joinpath("data/table1.csv").read_text(encoding="utf-8")
+    text = resources.files("triaxis").joinpath("study/table1.csv").read_text(encoding="utf-8")
     return tuple(
         Cell(
             family=row["family"],  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""Training: the loop, its teacher, its precision, and evaluation."""

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from triaxis.data.images import Images
 from triaxis.errors import TrainingError, UnsupportedModelError
-from triaxis.training.data import Images
 from triaxis.training.mode import PLAIN, Mode
 from triaxis.values import Recipe
 from triaxis.walltime import part

@@ -22,8 +22,8 @@ from rivals.picture import svg
 
 from triaxis.errors import ConfigError
 from triaxis.maths.frontier import EQUAL_SPLIT
+from triaxis.metrics.macs import count_macs
 from triaxis.models.load import load_model
-from triaxis.profiling.macs import count_macs
 from triaxis.values import BudgetSpec, CostTable
 
 SHAPE = (3, 16, 16)

@@ -9,9 +9,9 @@ import torch
 from typer.testing import CliRunner
 
 from triaxis.cli import app
+from triaxis.deliver.export import load
+from triaxis.deliver.inspect import inspect_model
 from triaxis.errors import ConfigError
-from triaxis.export import load
-from triaxis.inspection import inspect_model
 from triaxis.models.cifar import resnet
 from triaxis.values import KeepRatios
 
@@ -55,7 +55,7 @@ def test_the_command_prints_tables_or_json(found: dict[str, Any], monkeypatch: p
         asked.update(name=name, **options)
         return found
 
-    monkeypatch.setattr("triaxis.inspection.inspect_model", remembered)
+    monkeypatch.setattr("triaxis.deliver.inspect.inspect_model", remembered)
     arguments = ["inspect", "cifar:resnet14", "--keep", "width=0.5", "--input", "28", "--classes", "100"]
     text = CliRunner().invoke(app, arguments, env={"COLUMNS": "160"})
     assert text.exit_code == 0, text.output

@@ -18,7 +18,7 @@ from triaxis import errors
 from triaxis.cli import app, stages
 from triaxis.cli.frame import StageProgress
 from triaxis.config import Config, config_from_plain, load_config
-from triaxis.rundir import RunDirectory
+from triaxis.store.directory import RunDirectory
 from triaxis.store.files import write_json
 from triaxis.testing import FakeTrainer, chain_specs
 from triaxis.values import TrialResult
@@ -165,7 +165,7 @@ def test_a_wrong_option_is_a_usage_error() -> None:
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, fitted: Path) -> None:
-    monkeypatch.setattr("triaxis.decide.solve_run", lambda *_: 1 / 0)
+    monkeypatch.setattr("triaxis.stages.decide.solve_run", lambda *_: 1 / 0)
     result = runner.invoke(app, ["solve", str(fitted)])
     assert isinstance(result.exception, ZeroDivisionError)
 
@@ -184,7 +184,7 @@ def fake_pipeline(monkeypatch: pytest.MonkeyPatch, calls: list[Any], error: Base
         write_json(path / "summary.json", SUMMARY)
 
     # In place of the module, so that torch is not imported for a test of words.
-    monkeypatch.setitem(sys.modules, "triaxis.pipeline", SimpleNamespace(run=run, continue_run=continue_run))
+    monkeypatch.setitem(sys.modules, "triaxis.stages.pipeline", SimpleNamespace(run=run, continue_run=continue_run))
     monkeypatch.setattr(stages, "_write_report", lambda place, progress: place / "report.html")
 
 

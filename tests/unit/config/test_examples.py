@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from triaxis.config import load_config
-from triaxis.config_text import commented_yaml, config_reference
+from triaxis.config.text import commented_yaml, config_reference
 
 ROOT = Path(__file__).parents[3]
 
@@ -34,4 +34,4 @@ def test_the_page_of_commands_is_what_the_code_says() -> None:
 
 def test_the_reference_page_is_what_the_code_says() -> None:
     page = ROOT / "docs" / "configuration.md"
-    assert page.read_text() == config_reference(), "python -m triaxis.config_text > docs/configuration.md"
+    assert page.read_text() == config_reference(), "python -m triaxis.config.text > docs/configuration.md"

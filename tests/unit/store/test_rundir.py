@@ -11,12 +11,12 @@ import pytest
 
 from triaxis.config import Config, config_from_plain, load_config
 from triaxis.errors import ExperimentMismatchError, StoreError, StoreLockedError
-from triaxis.rundir import RunDirectory
+from triaxis.store.directory import RunDirectory
 
 HOLDER = """
 import sys
 from triaxis.config import Config
-from triaxis.rundir import RunDirectory
+from triaxis.store.directory import RunDirectory
 with RunDirectory(sys.argv[1]).open(Config()):
     print("held", flush=True)
     sys.stdin.readline()
@@ -43,11 +43,11 @@ def test_what_the_package_logs_is_in_the_log(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     for number in (1, 2):
         with run.open(Config()):
-            logging.getLogger("triaxis.collect").info("trial %d is done", number)
-    logging.getLogger("triaxis.collect").warning("nobody is running")
+            logging.getLogger("triaxis.stages.collect").info("trial %d is done", number)
+    logging.getLogger("triaxis.stages.collect").warning("nobody is running")
     lines = run.log_file.read_text().splitlines()
     assert len(lines) == 2
-    assert "INFO triaxis.collect: trial 2 is done" in lines[1]
+    assert "INFO triaxis.stages.collect: trial 2 is done" in lines[1]
     assert logging.getLogger("triaxis").handlers == []
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from triaxis.data.images import Preprocess, ResidentImages
 from triaxis.errors import StoreError
-from triaxis.profiling.macs import count_macs
+from triaxis.metrics.macs import count_macs
 from triaxis.study.grid_networks import NetworkSpec
 from triaxis.study.grid_train import Bench, compile_for_training, matmul_peak_flops
-from triaxis.training.data import Preprocess, ResidentImages
 from triaxis.training.mode import Mode
 from triaxis.values import Recipe
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from triaxis.data.images import Preprocess, ResidentImages
 from triaxis.errors import TrainingError, UnsupportedModelError
-from triaxis.training.data import Preprocess, ResidentImages
 from triaxis.training.evaluate import Teacher, calibrate, evaluate, loss_with_batch_statistics
-from triaxis.training.finetune import finetune
+from triaxis.training.loop import finetune
 from triaxis.training.mode import CANDIDATES, Mode, choose_mode
 from triaxis.values import Recipe
 

@@ -1,0 +1,74 @@
+"""The configuration as text for people: every setting with the sentence that describes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+
+from triaxis.config import Config, walk_keys
+
+COMMENT_COLUMN = 40
+
+
+def commented_yaml(config: Config, notes: Mapping[str, str] | None = None) -> str:
+    """Return the whole configuration as YAML with one comment for each setting.
+
+    Args:
+        config: What to write.
+        notes: Key path to a remark that stands above the setting, such as why it was chosen.
+    """
+    return "\n".join(_lines(config.to_plain(), "", notes or {}, dict(walk_keys()))).lstrip("\n") + "\n"
+
+
+def _lines(plain: Mapping[str, Any], prefix: str, notes: Mapping[str, str], words: Mapping[str, str]) -> Iterator[str]:
+    indent = "  " * prefix.count(".")
+    is_after_section = False
+    for key, item in plain.items():
+        path = f"{prefix}{key}"
+        is_section = isinstance(item, dict) and bool(item)
+        if (is_section or is_after_section) and not prefix:
+            yield ""
+        is_after_section = is_section
+        if path in notes:
+            yield f"{indent}# {notes[path]}"
+        if is_section:
+            yield f"{indent}# {words[path]}"
+            yield f"{indent}{key}:"
+            yield from _lines(item, f"{path}.", notes, words) if path != "model.args" else (f"{indent}  {line}" for line in _dump(item))
+        else:
+            yield f"{indent}{key}: {' '.join(_dump(item))}".ljust(COMMENT_COLUMN) + f"# {words[path]}"
+
+
+def _dump(item: Any) -> list[str]:
+    """Return YAML lines of one value, on one line unless it is a mapping."""
+    text = yaml.safe_dump(item, default_flow_style=not isinstance(item, dict), width=10**6)
+    return text.removesuffix("...\n").splitlines()
+
+
+def config_reference() -> str:
+    """Return the Markdown of docs/configuration.md; a test keeps the file equal to it."""
+    return f"""# Configuration
+
+A run is described by one YAML file. Every setting has a default, so that an empty file is a valid one; the file below is
+all defaults. `triaxis init` writes such a file for your model and your images.
+
+* A key that is not below is refused, with the nearest right one; so is a value of the wrong type or out of range. All
+  mistakes of a file are named at once, of one recipe's numbers the first.
+* `model: timm:resnet18` is short for `model: {{name: timm:resnet18}}`, `data: imagefolder:PATH` for
+  `data: {{source: imagefolder:PATH}}`, and `budget` takes one budget or a list of budgets that hold together.
+* Missing keys of `base`, `collect.recipe` and `finetune` take the defaults of their own section, shown below.
+* Paths are relative to the directory in which the command is given.
+* The whole tree is written to `RUN/config.yaml`. On an old run only `export`, `progress`, `collect.executor`, `collect.workers`,
+  `data.workers`, `data.memory` and `data.download` may change, since they do not touch the numbers; anything else is refused.
+
+```yaml
+{commented_yaml(Config())}```
+
+This page is written from the code: `python -m triaxis.config.text > docs/configuration.md`.
+"""
+
+
+if __name__ == "__main__":
+    print(config_reference(), end="")

@@ -1,0 +1,246 @@
+"""The configuration of a run: a typed tree, read from YAML and written back as YAML.
+
+All default numbers live here, and only here. A key that is not in the tree, a value of the wrong type or out of range
+is a `ConfigError` that names the key path and what would be right; several mistakes are named at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
+
+from triaxis.errors import ConfigError
+from triaxis.values import BudgetSpec, Recipe, parse_budgets
+
+BASE_RECIPE = Recipe(epochs=30)
+COLLECT_RECIPE = Recipe(epochs=4, peak_lr=0.05, distill=0.7, temperature=2.0, average_last=0.3)
+FINETUNE_RECIPE = Recipe(epochs=30, peak_lr=0.05, distill=0.7, temperature=2.0, average_last=0.3)
+
+MODEL_FORM = r"^[\w.]+:[\w./-]+$"
+DATA_KINDS = ("digits", "imagefolder", "cifar10", "cifar100", "fashion_mnist", "svhn")
+DATA_FORM = r"^(digits|[\w.]+:.+)$"
+
+Format = Literal["safetensors", "pt2", "onnx"]
+ListenerName = Annotated[str, Field(pattern=r"^(tensorboard|[\w.]+:\w+)$")]
+
+
+class Section(BaseModel):
+    """A node of the tree: unknown keys are refused, and nothing changes after it was read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _recipe_over(default: Recipe) -> Callable[[Any, ValidatorFunctionWrapHandler], Recipe]:
+    """Return the check of a recipe whose missing keys come from `default`, not from the class."""
+
+    def check(given: Any, handler: ValidatorFunctionWrapHandler) -> Recipe:
+        merged = {**dataclasses.asdict(default), **given} if isinstance(given, dict) else given
+        try:
+            return handler(merged)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+
+    return check
+
+
+BaseRecipe = Annotated[Recipe, WrapValidator(_recipe_over(BASE_RECIPE))]
+CollectRecipe = Annotated[Recipe, WrapValidator(_recipe_over(COLLECT_RECIPE))]
+FinetuneRecipe = Annotated[Recipe, WrapValidator(_recipe_over(FINETUNE_RECIPE))]
+
+
+class ModelConfig(Section):
+    """The network to start from; ``model: timm:resnet18`` is short for its `name`."""
+
+    name: str = Field(
+        default="cifar:resnet20", pattern=MODEL_FORM, description="cifar:NAME, torchvision:NAME, timm:NAME or package.module:function"
+    )
+    args: dict[str, Any] = Field(default={}, description="keyword arguments of the model's function")
+    weights: str | None = Field(
+        default=None, description="'pretrained', or a safetensors or weights-only checkpoint file; null trains the base model first"
+    )
+    num_classes: int | None = Field(default=None, ge=2, description="null takes it from the data")
+    side_px: int | None = Field(default=None, ge=4, description="side of the base model's input; null takes it from the model or the data")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, given: Any) -> Any:
+        return {"name": given} if isinstance(given, str) else given
+
+
+class DataConfig(Section):
+    """The images; ``data: imagefolder:PATH`` is short for its `source`."""
+
+    source: str = Field(
+        default="digits",
+        pattern=DATA_FORM,
+        description="digits, imagefolder:PATH, cifar10:PATH, cifar100:PATH, fashion_mnist:PATH, svhn:PATH or package.module:function",
+    )
+    side_px: int | None = Field(
+        default=None,
+        ge=4,
+        description="side the images are brought to; null takes the model's, or the images' own up to 64 px and 224 for larger",
+    )
+    mean: tuple[float, float, float] | None = Field(
+        default=None, description="of red, green and blue in [0, 1], as the model was trained; null takes the model's own, or measures"
+    )
+    std: tuple[float, float, float] | None = Field(default=None, description="standard deviations, likewise")
+    val_fraction: float = Field(
+        default=0.1, gt=0, lt=1, description="share of what test leaves that steers every choice, where no val folder exists"
+    )
+    test_fraction: float = Field(
+        default=0.2, gt=0, lt=1, description="share of the images opened once, at the end, where no test split exists"
+    )
+    download: bool = Field(default=False, description="fetch a known data set that is not there")
+    skip_bad: bool = Field(default=False, description="go on without images that cannot be read, instead of stopping with their names")
+    workers: int = Field(default=0, ge=0, description="processes that decode streamed images; 0 chooses by the number of cores")
+    memory: Literal["auto", "resident", "stream"] = Field(
+        default="auto", description="keep decoded images in memory, or decode them again each epoch"
+    )
+    max_train_images: int | None = Field(default=None, ge=2, description="train on a stratified part of this many images")
+    seed: int = Field(default=0, ge=0, description="seed of the split")
+
+    @property
+    def has_function(self) -> bool:
+        """Whether the source is the user's own ``package.module:function``."""
+        return self.source.partition(":")[0] not in DATA_KINDS
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, given: Any) -> Any:
+        return {"source": given} if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> Self:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError(f"mean and std must be given together, got {self.mean} and {self.std}.")
+        if any(not 0 <= m <= 1 for m in self.mean or ()) or any(not 0 < s <= 1 for s in self.std or ()):
+            raise ValueError(f"mean and std must be those of pixels in [0, 1], got {self.mean} and {self.std}: divide by 255.")
+        return self
+
+
+class CollectConfig(Section):
+    """Which trials are measured, and how each is fine-tuned."""
+
+    recipe: CollectRecipe = Field(default=COLLECT_RECIPE, description="the short fine-tune of each trial")
+    num_trials: int = Field(default=9, ge=4, le=200, description="trials on the chains of the three axes")
+    off_axis: int = Field(default=0, ge=0, le=100, description="trials more that cut several axes together")
+    min_depth: float = Field(default=0.3, gt=0, le=1, description="smallest keep ratio of depth that is tried")
+    min_width: float = Field(default=0.25, gt=0, le=1, description="smallest keep ratio of width that is tried")
+    min_resolution: float = Field(default=0.5, gt=0, le=1, description="smallest keep ratio of resolution that is tried")
+    block_images: int = Field(default=1000, ge=1, description="images that choose the block to remove")
+    calibrate_images: int = Field(default=1000, ge=1, description="images that re-estimate the batch-norm statistics after a cut")
+    executor: Literal["serial", "ray"] = Field(default="serial", description="one trial after another, or many at once (extra [ray])")
+    workers: int = Field(default=1, ge=1, description="trials at once, where the executor allows it")
+
+
+class WidthConfig(Section):
+    """How channels are chosen."""
+
+    importance: Literal["l1", "l2", "bn", "taylor"] = Field(default="l2", description="which score keeps a channel")
+    scope: Literal["uniform", "global"] = Field(
+        default="uniform", description="the same keep ratio in each channel group, or one ranking of all"
+    )
+    round_to: int = Field(default=8, ge=1, description="channel counts are rounded to the nearest multiple")
+
+
+class FitConfig(Section):
+    """Which accuracy predictor is fitted."""
+
+    kind: Literal["auto", "growth", "polynomial"] = Field(
+        default="auto", description="family of the accuracy predictor; polynomial is the paper's"
+    )
+    degree: int | None = Field(
+        default=None,
+        ge=1,
+        le=8,
+        description="degree of each factor; null chooses it; a number means polynomial, unless kind is growth",
+    )
+    rank: int = Field(default=1, ge=1, le=5, description="number of products that are added; above 1 needs off-axis trials")
+    target: Literal["accuracy", "balanced_accuracy"] = Field(
+        default="accuracy", description="what is predicted; balanced for uneven classes"
+    )
+
+
+class ProfileConfig(Section):
+    """How latency and memory are measured."""
+
+    batches: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(1, 64), min_length=1, description="batch sizes of the latency table")
+    repeats: int = Field(default=30, ge=3, description="timed passes for one latency; the median is reported")
+    latency_batch: int = Field(default=1, ge=1, description="batch size that a latency or memory budget speaks of")
+    backend: Literal["eager", "compile", "onnxruntime"] = Field(default="eager", description="what runs the model when latency is measured")
+
+
+class ExportConfig(Section):
+    """What is written beside the compressed model's plan."""
+
+    formats: tuple[Format, ...] = Field(default=("safetensors", "pt2"), description="safetensors, pt2 and onnx")
+
+
+class Config(Section):
+    """Everything a run depends on."""
+
+    seed: int = Field(default=0, ge=0, description="seed of training; the same seed on the same machine gives the same numbers")
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:N")
+    threads: int | None = Field(default=None, ge=1, description="CPU threads; null uses all cores")
+    precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="of training; auto times a few steps in each")
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    budget: tuple[str, ...] = Field(
+        default=("macs=50%",), min_length=1, description="such as macs=50%, params=2M, latency=3ms, memory=64MB; or a list"
+    )
+    base: BaseRecipe = Field(default=BASE_RECIPE, description="training of the base model, where it has no weights or a new classifier")
+    collect: CollectConfig = CollectConfig()
+    width: WidthConfig = WidthConfig()
+    fit: FitConfig = FitConfig()
+    finetune: FinetuneRecipe = Field(default=FINETUNE_RECIPE, description="the final fine-tune of the compressed model")
+    profile: ProfileConfig = ProfileConfig()
+    export: ExportConfig = ExportConfig()
+    progress: tuple[ListenerName, ...] = Field(default=(), description="who hears how far it is: tensorboard, or package.module:Name")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_sections(cls, given: Any) -> Any:
+        # `collect:` with every key commented out reads as null in YAML; its author means the defaults.
+        return {key: item for key, item in given.items() if item is not None} if isinstance(given, dict) else given
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _check_budgets(cls, given: Any) -> Any:
+        texts = [given] if isinstance(given, str) else given
+        if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"must be a budget such as macs=50%, or a list of them, got {given!r}.")
+        return tuple(texts)
+
+    @field_validator("budget")
+    @classmethod
+    def _parse_budgets(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            parse_budgets(texts)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return texts
+
+    @property
+    def budgets(self) -> tuple[BudgetSpec, ...]:
+        """The budgets, read."""
+        return parse_budgets(self.budget)
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return the whole tree as plain JSON data, defaults included."""
+        return self.model_dump(mode="json")
+
+    def to_yaml(self) -> str:
+        """Return the whole tree as YAML, which `load_config` reads back to an equal configuration."""
+        return yaml.safe_dump(self.to_plain(), sort_keys=False, default_flow_style=False)

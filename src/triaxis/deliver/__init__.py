@@ -1,0 +1,1 @@
+"""What is handed over: files checked against the live model, loading, predicting, measuring, inspecting."""

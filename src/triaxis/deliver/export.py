@@ -1,0 +1,227 @@
+"""Export: the files that are handed over, each compared with the live model before it counts as done."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from triaxis.data.images import Preprocess
+from triaxis.errors import ConfigError, ExportError
+from triaxis.metrics.onnx import run_onnx, write_onnx
+from triaxis.models.load import ModelSource, build, names_code
+from triaxis.store.checkpoints import load_into, save_checkpoint
+from triaxis.store.directory import RunDirectory
+from triaxis.store.files import write_atomic, write_json
+from triaxis.surgery.surgeon import Surgeon
+from triaxis.values import PrunePlan
+
+TOLERANCE = 1e-4
+"""Largest difference of an exported file's logits from the live model's, relative to the largest logit."""
+
+PARITY_BATCHES = (1, 8)
+
+FILES = ("plan.json", "model.safetensors", *(f"{name}.{form}" for name in ("model", "model_from_pixels") for form in ("pt2", "onnx")))
+"""All that is ever written; the plan, first, says what the others are."""
+
+
+def export(
+    directory: Path,
+    model: nn.Module,
+    plan: PrunePlan,
+    source: ModelSource,
+    preprocess: Preprocess,
+    formats: tuple[str, ...],
+    class_names: tuple[str, ...] = (),
+) -> tuple[Path, ...]:
+    """Write the model in every format asked for, and check each file against the live model at batch 1 and 8.
+
+    Args:
+        directory: Where to; made if missing.
+        model: The compressed network.
+        plan: What was cut.
+        source: How to make the base model again.
+        preprocess: What the input must go through.
+        formats: Of ``safetensors``, ``pt2`` and ``onnx``; the first is always written.
+        class_names: Names of the outputs.
+
+    Returns:
+        The files written.
+
+    Raises:
+        ExportError: A file's outputs differ from the live model's.
+        MissingDependencyError: ONNX was asked for without the extra.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    live = copy.deepcopy(model).cpu().float().eval().to(memory_format=torch.contiguous_format)
+    description: dict[str, Any] = {
+        "plan": plan.to_json(),
+        "source": source.to_json(),
+        "preprocess": preprocess.to_json(),
+        "class_names": list(class_names),
+        "input": [source.in_channels, plan.side_px, plan.side_px],
+    }
+    if not _is_described(directory, description):
+        # The files of another plan must not stand beside this one's.
+        for name in FILES:
+            (directory / name).unlink(missing_ok=True)
+    files = [save_checkpoint(directory / "model.safetensors", live.state_dict()), write_json(directory / "plan.json", description)]
+    if source.name:
+        check_parity(live, load(directory, allow_code=True), description["input"], "model.safetensors")
+    if "pt2" in formats:
+        files.append(_write_pt2(directory / "model.pt2", live, description["input"]))
+    if "onnx" in formats:
+        files.append(_write_onnx(directory / "model.onnx", live, description))
+    return tuple(files)
+
+
+def _is_described(directory: Path, description: dict[str, Any]) -> bool:
+    try:
+        return read_description(directory) == json.loads(json.dumps(description))
+    except ConfigError:
+        return False
+
+
+def export_run(run_dir: Path, form: str, *, with_preprocessing: bool = False, model: nn.Module | None = None) -> Path:
+    """Write the compressed model of a finished run in one more format.
+
+    Args:
+        run_dir: The run directory.
+        form: ``safetensors``, ``pt2`` or ``onnx``.
+        with_preprocessing: Fold the normalisation in: the file then takes pixels in [0, 1].
+        model: As for `load`.
+
+    Raises:
+        ConfigError: The format is unknown, or the run has no compressed model.
+        ExportError: The file's outputs differ from the live model's.
+    """
+    directory = RunDirectory(run_dir).compressed
+    description = read_description(directory)
+    live = load(directory, model=model, allow_code=is_configured(run_dir, ModelSource.from_json(description["source"])))
+    if form == "safetensors":
+        return save_checkpoint(directory / "model.safetensors", live.state_dict())
+    if with_preprocessing:
+        live = nn.Sequential(Normalise(Preprocess.from_json(description["preprocess"])), live).eval()
+        description = {**description, "preprocess": {"input": "pixels in [0, 1]"}}
+    name = f"model_from_pixels.{form}" if with_preprocessing else f"model.{form}"
+    writers = {"pt2": lambda path: _write_pt2(path, live, description["input"]), "onnx": lambda path: _write_onnx(path, live, description)}
+    if form not in writers:
+        raise ConfigError(f"The format must be safetensors, pt2 or onnx, got {form!r}.")
+    return writers[form](directory / name)
+
+
+class Normalise(nn.Module):
+    """Turns pixels in [0, 1] into the network's input."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, preprocess: Preprocess) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(preprocess.mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(preprocess.std).view(1, -1, 1, 1))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return (pixels - self.mean) / self.std
+
+
+def is_configured(run_dir: Path, source: ModelSource) -> bool:
+    """Whether a run's own configuration names the model that its ``plan.json`` names."""
+    chosen = RunDirectory(run_dir).config().model
+    return (chosen.name, chosen.args) == (source.name, source.args)
+
+
+def load(directory: str | Path, *, model: nn.Module | None = None, allow_code: bool = False) -> nn.Module:
+    """Return the compressed network that `export` wrote, ready to run and to train on; nothing is unpickled.
+
+    Args:
+        directory: A run's ``compressed`` folder.
+        model: The uncut base model (any weights), needed only if it was handed over in code rather than named.
+        allow_code: Import and call the function that ``plan.json`` names, where the base model is not a zoo's; for folders that you trust.
+
+    Raises:
+        ConfigError: The folder is none, names code without leave, or the base model cannot be made again.
+        PlanError: The plan does not fit the base model.
+    """
+    directory = Path(directory)
+    description = read_description(directory)
+    source, plan = ModelSource.from_json(description["source"]), PrunePlan.from_json(description["plan"])
+    if model is None and not source.name:
+        raise ConfigError(
+            f"The model in {directory} was handed over in code: pass the uncut model again, as load({str(directory)!r}, model=...)."
+        )
+    if model is None and names_code(source.name) and not allow_code:
+        raise ConfigError(
+            f"The base model in {directory} is made by code, {source.name}, which runs only with your leave: if you trust the folder, "
+            "set allow_code=True (--allow-code), or pass the uncut model as model=."
+        )
+    base = model if model is not None else build(source.name, source.args, source.num_classes)
+    cut = Surgeon.examine(base, side_px=source.side_px, in_channels=source.in_channels).cut(plan)
+    load_into(cut, directory / "model.safetensors")
+    return cut.eval()
+
+
+def read_description(directory: Path) -> dict[str, Any]:
+    """Return what ``plan.json`` says: plan, source, preprocess, class names and input shape.
+
+    Raises:
+        ConfigError: The folder has no such file.
+    """
+    try:
+        return json.loads((directory / "plan.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{directory} must be a folder with plan.json and model.safetensors, such as RUN/compressed, got: {error}."
+        ) from None
+
+
+def _write_pt2(path: Path, live: nn.Module, input_shape: list[int]) -> Path:
+    # Traced at batch 2: at 1, torch.export would freeze the batch.
+    images = torch.zeros(2, *input_shape)
+    program = torch.export.export(live, (images,), dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=65536)},))
+
+    def write(temporary: Path) -> None:
+        # torch.export insists on the suffix.
+        named = temporary.with_name(temporary.name + ".pt2")
+        torch.export.save(program, named)
+        shutil.move(named, temporary)
+
+    write_atomic(path, write)
+    check_parity(live, torch.export.load(path).module(), input_shape, path.name)
+    return path
+
+
+def _write_onnx(path: Path, live: nn.Module, description: dict[str, Any]) -> Path:
+    metadata = {key: description[key] for key in ("preprocess", "class_names", "input", "plan")}
+
+    def write(temporary: Path) -> None:
+        write_onnx(temporary, live, description["input"], metadata)
+
+    write_atomic(path, write)
+    check_parity(live, run_onnx(path), description["input"], path.name)
+    return path
+
+
+def check_parity(live: nn.Module, other: Callable[[Tensor], Tensor], input_shape: list[int], name: str) -> None:
+    """Compare outputs at batch 1 and 8.
+
+    Raises:
+        ExportError: They differ by more than the tolerance.
+    """
+    generator = torch.Generator().manual_seed(0)
+    for batch in PARITY_BATCHES:
+        images = torch.randn(batch, *input_shape, generator=generator)
+        with torch.inference_mode():
+            expected, found = live(images), other(images)
+        error = (expected - found).abs().max().item() / max(expected.abs().max().item(), 1e-6)
+        if not error <= TOLERANCE:
+            raise ExportError(
+                f"{name} must give the live model's outputs to {TOLERANCE:g}, got a relative difference of {error:.2g} at batch {batch}: "
+                "keep model.safetensors, and report this model."
+            )

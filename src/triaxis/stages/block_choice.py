@@ -1,0 +1,46 @@
+"""Which block to remove next: the one whose removal raises the loss least, measured after batch-norm calibration."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from triaxis.data.images import Images
+from triaxis.surgery.surgeon import Surgeon
+from triaxis.training.evaluate import loss_with_batch_statistics
+from triaxis.values import PrunePlan
+from triaxis.walltime import part
+
+GREEDY_CANDIDATES = 60
+"""Losses that a choice may measure; beyond that, several blocks are chosen from one ranking."""
+
+
+@part("block choice")
+def choose_blocks(
+    surgeon: Surgeon, plan: PrunePlan, state: dict[str, Tensor], count: int, images: Images, device: object, *, num_images: int
+) -> tuple[str, ...]:
+    """Return the blocks that `plan` removes, and `count` more, in the order of removal.
+
+    Args:
+        surgeon: Cuts the candidates.
+        plan: What was removed so far.
+        state: Base-shaped weights of the network that `plan` gives.
+        count: Blocks to remove now.
+        images: Split to measure the loss on.
+        device: Where to measure.
+        num_images: Images per loss.
+    """
+    removed = plan.removed_blocks
+
+    def loss_without(name: str) -> float:
+        child = surgeon.plan(removed_blocks=(*removed, name), side_px=plan.side_px, state=state, parent=plan)
+        return loss_with_batch_statistics(surgeon.cut(child, state), images, child.side_px, device, num_images=num_images)  # type: ignore[arg-type]
+
+    losses: dict[str, float] = {}
+    for step in range(count):
+        candidates = surgeon.removable(surgeon.plan(removed_blocks=removed))
+        if not candidates:
+            break
+        if step == 0 or len(candidates) * count <= GREEDY_CANDIDATES:
+            losses = {name: loss_without(name) for name in candidates}
+        removed = (*removed, min(candidates, key=lambda name: losses[name]))
+    return removed

@@ -1,0 +1,386 @@
+"""Collect: a chain of short trials along each axis, each cut from its parent's fine-tuned weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+import time
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from triaxis.errors import TrainingError
+from triaxis.execution import make_executor, run_trials
+from triaxis.execution.base import Work
+from triaxis.maths.design import axis_design, on_axis, steepest
+from triaxis.maths.solve import Levels
+from triaxis.metrics.macs import count_macs, count_params
+from triaxis.metrics.memory import memory_cost
+from triaxis.metrics.table import Cost, count_costs, latency_cost, with_measured
+from triaxis.progress import Advance, Moment, Silent, Tell
+from triaxis.stages.block_choice import choose_blocks
+from triaxis.stages.context import Workbench
+from triaxis.stages.forecast import TEACHER_SHARE, effort
+from triaxis.store.checkpoints import load_checkpoint, save_checkpoint
+from triaxis.training.evaluate import evaluate, weight_gradient_products
+from triaxis.values import AXES, Axis, CostTable, KeepRatios, Metric, PrunePlan, Recipe, TrialResult, TrialSpec
+from triaxis.walltime import added, ledger
+
+log = logging.getLogger(__name__)
+
+GAIN_OF_A_TRAINED_MODEL = 0.02
+"""What a short fine-tune with distillation may add to a trained model's val accuracy."""
+
+
+def collect(bench: Workbench, table: CostTable) -> tuple[TrialResult, ...]:
+    """Measure the trials of the design that are not in the store yet, and return them all.
+
+    The base model as it is, evaluated without training, is the first point.
+
+    Args:
+        bench: The data, the base model, the device.
+        table: The lattice of possible cuts, in which the design chooses its levels.
+
+    Raises:
+        StoreError: A checkpoint or record cannot be written.
+    """
+    specs = design(bench, table)
+    trials = measure_trials(bench, specs, "collect", num_trials=len(specs) + _num_between(bench))
+    more = between(bench, table, trials)
+    bench.progress.expect({"between": 0.0})
+    if more:
+        trials += measure_trials(bench, more, "collect", first=len(specs))
+    record_cost(bench, bench.store.trials())
+    _require_some(trials)
+    if remark := undertrained(trials):
+        log.warning("%s", remark)
+    return trials
+
+
+def _require_some(trials: Sequence[TrialResult]) -> None:
+    """Say how many trials failed; raise if none is left that cuts anything."""
+    failed, cuts = [t for t in trials if t.state == "failed"], [t for t in trials if t.spec.axis != "base"]
+    if not failed:
+        return
+    reason = (failed[0].error or "").strip().rpartition("\n")[2]
+    if all(t.state == "failed" for t in cuts):
+        raise TrainingError(f"Some trials must succeed, but all {len(cuts)} failed, the first with {reason}: `triaxis status` shows each.")
+    log.warning("%d of %d trials failed, the first with %s; the same command tries them again", len(failed), len(trials), reason)
+
+
+def undertrained(trials: Sequence[TrialResult]) -> str:
+    """Say it if a trial, which cuts the base model and trains it on a little, is clearly better than the base model."""
+    base = max((t.val_accuracy for t in trials if t.spec.axis == "base" and t.val_accuracy is not None), default=1.0)
+    best = max((t.val_accuracy for t in trials if t.val_accuracy is not None), default=0.0)
+    if best < base + GAIN_OF_A_TRAINED_MODEL:
+        return ""
+    return (
+        f"the base model's val accuracy, {base:.1%}, is below that of a cut one, {best:.1%}: it is not trained to the end, "
+        "so predictions are rough; train it longer, and run again in a new directory"
+    )
+
+
+def measure_trials(
+    bench: Workbench, specs: Sequence[TrialSpec], stage: str, *, first: int = 0, num_trials: int | None = None
+) -> tuple[TrialResult, ...]:
+    """Measure the trials that are not in the store yet, and return the results of all, in order.
+
+    Args:
+        bench: The data, the base model, the device.
+        specs: The trials.
+        stage: Under which their time is shown.
+        first: Trials before these, for their numbers.
+        num_trials: Trials in all, these and those before and after; None if none follow.
+    """
+    places = {spec.trial_id: Moment(trial=n, num_trials=num_trials or first + len(specs)) for n, spec in enumerate(specs, first + 1)}
+    total = sum(_effort(spec) for spec in specs)
+    known = (bench.store.trial(spec.trial_id) for spec in specs)
+    done = sum(_effort(result.spec) for result in known if result and result.state == "done")
+    bench.progress.expect({stage: total})
+    with bench.timed(stage) as advance:
+        advance(done / total, "")
+
+        def on_result(result: TrialResult) -> None:
+            nonlocal done
+            bench.store.put_trial(result)
+            done += _effort(result.spec)
+            place = dataclasses.replace(places[result.trial_id], event="result", val_accuracy=result.val_accuracy)
+            advance(done / total, f"{result.spec.axis} {_words(result)}", place)
+
+        def work(spec: TrialSpec) -> TrialResult:
+            start, place = done, places[spec.trial_id]
+
+            def tell(part: float, moment: Moment) -> None:
+                at = dataclasses.replace(moment, trial=place.trial, num_trials=place.num_trials)
+                advance((start + part * _effort(spec)) / total, f"{spec.axis} {spec.target}", at)
+
+            tell(0.0, Moment())
+            return run_trial(bench, spec, tell)
+
+        collect = bench.config.collect
+        job = work if collect.executor == "serial" else _work_elsewhere(bench)
+        return run_trials(make_executor(collect.executor, collect.workers), specs, job, on_result, known=bench.store.trial)
+
+
+def design(bench: Workbench, table: CostTable) -> tuple[TrialSpec, ...]:
+    """Return the trials to measure first: the base model, then one chain per axis."""
+    collect = bench.config.collect
+    floors = KeepRatios(depth=collect.min_depth, width=collect.min_width, resolution=collect.min_resolution)
+    specs = [_spec(bench, table, (0, 0, 0), "base", None)]
+    parents: dict[Axis, str | None] = dict.fromkeys(AXES)
+    for axis, levels in axis_design(table, num_trials=collect.num_trials - _num_between(bench), min_ratios=floors):
+        spec = _spec(bench, table, levels, axis, parents[axis])
+        parents[axis] = spec.trial_id
+        specs.append(spec)
+    return tuple(specs)
+
+
+def _num_between(bench: Workbench) -> int:
+    return bench.config.collect.num_trials // 3
+
+
+def between(bench: Workbench, table: CostTable, trials: Sequence[TrialResult]) -> tuple[TrialSpec, ...]:
+    """Return the trials to measure next: inside the steps of the chains over which accuracy falls most."""
+    done = {levels_of(table, t.spec.target): t for t in trials if t.state == "done"}
+    accuracies = {levels: t.val_accuracy for levels, t in done.items() if t.val_accuracy is not None}
+    ids = {levels: t.trial_id for levels, t in done.items() if any(levels)}
+    specs = []
+    for axis, levels in steepest(table, accuracies, _num_between(bench)):
+        a = AXES.index(axis)
+        above = [place for place in ids if place == on_axis(a, place[a]) and place < levels]
+        spec = _spec(bench, table, levels, axis, ids[max(above)] if above else None)
+        ids[levels] = spec.trial_id
+        specs.append(spec)
+    return tuple(specs)
+
+
+def joint_spec(bench: Workbench, table: CostTable, levels: Levels) -> TrialSpec:
+    """Return a trial that cuts several axes at once, from the depth chain's trial that is nearest above in depth."""
+    depth = table.depth[levels[0]]
+    chain = [t for t in bench.store.trials() if t.state == "done" and t.spec.axis == "depth" and t.achieved.depth >= depth - 1e-9]
+    parent = min(chain, key=lambda t: t.achieved.depth, default=None)
+    return _spec(bench, table, levels, "joint", parent.trial_id if parent else None)
+
+
+def levels_of(table: CostTable, target: KeepRatios) -> Levels:
+    """Return the lattice's levels that a trial's target names."""
+    ratios = ((table.depth, target.depth), (table.widths, target.width), (table.resolution, target.resolution))
+    i, j, k = (min(range(len(levels)), key=lambda n: abs(levels[n] - ratio)) for levels, ratio in ratios)
+    return i, j, k
+
+
+def targets(table: CostTable, levels: Levels) -> KeepRatios:
+    """Return what to ask for at levels of the lattice: depth and resolution as achieved, width before rounding."""
+    i, j, k = levels
+    return KeepRatios(depth=table.depth[i], width=table.widths[j], resolution=table.resolution[k])
+
+
+def _spec(bench: Workbench, table: CostTable, levels: Levels, axis: str, parent: str | None) -> TrialSpec:
+    recipe = bench.config.collect.recipe
+    return TrialSpec(
+        target=targets(table, levels),
+        axis=axis,  # type: ignore[arg-type]
+        parent=parent,
+        recipe=dataclasses.replace(recipe, epochs=0) if axis == "base" else recipe,
+        seed=bench.config.seed,
+        base_digest=bench.base_digest,
+        data_digest=bench.data_digest,
+    )
+
+
+def run_trial(bench: Workbench, spec: TrialSpec, advance: Tell | None = None) -> TrialResult:
+    """Cut, fine-tune briefly, calibrate and evaluate one trial; its checkpoint is on disk when this returns."""
+    start = time.perf_counter()
+    with ledger() as spent:
+        done = _measured(bench, spec, advance)
+    return dataclasses.replace(done, seconds=time.perf_counter() - start, seconds_by_part=spent)
+
+
+def _measured(bench: Workbench, spec: TrialSpec, advance: Tell | None) -> TrialResult:
+    parent, state = parent_of(bench, spec)
+    plan = child_plan(bench, spec.target, parent, state)
+    model = bench.surgeon.cut(plan, state)
+    shape = (bench.source.in_channels, plan.side_px, plan.side_px)
+    macs = count_macs(model, shape)
+    done = bench.finetune(model, plan, spec.recipe, seed=spec.seed, name=spec.trial_id, advance=advance)
+    found = evaluate(model, bench.splits.val, plan.side_px, bench.device)
+    path = save_checkpoint(bench.run.checkpoint(spec.trial_id), model.state_dict())
+    return TrialResult(
+        spec=spec,
+        state="done",
+        plan=plan,
+        val_accuracy=bench.accuracy(found),
+        val_loss=found.loss,
+        macs=macs,
+        params=count_params(model),
+        train_macs=float(done.num_images * macs),
+        checkpoint=str(path.relative_to(bench.run.path)),
+    )
+
+
+def parent_of(bench: Workbench, spec: TrialSpec) -> tuple[PrunePlan, dict[str, Tensor]]:
+    """Return the parent's plan, and its fine-tuned weights in the base model's shapes."""
+    if spec.parent is None:
+        return bench.surgeon.identity(), bench.surgeon.base.state_dict()
+    parent = bench.store.trial(spec.parent)
+    assert parent is not None and parent.plan is not None and parent.checkpoint is not None
+    return parent.plan, bench.surgeon.expand(parent.plan, load_checkpoint(bench.run.path / parent.checkpoint))
+
+
+def child_plan(bench: Workbench, target: KeepRatios, parent: PrunePlan, state: dict[str, Tensor]) -> PrunePlan:
+    """Return the plan that cuts a parent down to the target ratios, blocks chosen by measured loss."""
+    surgeon, config = bench.surgeon, bench.config
+    wanted = parent.num_blocks - round(target.depth * parent.num_blocks)
+    removed = choose_blocks(
+        surgeon,
+        parent,
+        state,
+        max(0, wanted - len(parent.removed_blocks)),
+        bench.splits.train,
+        bench.device,
+        num_images=config.collect.block_images,
+    )
+    side_px = round(target.resolution * parent.base_side_px)
+    return narrowed(bench, removed, target.width, side_px, parent, state)
+
+
+def narrowed(
+    bench: Workbench, removed: tuple[str, ...], width: float, side_px: int, parent: PrunePlan, state: dict[str, Tensor]
+) -> PrunePlan:
+    """Return the plan that removes blocks and keeps the most important channels, ranked by the parent's weights."""
+    criterion = bench.config.width.importance
+    if criterion == "taylor" and width < 1:
+        # First-order Taylor: the loss changes by about weight x gradient where a weight goes (Molchanov et al. 2019).
+        model = bench.surgeon.cut(parent, state)
+        products = weight_gradient_products(
+            model, bench.splits.train, parent.side_px, bench.device, num_images=bench.config.collect.block_images
+        )
+        criterion, state = "l1", bench.surgeon.expand(parent, {**model.state_dict(), **products})
+    return bench.surgeon.plan(
+        removed_blocks=removed,
+        width=width,
+        side_px=side_px,
+        importance="l1" if criterion == "taylor" else criterion,
+        state=state,
+        parent=parent,
+        scope=bench.config.width.scope,
+    )
+
+
+def first_block_order(bench: Workbench) -> tuple[str, ...]:
+    """Return every removable block in an order of removal, judged on the base model before any trial."""
+    surgeon = bench.surgeon
+    removable = len(surgeon.removable(surgeon.identity()))
+    with bench.timed("blocks") as advance:
+        advance(0.0, "finding in which order blocks can go")
+        return choose_blocks(
+            surgeon,
+            surgeon.identity(),
+            surgeon.base.state_dict(),
+            removable,
+            bench.splits.train,
+            bench.device,
+            num_images=bench.config.collect.block_images,
+        )
+
+
+def final_block_order(bench: Workbench, trials: Sequence[TrialResult], first: Sequence[str]) -> tuple[str, ...]:
+    """Return the order of removal that the depth chain took, followed by what it left, as first judged."""
+    chain = [t.plan.removed_blocks for t in trials if t.state == "done" and t.spec.axis == "depth" and t.plan]
+    order: list[str] = []
+    for removed in sorted(chain, key=len):
+        order += [name for name in first if name in removed and name not in order]
+    while left := set(bench.surgeon.removable(bench.surgeon.plan(removed_blocks=tuple(order)))):
+        order.append(next((name for name in first if name in left), sorted(left)[0]))
+    return tuple(order)
+
+
+def cost_table(bench: Workbench, block_order: Sequence[str]) -> CostTable:
+    """Return the cost of every cut: MACs and parameters counted, the metrics of the budgets measured on a sample of cuts."""
+    with bench.timed("cost") as advance:
+        advance(0.0, "counting MACs and parameters of every cut")
+        width = bench.config.width
+        table = count_costs(
+            bench.surgeon,
+            block_order,
+            min_depth=bench.config.collect.min_depth,
+            in_channels=bench.source.in_channels,
+            # One ranking of all channels decides how many each group keeps; Taylor's needs images and comes later.
+            importance="first" if width.scope == "uniform" else "l1" if width.importance == "taylor" else width.importance,
+            scope=width.scope,
+        )
+        return _measured_too(bench, table, block_order, [budget.metric for budget in bench.config.budgets], 0.15, advance)
+
+
+def for_any_budget(bench: Workbench, table: CostTable, block_order: Sequence[str]) -> CostTable:
+    """Return the table with a quick measurement of the metrics that no budget of the run asked for, so that `solve` can answer them.
+
+    Latency is left out where each of its samples would have to be compiled or exported first.
+    """
+    metrics: list[Metric] = ["memory_bytes", "latency_ms"] if bench.config.profile.backend == "eager" else ["memory_bytes"]
+    with bench.timed("cost") as advance:
+        return _measured_too(bench, table, block_order, metrics, 0.04, advance)
+
+
+def _measured_too(
+    bench: Workbench, table: CostTable, block_order: Sequence[str], metrics: Sequence[Metric], seconds: float, advance: Advance
+) -> CostTable:
+    for metric in metrics:
+        if metric not in table.costs:
+            table = with_measured(table, bench.surgeon, block_order, metric, measured_cost(bench, metric, seconds=seconds), advance)
+    return table
+
+
+def measured_cost(bench: Workbench, metric: Metric, *, seconds: float) -> Cost:
+    """Return what measures a metric that is not counted, under the configuration's batch and backend."""
+    profile = bench.config.profile
+    if metric == "memory_bytes":
+        return memory_cost(bench.source.in_channels, profile.latency_batch)
+    return latency_cost(bench.source.in_channels, profile.latency_batch, bench.device, profile.backend, seconds)
+
+
+def record_cost(bench: Workbench, trials: Sequence[TrialResult]) -> None:
+    """Store what the collection cost, beside the base model's training: in images x MACs, and in wall time of the trials."""
+    base = bench.store.record("base") or {}
+    seconds, base_seconds = sum(t.seconds for t in trials), (bench.store.record("seconds") or {}).get("base")
+    total = sum(t.train_macs for t in trials) + teacher_macs(bench, [t.spec.recipe for t in trials])
+    bench.store.put_record(
+        "collection",
+        {
+            "num_trials": len(trials),
+            "num_failed": sum(t.state == "failed" for t in trials),
+            "num_val": len(bench.splits.val),
+            "train_macs": total,
+            "cost_ratio": total / base["train_macs"] if base.get("train_macs") else None,
+            "seconds": seconds,
+            "seconds_by_part": added(*(t.seconds_by_part for t in trials)),
+            "time_ratio": seconds / base_seconds if base.get("train_macs") and base_seconds else None,
+        },
+    )
+
+
+def teacher_macs(bench: Workbench, recipes: Sequence[Recipe]) -> float:
+    """Return what the base model's soft labels cost, in the images x MACs of training: each epoch once where they are remembered."""
+    taught = [recipe for recipe in recipes if recipe.distill > 0]
+    num_images = [recipe.epochs * (len(bench.splits.train) // recipe.batch_size) * recipe.batch_size for recipe in taught]
+    is_remembered = all(bench.teacher.remembers(bench.splits.train, recipe) for recipe in taught)
+    num_looked_at = max(num_images, default=0) if is_remembered else sum(num_images)
+    return TEACHER_SHARE * num_looked_at * float((bench.store.record("base") or {})["macs"])
+
+
+def _effort(spec: TrialSpec) -> float:
+    """A trial's expected effort, in epochs of the base model."""
+    target = spec.target
+    return effort(spec.recipe, target.depth * target.width**2 * target.resolution**2)
+
+
+def _words(result: TrialResult) -> str:
+    if result.state == "failed":
+        return "failed: " + (result.error or "").strip().rpartition("\n")[2]
+    return str(result.achieved)
+
+
+def _work_elsewhere(bench: Workbench) -> Work:
+    """Return the work as other processes do it: they read the store, this process alone writes."""
+    return functools.partial(run_trial, dataclasses.replace(bench, progress=Silent()))

@@ -1,0 +1,147 @@
+"""The five stages in order: collect -> fit -> solve -> prune -> report. Read this file first.
+
+Each stage reads what earlier ones stored and skips what is already there, so that a run that was stopped at any moment
+goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from triaxis.config import Config
+from triaxis.data.images import Splits
+from triaxis.deliver.export import export
+from triaxis.maths.solve import candidates, feasible_rows
+from triaxis.progress import Progress
+from triaxis.stages import decide
+from triaxis.stages.collect import collect, cost_table, final_block_order, first_block_order, for_any_budget
+from triaxis.stages.context import Workbench, open_workbench
+from triaxis.stages.listeners import watched
+from triaxis.stages.prune import prune
+from triaxis.stages.refine import measure_more, measure_off_axis
+from triaxis.stages.summary import summarise
+from triaxis.stages.verify import verify
+from triaxis.store.directory import RunDirectory
+from triaxis.values import BudgetSpec, CostTable, Solution, Verification
+
+NUM_CANDIDATES = 40
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished run hands over."""
+
+    model: nn.Module
+    solution: Solution
+    verification: Verification
+    summary: dict[str, Any]
+    directory: Path
+
+
+def run(
+    config: Config,
+    out: str | Path,
+    *,
+    budgets: Sequence[BudgetSpec] | None = None,
+    progress: Progress | None = None,
+    model: nn.Module | None = None,
+    splits: Splits | None = None,
+) -> Outcome:
+    """Do it all in the run directory `out`, going on where an earlier process stopped; `budgets` takes the place of the run's."""
+    directory, specs = RunDirectory(out), budgets or config.budgets
+    with directory.open(config) as store, watched(directory, config, progress) as heard:
+        bench = open_workbench(config, directory, store, progress=heard, model=model, splits=splits)
+        table, order = collect_stage(bench, specs)
+        fit_stage(bench)
+        return prune_stage(bench, table, order, specs)
+
+
+def collect_stage(bench: Workbench, specs: Sequence[BudgetSpec]) -> tuple[CostTable, tuple[str, ...]]:
+    """Count what every cut would cost, measure the trials, and count again in the order of blocks that they found.
+
+    Raises:
+        InfeasibleBudgetError: No cut can meet the budgets `specs`; said before anything is trained.
+    """
+    store = bench.store
+    if store.record("first_block_order") is None:
+        store.put_record("first_block_order", list(first_block_order(bench)))
+    first = tuple(store.record("first_block_order"))
+    if store.record("first_cost_table") is None:
+        store.put_record("first_cost_table", cost_table(bench, first).to_json())
+    table = CostTable.from_json(store.record("first_cost_table"))
+    feasible_rows(table, [spec.resolve(table.base_cost(spec.metric)) for spec in specs])
+    trials = collect(bench, table)
+    order = final_block_order(bench, trials, first)
+    if store.record("block_order") != list(order):
+        final = table if order == first else cost_table(bench, order)
+        store.put_record("cost_table", for_any_budget(bench, final, order).to_json())
+        store.put_record("block_order", list(order))
+    table = CostTable.from_json(store.record("cost_table"))
+    if bench.config.collect.off_axis:
+        measure_off_axis(bench, table, bench.config.collect.off_axis)
+    return table, order
+
+
+def fit_stage(bench: Workbench) -> None:
+    """Fit the accuracy predictor to the trials."""
+    with bench.timed("fit"):
+        decide.fit_run(bench.store, bench.config)
+
+
+def prune_stage(bench: Workbench, table: CostTable, order: tuple[str, ...], specs: Sequence[BudgetSpec]) -> Outcome:
+    """Solve, cut, fine-tune, export, verify, and write the summary."""
+    store, directory = bench.store, bench.run
+    with bench.timed("solve"):
+        predictor, _ = decide.read_predictor(store)
+        budgets = [spec.resolve(table.base_cost(spec.metric)) for spec in specs]
+        best = decide.solve_run(store, specs)
+        others = [s for s in candidates(predictor, table, budgets, num=NUM_CANDIDATES) if s.ratios != best.ratios]
+    pruned, solution = prune(bench, [best, *others], order)
+    store.put_record("solution", solution.to_json())
+    with bench.timed("export") as advance:
+        advance(0.0, "writing and checking files")
+        files = export(
+            directory.compressed,
+            pruned.model,
+            pruned.plan,
+            bench.source,
+            bench.splits.train.preprocess,
+            bench.config.export.formats,
+            bench.splits.class_names,
+        )
+    verification = verify(bench, pruned, solution, (directory.checkpoint("base"), files[0]))
+    summary = summarise(store)
+    directory.write_json("summary.json", summary)
+    return Outcome(pruned.model, solution, verification, summary, directory.path)
+
+
+def continue_run(
+    path: str | Path,
+    stage: str,
+    *,
+    budgets: Sequence[BudgetSpec] | None = None,
+    num_more: int = 0,
+    progress: Progress | None = None,
+) -> Outcome | None:
+    """Do one stage that needs the network, ``collect`` or ``prune``, on an existing run directory.
+
+    With ``collect``, up to `num_more` trials are added to the design where they tell most for the run's budgets.
+    """
+    directory = RunDirectory(path)
+    config = directory.config()
+    specs = budgets or config.budgets
+    with directory.open(config) as store, watched(directory, config, progress) as heard:
+        bench = open_workbench(config, directory, store, progress=heard)
+        if stage == "collect":
+            heard.expect({"prune": 0.0})
+        table, order = collect_stage(bench, specs)
+        if stage == "collect":
+            measure_more(bench, table, num_more)
+            return None
+        fit_stage(bench)
+        return prune_stage(bench, table, order, specs)

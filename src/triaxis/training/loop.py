@@ -1,0 +1,226 @@
+"""Training and fine-tuning: one loop for the base model, the trials and the final model."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from timm.data import Mixup
+from timm.optim import create_optimizer_v2
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.swa_utils import AveragedModel
+
+from triaxis.data.images import Images, hash_seed, require_batch, resize
+from triaxis.errors import TrainingError
+from triaxis.training.evaluate import Teacher, calibrate, check_output
+from triaxis.training.mode import Mode
+from triaxis.values import Recipe
+from triaxis.walltime import part
+
+OnStep = Callable[[int, int, Tensor], None]
+
+
+@dataclass(frozen=True)
+class TrainingLog:
+    """What a training took: images trained on, seconds, mean loss of each epoch."""
+
+    num_images: int
+    seconds: float
+    losses: tuple[float, ...]
+
+
+@part("training")
+def finetune(
+    model: nn.Module,
+    images: Images,
+    recipe: Recipe,
+    *,
+    side_px: int,
+    seed: int,
+    device: torch.device,
+    mode: Mode,
+    teacher: Teacher | None = None,
+    on_step: OnStep | None = None,
+    resume_path: Path | None = None,
+    calibrate_images: int = 1000,
+) -> TrainingLog:
+    """Train `model` in place and leave it calibrated, in evaluation mode.
+
+    The loss is (1 - a) CE(z, y) + a T^2 KL(softmax(t / T) || softmax(z / T)), where a is `recipe.distill` and t the
+    teacher's logits (Hinton et al. 2015). The rate follows one cycle; the weights of the last `recipe.average_last` of
+    the steps are averaged.
+
+    Args:
+        model: Network for (B, C, side_px, side_px) images.
+        images: The train split.
+        recipe: How to train.
+        side_px: The side to train at.
+        seed: Fixes the order, the augmentation and dropout.
+        device: Where to train.
+        mode: Precision and memory format.
+        teacher: Source of soft labels; used if `recipe.distill` > 0.
+        on_step: Called with (steps done, steps in all, the loss of the step, which may not be computed yet).
+        resume_path: If given, the state is saved there after each epoch, found there at the next start, and removed at the end.
+        calibrate_images: Train images for the batch-norm statistics at the end.
+
+    Raises:
+        TrainingError: The loss became NaN or infinite.
+        DataError: The split does not fill a batch.
+    """
+    start = time.perf_counter()
+    require_batch(len(images), recipe.batch_size, "train")
+    if recipe.distill == 0:
+        teacher = None
+    mode.place(model, device).train()
+    loop = _Loop(model, images, recipe, side_px, seed, device, mode, teacher, on_step)
+    for epoch in range(loop.restore(resume_path), recipe.epochs):
+        loop.run_epoch(epoch)
+        loop.save(resume_path, epoch + 1)
+    if recipe.epochs:
+        loop.take_average()
+        calibrate(model, images, side_px, device, recipe=recipe, num_images=calibrate_images)
+    model.eval()
+    if resume_path is not None:
+        resume_path.unlink(missing_ok=True)
+    return TrainingLog(loop.num_steps * recipe.batch_size, time.perf_counter() - start, tuple(loop.losses))
+
+
+@dataclass
+class _Loop:
+    """The state of one training: model, optimiser, schedule and running average."""
+
+    model: nn.Module
+    images: Images
+    recipe: Recipe
+    side_px: int
+    seed: int
+    device: torch.device
+    mode: Mode
+    teacher: Teacher | None
+    on_step: OnStep | None
+
+    def __post_init__(self) -> None:
+        recipe = self.recipe
+        self.steps_per_epoch = len(self.images) // recipe.batch_size
+        self.num_steps = self.steps_per_epoch * recipe.epochs
+        self.first_averaged = self.num_steps - round(self.num_steps * recipe.average_last)
+        self.step = 0
+        self.losses: list[float] = []
+        self.optimizer = create_optimizer_v2(
+            self.model, opt=recipe.optimizer, lr=recipe.peak_lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum
+        )
+        total = max(self.num_steps, 1) + 1
+        # OneCycleLR divides by pct_start x total - 1.
+        warmup = recipe.warmup if abs(recipe.warmup * total - 1) > 1e-6 else 1.5 / total
+        self.schedule = OneCycleLR(self.optimizer, recipe.peak_lr, total_steps=total, pct_start=min(warmup, 1.0), cycle_momentum=False)
+        self.average = AveragedModel(self.model) if self.first_averaged < self.num_steps else None
+        self.mix = None
+        if recipe.mixup > 0 or recipe.cutmix > 0:
+            classes = self.images.num_classes
+            self.mix = Mixup(recipe.mixup, recipe.cutmix, label_smoothing=recipe.label_smoothing, num_classes=classes)
+
+    def run_epoch(self, epoch: int) -> None:
+        torch.manual_seed(hash_seed(self.seed, epoch))
+        np.random.seed(hash_seed(self.seed, epoch) % 2**32)
+        self.model.train()
+        bank = self._bank(epoch)
+        online = self.teacher is not None and bank is None
+        source_px = self.teacher.side_px if online and self.teacher else self.side_px
+        total = torch.zeros((), device=self.device)
+        for batch in self.images.epoch(source_px, self.recipe, seed=self.seed, epoch=epoch):
+            pictures, targets = batch.images.to(self.device), batch.labels.to(self.device)
+            if self.mix is not None:
+                pictures, targets = self.mix(pictures, targets)
+            soft = self.teacher.look(pictures) if online and self.teacher else None
+            if bank is not None:
+                soft = bank[batch.indices].to(self.device)
+            if source_px != self.side_px:
+                pictures = resize(pictures, self.side_px, self.images.preprocess.interpolation)
+            total += self._train_step(pictures, targets, soft)
+        self.losses.append(self._check(total / max(self.steps_per_epoch, 1)))
+
+    def _bank(self, epoch: int) -> Tensor | None:
+        """The teacher's remembered logits, where the epoch's pictures are fixed by (seed, epoch)."""
+        if self.teacher is None or not self.teacher.remembers(self.images, self.recipe):
+            return None
+        return self.teacher.bank(self.images, self.recipe, seed=self.seed, epoch=epoch)
+
+    def _train_step(self, pictures: Tensor, targets: Tensor, soft: Tensor | None) -> Tensor:
+        with self.mode.autocast(self.device):
+            output = self.model(pictures.contiguous(memory_format=self.mode.torch_format))
+        if self.step == 0:
+            check_output(output, len(pictures), self.images.num_classes)
+        loss = self._loss(output.float(), targets, soft)
+        if self.device.type == "cpu":
+            self._check(loss)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.recipe.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+        self.optimizer.step()
+        self.schedule.step()
+        self.step += 1
+        if self.average is not None and self.step > self.first_averaged:
+            self.average.update_parameters(self.model)
+        if self.on_step:
+            self.on_step(self.step, self.num_steps, loss.detach())
+        return loss.detach()
+
+    def _loss(self, output: Tensor, targets: Tensor, soft: Tensor | None) -> Tensor:
+        share, heat = self.recipe.distill, self.recipe.temperature
+        hard = F.cross_entropy(output, targets, label_smoothing=0.0 if self.mix else self.recipe.label_smoothing)
+        if soft is None:
+            return hard
+        log_student, log_teacher = F.log_softmax(output / heat, 1), F.log_softmax(soft / heat, 1)
+        return (1 - share) * hard + share * heat**2 * F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
+
+    def _check(self, loss: Tensor) -> float:
+        value = loss.item()
+        if not np.isfinite(value):
+            raise TrainingError(
+                f"The training loss must be finite, got {value} at step {self.step + 1} of {self.num_steps}: "
+                "lower peak_lr, or check the data and the weights for NaN."
+            )
+        return value
+
+    def take_average(self) -> None:
+        """Put the averaged weights into the model."""
+        if self.average is not None:
+            self.model.load_state_dict(self.average.module.state_dict())
+
+    def save(self, path: Path | None, epochs_done: int) -> None:
+        """Write everything that the next epoch depends on; the old state stays until the new one is complete."""
+        if path is None or epochs_done == self.recipe.epochs:
+            return
+        state = {
+            "epochs_done": epochs_done,
+            "step": self.step,
+            "losses": self.losses,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": {key: value for key, value in self.schedule.state_dict().items() if isinstance(value, int | float | list)},
+            "average": self.average.state_dict() if self.average else None,
+        }
+        part = path.with_suffix(".part")
+        torch.save(state, part)
+        os.replace(part, path)
+
+    def restore(self, path: Path | None) -> int:
+        """Return the first epoch to run: after those of the saved state, if there is one."""
+        if path is None or not path.exists():
+            return 0
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.step, self.losses = state["step"], state["losses"]
+        return state["epochs_done"]

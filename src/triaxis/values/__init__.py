@@ -1,0 +1,52 @@
+"""The values that pass between the stages; one import gives them all.
+
+base       Value: frozen, self-checking, JSON out and in
+plan       KeepRatios, ChannelCut, PrunePlan, and what a model offers: Anatomy, BlockInfo, GroupInfo
+trial      Recipe, TrialSpec, TrialResult, Point
+budget     Metric, Budget, BudgetSpec
+costs      CostTable
+predictor  AccuracyPredictor, FitReport
+solution   Solution, ContinuousOptimum, Measured, Verification
+"""
+
+from __future__ import annotations
+
+from triaxis.values.base import AXES, SCHEMA, Axis, Value, canonical_json, digest, require
+from triaxis.values.budget import METRICS, Budget, BudgetSpec, Metric, parse_budgets
+from triaxis.values.costs import CostTable
+from triaxis.values.plan import Anatomy, BlockInfo, ChannelCut, GroupInfo, KeepRatios, PrunePlan
+from triaxis.values.predictor import AccuracyPredictor, FitReport
+from triaxis.values.solution import ContinuousOptimum, Measured, Solution, Verification
+from triaxis.values.trial import Point, Recipe, TrialResult, TrialSpec
+
+__all__ = [
+    "AXES",
+    "METRICS",
+    "SCHEMA",
+    "AccuracyPredictor",
+    "Anatomy",
+    "Axis",
+    "BlockInfo",
+    "Budget",
+    "BudgetSpec",
+    "ChannelCut",
+    "ContinuousOptimum",
+    "CostTable",
+    "FitReport",
+    "GroupInfo",
+    "KeepRatios",
+    "Measured",
+    "Metric",
+    "Point",
+    "PrunePlan",
+    "Recipe",
+    "Solution",
+    "TrialResult",
+    "TrialSpec",
+    "Value",
+    "Verification",
+    "canonical_json",
+    "digest",
+    "parse_budgets",
+    "require",
+]

@@ -1,0 +1,84 @@
+"""The best cut, and what the delivered model really does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from triaxis.values.base import Value
+from triaxis.values.budget import Budget
+from triaxis.values.plan import KeepRatios
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContinuousOptimum(Value):
+    """The optimum over real keep ratios, before rounding to what can be cut.
+
+    `multiplier` is the gain in accuracy per unit of log cost; `active` names the bounds that hold with equality, such as
+    ``depth=max`` or the metric of a budget; `kkt_residual` is the largest violation of the Karush-Kuhn-Tucker conditions.
+    """
+
+    ratios: KeepRatios
+    predicted_accuracy: float
+    multiplier: float
+    active: tuple[str, ...]
+    kkt_residual: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solution(Value):
+    """The best cut on the lattice within every budget.
+
+    `blocks`, `width` and `side_px` are the lattice's levels to cut at (blocks kept, target width keep ratio, side);
+    `ratios` what they achieve; `interval` is the 90 % prediction interval; `binding` is the metric with the least
+    relative slack. `status` is "unconstrained" where no budget costs accuracy, and "extrapolated" where the budgets can
+    only be met at smaller keep ratios than any trial measured.
+    """
+
+    ratios: KeepRatios
+    blocks: int
+    width: float
+    side_px: int
+    predicted_accuracy: float
+    interval: tuple[float, float]
+    budgets: tuple[Budget, ...]
+    costs: dict[str, float]
+    binding: str
+    status: Literal["optimal", "unconstrained", "extrapolated"]
+    continuous: ContinuousOptimum | None = None
+
+    @property
+    def slack(self) -> float:
+        """Limit minus cost in the binding metric; never below 0."""
+        budget = next(b for b in self.budgets if b.metric == self.binding)
+        return budget.slack(self.costs[self.binding])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured(Value):
+    """The numbers of one finished network. Accuracies in [0, 1], latency by batch, in milliseconds per batch."""
+
+    val_accuracy: float
+    test_accuracy: float | None
+    test_interval: tuple[float, float] | None
+    macs: int
+    params: int
+    latency_ms: dict[str, float]
+    latency_spread_ms: dict[str, float]
+    file_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification(Value):
+    """What the delivered model really does, beside the base model and beside what was predicted.
+
+    Intervals are 95 % (Wilson); `prediction_error` is measured minus predicted val accuracy.
+    """
+
+    base: Measured
+    compressed: Measured
+    predicted_accuracy: float
+    prediction_error: float
+    num_test: int
+    device: str
+    threads: int

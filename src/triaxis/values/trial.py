@@ -1,0 +1,121 @@
+"""One measured point: how it is trained, what is asked for, what came of it."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+from triaxis.values.base import Value, digest, require
+from triaxis.values.plan import KeepRatios, PrunePlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe(Value):
+    """How a network is trained or fine-tuned.
+
+    `epochs` counts passes over the train split; `average_last` is the share of the steps, at the end, whose weights
+    are averaged exponentially; `distill` in [0, 1] is the share of the loss that is distillation from the base model.
+    """
+
+    epochs: int = 10
+    batch_size: int = 128
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    peak_lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    warmup: float = 0.2
+    label_smoothing: float = 0.0
+    distill: float = 0.0
+    temperature: float = 4.0
+    average_last: float = 0.0
+    clip_norm: float = 5.0
+    crop_px: int = 4
+    flip: bool = True
+    randaugment: str = ""
+    mixup: float = 0.0
+    cutmix: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 0, f"epochs must be 0 or more, got {self.epochs}.")
+        require(self.batch_size >= 2, f"batch_size must be 2 or more, got {self.batch_size}.")
+        require(0 < self.peak_lr < math.inf, f"peak_lr must be above 0 and finite, got {self.peak_lr}.")
+        for name in ("warmup", "distill", "average_last", "label_smoothing", "momentum"):
+            ratio = getattr(self, name)
+            require(0 <= ratio <= 1, f"{name} must be in [0, 1], got {ratio}.")
+        for name in ("weight_decay", "mixup", "cutmix", "clip_norm", "crop_px"):
+            require(getattr(self, name) >= 0, f"{name} must be 0 or more, got {getattr(self, name)}.")
+        require(self.temperature > 0, f"temperature must be above 0, got {self.temperature}.")
+        require(
+            not self.randaugment or re.fullmatch(r"[1-9]\d*,\d+", self.randaugment) is not None,
+            f"randaugment must read OPERATIONS,MAGNITUDE, such as 2,9, or be empty, got {self.randaugment!r}.",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialSpec(Value):
+    """One point to measure. `trial_id` is the hash of the canonical JSON, so that equal specs are one trial."""
+
+    target: KeepRatios
+    axis: Literal["base", "depth", "width", "resolution", "joint"]
+    parent: str | None = None
+    recipe: Recipe
+    seed: int
+    base_digest: str
+    data_digest: str
+
+    @property
+    def trial_id(self) -> str:
+        """16 hexadecimal characters."""
+        return digest(self.to_json())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialResult(Value):
+    """What one trial gave; a failed trial is a record too, with its traceback in `error`.
+
+    `train_macs` is the trial's training effort: images seen in training x MACs of the trained network. `seconds` is its wall
+    time, `seconds_by_part` what of it each of `triaxis.walltime.PARTS` took.
+    """
+
+    spec: TrialSpec
+    state: Literal["done", "failed"]
+    plan: PrunePlan | None = None
+    val_accuracy: float | None = None
+    val_loss: float | None = None
+    macs: int | None = None
+    params: int | None = None
+    train_macs: float = 0.0
+    seconds: float = 0.0
+    seconds_by_part: dict[str, float] = field(default_factory=dict)
+    checkpoint: str | None = None
+    error: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.state == "done":
+            require(self.plan is not None and self.val_accuracy is not None, "A finished trial must have a plan and a val accuracy.")
+            require(0 <= (self.val_accuracy or 0) <= 1, f"val_accuracy must be in [0, 1], got {self.val_accuracy}.")
+
+    @property
+    def trial_id(self) -> str:
+        """The id of the trial's spec."""
+        return self.spec.trial_id
+
+    @property
+    def achieved(self) -> KeepRatios:
+        """The keep ratios that were measured, which are not always those asked for."""
+        return self.plan.achieved if self.plan else self.spec.target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point(Value):
+    """One measured accuracy in [0, 1] at given keep ratios; `weight` is its inverse variance relative to the others'."""
+
+    ratios: KeepRatios
+    accuracy: float
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(0 <= self.accuracy <= 1, f"accuracy must be in [0, 1], got {self.accuracy}.")
+        require(self.weight > 0 and math.isfinite(self.weight), f"weight must be above 0, got {self.weight}.")
