@@ -105,7 +105,9 @@ def with_measured(
         plan = surgeon.plan(
             removed_blocks=tuple(block_order[: table.blocks[0] - table.blocks[i]]), width=table.widths[j], importance="first"
         )
-        sample[a, b, c] = cost(surgeon.cut(plan), table.sides_px[k])
+        if c == 0:
+            cut = surgeon.cut(plan)  # the sides share it
+        sample[a, b, c] = cost(cut, table.sides_px[k])
         advance((at + 1) / sample.size, f"{metric} of {sample.size} cuts")
     ratios = (table.depth, table.width, table.resolution)
     # A grid needs rising coordinates; levels fall. An axis with one level is left out of the interpolation.

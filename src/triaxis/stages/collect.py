@@ -19,7 +19,7 @@ from triaxis.metrics.macs import count_macs, count_params
 from triaxis.metrics.memory import memory_cost
 from triaxis.metrics.table import Cost, count_costs, latency_cost, with_measured
 from triaxis.progress import Advance, Moment, Silent, Tell
-from triaxis.stages.block_choice import choose_blocks
+from triaxis.stages.block_choice import Losses, choose_blocks
 from triaxis.stages.context import Workbench
 from triaxis.stages.forecast import TEACHER_SHARE, effort
 from triaxis.store.checkpoints import load_checkpoint, save_checkpoint
@@ -199,7 +199,7 @@ def run_trial(bench: Workbench, spec: TrialSpec, advance: Tell | None = None) ->
 
 def _measured(bench: Workbench, spec: TrialSpec, advance: Tell | None) -> TrialResult:
     parent, state = parent_of(bench, spec)
-    plan = child_plan(bench, spec.target, parent, state)
+    plan = child_plan(bench, spec.target, parent, state, known=bench.base_losses if spec.parent is None else None)
     model = bench.surgeon.cut(plan, state)
     shape = (bench.source.in_channels, plan.side_px, plan.side_px)
     macs = count_macs(model, shape)
@@ -228,8 +228,10 @@ def parent_of(bench: Workbench, spec: TrialSpec) -> tuple[PrunePlan, dict[str, T
     return parent.plan, bench.surgeon.expand(parent.plan, load_checkpoint(bench.run.path / parent.checkpoint))
 
 
-def child_plan(bench: Workbench, target: KeepRatios, parent: PrunePlan, state: dict[str, Tensor]) -> PrunePlan:
-    """Return the plan that cuts a parent down to the target ratios, blocks chosen by measured loss."""
+def child_plan(
+    bench: Workbench, target: KeepRatios, parent: PrunePlan, state: dict[str, Tensor], *, known: Losses | None = None
+) -> PrunePlan:
+    """Return the plan that cuts a parent down to the target ratios, blocks chosen by measured loss; `known` as for `choose_blocks`."""
     surgeon, config = bench.surgeon, bench.config
     wanted = parent.num_blocks - round(target.depth * parent.num_blocks)
     removed = choose_blocks(
@@ -240,6 +242,7 @@ def child_plan(bench: Workbench, target: KeepRatios, parent: PrunePlan, state: d
         bench.splits.train,
         bench.device,
         num_images=config.collect.block_images,
+        known=known,
     )
     side_px = round(target.resolution * parent.base_side_px)
     return narrowed(bench, removed, target.width, side_px, parent, state)
@@ -282,6 +285,7 @@ def first_block_order(bench: Workbench) -> tuple[str, ...]:
             bench.splits.train,
             bench.device,
             num_images=bench.config.collect.block_images,
+            known=bench.base_losses,
         )
 
 

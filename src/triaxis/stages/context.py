@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
@@ -54,6 +54,8 @@ class Workbench:
     base_digest: str
     data_digest: str
     progress: Progress
+    base_losses: dict[tuple[str, ...], float] = field(default_factory=dict)
+    """Losses of the base model without some of its blocks, as `choose_blocks` measured them in this process."""
 
     @property
     def side_px(self) -> int:
