@@ -160,7 +160,7 @@ def _reloaded(surgeon: Surgeon, plan: PrunePlan, cut: nn.Module) -> nn.Module:
 
 
 def _onnx_difference(cut: nn.Module, images: Tensor, logits: Tensor) -> float:
-    from triaxis.metrics.onnx import run_onnx, write_onnx
+    from triaxis.metrics.runtimes.onnx import run_onnx, write_onnx
 
     with tempfile.TemporaryDirectory() as folder:
         again = run_onnx(write_onnx(Path(folder) / "model.onnx", cut, tuple(images.shape[1:])))(images)

@@ -15,8 +15,8 @@ from triaxis.errors import ConfigError, InfeasibleBudgetError
 from triaxis.maths.frontier import COMPOUND, EQUAL_SPLIT, along_path
 from triaxis.maths.solve import candidates
 from triaxis.stages import decide
+from triaxis.stages.choose import final_plan, starting_point
 from triaxis.stages.context import Workbench
-from triaxis.stages.prune import final_plan, starting_point
 from triaxis.values import Budget, CostTable, PrunePlan
 
 SPARSE_SHARE = 0.5

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from rivals.speed import calls, relative_latency
+from rivals.speed import readings, relative_latency
 from rivals.width import replay
 from triaxis.errors import InfeasibleBudgetError
 from triaxis.metrics.macs import count_macs
@@ -99,7 +99,7 @@ def cost_fraction(bench: Workbench, budget: BudgetSpec) -> CostFraction:
         profile = bench.config.profile
         batches = (profile.latency_batch,)
         pair = [
-            calls(net, (channels, side, side), profile.backend, batches, bench.device)[profile.latency_batch]
+            readings(net, (channels, side, side), profile.runtime, batches, bench.device)[profile.latency_batch]
             for net, side in ((bench.surgeon.base, bench.side_px), (model, side_px))
         ]
         return relative_latency(*pair)

@@ -24,7 +24,7 @@ class Profile:
 
     `dear_budgets` are those at which the arms run that cost many times the others: training from scratch, width alone on a latency budget,
     and the strongest rivals once more with the collection's effort added.
-    `backends` run the speed measurement, `seconds` each time, for each batch. `best_on_test` evaluates on test after every
+    `runtimes` run the speed measurement, `seconds` each time, for each batch. `best_on_test` evaluates on test after every
     epoch, for a column that published tables have; nothing is selected by it.
     """
 
@@ -33,7 +33,7 @@ class Profile:
     settings: dict[str, Any]
     budgets: tuple[str, ...]
     dear_budgets: tuple[str, ...] = ("macs=25%",)
-    backends: tuple[str, ...] = ("eager", "onnxruntime")
+    runtimes: tuple[str, ...] = ("eager", "onnxruntime")
     batches: tuple[int, ...] = (1, 64)
     seconds: float = 0.6
     best_on_test: bool = False
@@ -60,7 +60,7 @@ def _gpu(name: str, model: str, title: str, published: tuple[tuple[str, float, f
             "finetune": {"epochs": 100},
         },
         budgets=("macs=50%", "macs=40%", "macs=25%", "macs=12%"),
-        backends=("eager", "compile", "onnxruntime"),
+        runtimes=("eager", "compile", "onnxruntime"),
         best_on_test=True,
         published=published,
     )
@@ -108,7 +108,7 @@ TINY = Profile(
         "finetune": {"epochs": 1, "batch_size": 32, "crop_px": 1},
     },
     budgets=("macs=50%", "macs=25%"),
-    backends=("eager",),
+    runtimes=("eager",),
     batches=(1, 64),
     seconds=0.04,
 )

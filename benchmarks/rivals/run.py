@@ -16,10 +16,11 @@ from torch import nn
 from rivals.arms import MAKERS
 from rivals.cuts import Cut, OutOfReachError, Start, ratios
 from rivals.profiles import PAID, SCRATCH_ARMS, WIDTH_ARMS, Profile, read_budget
-from rivals.speed import Call, available, calls, measure_speed, speed_fields
+from rivals.speed import available, measure_speed, readings, speed_fields
 from rivals.training import Case, train
 from triaxis.data.images import Images, Splits
 from triaxis.errors import TriaxisError
+from triaxis.metrics.base import Reading
 from triaxis.metrics.macs import count_params
 from triaxis.progress import Progress
 from triaxis.stages import decide
@@ -178,8 +179,8 @@ def _close_all(order: Order, cases: Sequence[Case], bench: Workbench, say: Calla
         # A copy: evaluating moves a network to the device, and the surgeon's base belongs on the CPU.
         test, base = bench.splits.test.open(), copy.deepcopy(bench.surgeon.base)
         bench.store.put_record("base_test", bench.accuracy(evaluate(base, test, bench.side_px, bench.device)))
-        backends, batches = available(order.profile.backends), order.profile.batches
-        base_calls = {backend: calls(base, bench.input_shape, backend, batches, bench.device) for backend in backends}
+        runtimes, batches = available(order.profile.runtimes), order.profile.batches
+        base_calls = {name: readings(base, bench.input_shape, name, batches, bench.device) for name in runtimes}
         for case in waiting:
             if order.is_over:
                 return False
@@ -187,7 +188,7 @@ def _close_all(order: Order, cases: Sequence[Case], bench: Workbench, say: Calla
     return True
 
 
-def _close(case: Case, test: Images, base_calls: dict[str, dict[int, Call]]) -> dict[str, Any]:
+def _close(case: Case, test: Images, base_calls: dict[str, dict[int, Reading]]) -> dict[str, Any]:
     bench, record = case.bench, case.record(case.arm)
     cut = Cut.from_plain(record["cut"])
     model = cut.apply(bench)
@@ -195,8 +196,8 @@ def _close(case: Case, test: Images, base_calls: dict[str, dict[int, Call]]) -> 
     accuracy = bench.accuracy(evaluate(model, test, cut.side_px, bench.device))
     shape, profile = (bench.source.in_channels, cut.side_px, cut.side_px), case.profile
     speed = {
-        backend: measure_speed(base, calls(model, shape, backend, profile.batches, bench.device), seconds=profile.seconds)
-        for backend, base in base_calls.items()
+        name: measure_speed(base, readings(model, shape, name, profile.batches, bench.device), seconds=profile.seconds)
+        for name, base in base_calls.items()
     }
     best = bench.store.record(f"best_on_test:{case.key}")
     record |= {"test_accuracy": accuracy, "best_on_test": max(best, accuracy) if best is not None else None}

@@ -94,9 +94,5 @@ def _from_sequence(splits: Sequence[Any]) -> Splits:
 def _text(budget: BudgetSpec | Budget | str) -> str:
     if isinstance(budget, str):
         return budget
-    name, unit = {"macs": ("macs", ""), "params": ("params", ""), "latency_ms": ("latency", "ms"), "memory_bytes": ("memory", "B")}[
-        budget.metric
-    ]
-    if budget.fraction is not None:
-        return f"{name}={100 * budget.fraction!r}%"
-    return f"{name}={budget.limit!r}{unit}"
+    limit = None if budget.fraction is not None else budget.limit
+    return str(BudgetSpec(metric=budget.metric, limit=limit, fraction=budget.fraction))

@@ -13,6 +13,7 @@
     |   +-- StoreLockedError        another process is using the run directory
     +-- ExportError                 an exported file disagrees with the live model
     +-- MissingDependencyError      an optional package is needed; names the extra
+    +-- BudgetMissedError           the finished model measures over its budget; it is kept, and the sentence says by how much
 
 A message says what must hold, what was got, where, and what to do next. Every error takes one
 message string, so that it pickles. ``exit_code`` is what the command line returns.
@@ -97,3 +98,9 @@ class MissingDependencyError(TriaxisError):
     """An optional package is needed; the message names the extra that installs it."""
 
     exit_code = 14
+
+
+class BudgetMissedError(TriaxisError):
+    """The finished model measures over its budget; nothing is taken back, and the sentence says by how much."""
+
+    exit_code = 15

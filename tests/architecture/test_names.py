@@ -43,7 +43,7 @@ COMMANDS = {
     "inspect": ["MODEL", "--input", "--classes", "--keep", "--save", "--weights", "--json"],
     "export": ["RUN", "--format", "-f", "--with-preprocessing"],
     "predict": ["RUN/compressed", "IMAGE...", "--top", "--allow-code", "--json"],
-    "bench": ["RUN", "--batch", "--backend", "--json"],
+    "bench": ["RUN", "--batch", "--runtime", "--backend", "--json"],
 }
 
 

@@ -132,7 +132,7 @@ def test_a_class_and_data_of_your_own(tmp_path, monkeypatch):
 def test_a_latency_budget(photos, tmp_path):
     plain = in_small("latency.yaml", data={"source": f"imagefolder:{photos}", "side_px": 16})
     plain["model"], plain["budget"] = {"name": "cifar:resnet14"}, ["latency=90%", "macs=90%"]
-    plain["profile"]["backend"] = "eager"  # each ONNX file takes a second or two to write, and sixty cuts are timed
+    plain["profile"]["runtime"] = "eager"  # each ONNX file takes a second or two to write, and sixty cuts are timed
     summary = check(run(config_from_plain(plain), tmp_path / "run"))
     assert {b["metric"] for b in summary["budgets"]} == {"latency_ms", "macs"}
     assert summary["solution"]["binding"] in ("latency_ms", "macs")

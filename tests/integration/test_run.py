@@ -159,7 +159,7 @@ def test_export_predict_and_bench_work_on_the_result(finished, tmp_path, command
     logits = session.run(None, {"images": pixels.expand(-1, 3, -1, -1).numpy()})[0]
     assert logits.argmax(1).tolist() == [0, 1, 2]
 
-    done = command("bench", finished, "--batch", "4", "--backend", "eager", "--json")
+    done = command("bench", finished, "--batch", "4", "--runtime", "eager", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)[0]["compressed_memory_mb"] < json.loads(done.stdout)[0]["base_memory_mb"]
 

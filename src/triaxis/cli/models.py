@@ -99,8 +99,9 @@ def predict(
 def bench(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.", show_default=False)],
     batch: Annotated[list[int] | None, typer.Option("--batch", min=1, help="Batch size; may be repeated; 1, 8 and 64.")] = None,
-    backend: Annotated[
-        list[str] | None, typer.Option("--backend", help="eager, compile or onnxruntime; may be repeated; all that are installed.")
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option("--runtime", "--backend", help="eager, compile or onnxruntime; may be repeated."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -110,11 +111,11 @@ def bench(
     """
     from triaxis.deliver.deployed import bench_run
 
-    found = bench_run(run_dir, batches=tuple(batch or (1, 8, 64)), backends=tuple(backend) if backend else None)
+    found = bench_run(run_dir, batches=tuple(batch or (1, 8, 64)), runtimes=tuple(runtime) if runtime else None)
     if as_json:
         print_json(found)
     elif found:
-        names = ("backend", "batch", "base ms", "cut ms", "speed-up", "base img/s", "cut img/s", "base MB", "cut MB")
+        names = ("runtime", "batch", "base ms", "cut ms", "speed-up", "base img/s", "cut img/s", "base MB", "cut MB")
         keys = (
             "base_ms",
             "compressed_ms",
@@ -124,6 +125,6 @@ def bench(
             "base_memory_mb",
             "compressed_memory_mb",
         )
-        show.rows(names, [(row["backend"], str(row["batch"]), *(f"{row[key]:.3g}" for key in keys)) for row in found])
+        show.rows(names, [(row["runtime"], str(row["batch"]), *(f"{row[key]:.3g}" for key in keys)) for row in found])
     else:
-        err.print("nothing was measured: no backend is installed")
+        err.print("nothing was measured: no runtime is installed")

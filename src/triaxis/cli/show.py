@@ -12,7 +12,7 @@ from rich.table import Table
 
 from triaxis.cli.frame import out
 from triaxis.progress import Step, roughly
-from triaxis.values import FitReport, Metric, Solution
+from triaxis.values import FitReport, Solution, metric_spec
 
 BAR_WIDTH = 24
 
@@ -26,24 +26,26 @@ def cost(number: float | None, metric: str) -> str:
     """Return a cost with its unit and three digits."""
     if number is None:
         return "-"
-    if metric == "latency_ms":
-        return f"{number:.3g} ms"
-    unit = "B" if metric.endswith("bytes") else ""
+    unit = "B" if metric.endswith("bytes") else metric_spec(metric).unit
+    if unit not in ("", "B"):
+        return f"{number:.3g} {unit}"
     for factor, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= factor:
             return f"{number / factor:.4g} {prefix}{unit}"
     return f"{number:.4g} {unit}".strip()
 
 
-def summary(run_dir: str | Path) -> None:
-    """Print the base model beside the compressed one, from summary.json, and where the report is."""
+def summary(run_dir: str | Path) -> dict[str, Any]:
+    """Print the base model beside the compressed one, from summary.json, and where the report is; return the numbers."""
     # Imported here, so that `--help` does not wait for what reads a configuration.
     from triaxis.store.directory import RunDirectory
     from triaxis.store.files import read_json
 
     run = RunDirectory(run_dir)
-    out.print(summary_table(read_json(run.summary_file)))
+    plain = read_json(run.summary_file)
+    out.print(summary_table(plain))
     out.print(f"model:  {escape(str(run.compressed))}\nreport: {escape(str(run.report_file))}", soft_wrap=True)
+    return plain
 
 
 def summary_table(plain: dict[str, Any]) -> Table:
@@ -64,6 +66,12 @@ def summary_table(plain: dict[str, Any]) -> Table:
         after = compressed["latency_ms"].get(batch)
         change = f"{before / after:.2f} x faster" if after else "-"
         table.add_row(f"latency, batch {batch}", cost(before, "latency_ms"), cost(after, "latency_ms"), change)
+    for check in plain.get("checks", ()):
+        name = metric_spec(check["budget"]["metric"]).title
+        share = f"{100 * check['share']:.1f} %"
+        if check["low"] < check["high"]:
+            share += f" ± {50 * (check['high'] - check['low']):.1f}"
+        table.add_row(f"{name} of the base's", f"{100 * check['limit_share']:.1f} %", share, "budget, measured")
     return table
 
 
@@ -100,7 +108,7 @@ def solution(found: Solution) -> None:
     out.print(table)
 
 
-def frontier(solutions: Sequence[Solution], metric: Metric) -> None:
+def frontier(solutions: Sequence[Solution], metric: str) -> None:
     """Print the best cut at each budget, with a bar for its accuracy."""
     distinct = list({found.ratios: found for found in solutions}.values())
     low = min(found.predicted_accuracy for found in distinct)

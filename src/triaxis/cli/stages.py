@@ -47,7 +47,7 @@ def run(
     with StageProgress() as progress:
         run_pipeline(loaded, place, progress=progress)
         _write_report(place, progress)
-    show.summary(place)
+    _show_result(place)
 
 
 def collect(
@@ -100,7 +100,8 @@ def solve(run_dir: RunArgument, budget: BudgetOption = None, as_json: JsonOption
     from triaxis.values import parse_budgets
 
     place = RunDirectory(run_dir)
-    specs = parse_budgets(budget) if budget else place.config().budgets
+    config = place.config()
+    specs = parse_budgets(budget, config.metric_keys) if budget else config.budgets
     with place.read() as store:
         solution = solve_run(store, specs)
     print_json(solution.to_json()) if as_json else show.solution(solution)
@@ -131,15 +132,31 @@ def prune(run_dir: RunArgument, budget: BudgetOption = None) -> None:
 
     Example: `triaxis prune runs/demo --budget macs=30%`
     """
+    from triaxis.stages.pipeline import continue_run
+    from triaxis.store.directory import RunDirectory
     from triaxis.values import parse_budgets
 
-    specs = parse_budgets(budget) if budget else None
-    from triaxis.stages.pipeline import continue_run
+    specs = parse_budgets(budget, RunDirectory(run_dir).config().metric_keys) if budget else None
 
     with StageProgress() as progress:
         continue_run(run_dir, "prune", budgets=specs, progress=progress)
         _write_report(run_dir, progress)
-    show.summary(run_dir)
+    _show_result(run_dir)
+
+
+def _show_result(run_dir: Path) -> None:
+    """Print the summary; a budget that the finished model misses is the command's last word and its exit code.
+
+    Raises:
+        BudgetMissedError: It does.
+    """
+    from triaxis.errors import BudgetMissedError
+    from triaxis.values import BudgetCheck
+
+    summary = show.summary(run_dir)
+    missed = [check for check in (BudgetCheck.from_json(plain) for plain in summary["checks"]) if not check.is_met]
+    if missed:
+        raise BudgetMissedError("; ".join(check.missed_sentence() for check in missed))
 
 
 def report(run_dir: RunArgument) -> None:

@@ -15,6 +15,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
     field_validator,
@@ -22,7 +23,8 @@ from pydantic import (
 )
 
 from triaxis.errors import ConfigError
-from triaxis.values import BudgetSpec, Recipe, parse_budgets
+from triaxis.plugins import installed
+from triaxis.values import METRICS, BudgetSpec, Recipe, metric_spec, parse_budgets
 
 BASE_RECIPE = Recipe(epochs=30)
 COLLECT_RECIPE = Recipe(epochs=4, peak_lr=0.05, distill=0.7, temperature=2.0, average_last=0.3)
@@ -33,7 +35,7 @@ DATA_KINDS = ("digits", "imagefolder", "cifar10", "cifar100", "fashion_mnist", "
 DATA_FORM = r"^(digits|[\w.]+:.+)$"
 
 Format = Literal["safetensors", "pt2", "onnx"]
-ListenerName = Annotated[str, Field(pattern=r"^(tensorboard|[\w.]+:\w+)$")]
+ListenerName = Annotated[str, Field(pattern=r"^[\w.-]+(:\w+)?$")]
 
 
 class Section(BaseModel):
@@ -177,15 +179,37 @@ class ProfileConfig(Section):
     """How latency and memory are measured."""
 
     batches: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(1, 64), min_length=1, description="batch sizes of the latency table")
-    repeats: int = Field(default=30, ge=3, description="timed passes for one latency; the median is reported")
+    repeats: int = Field(default=30, ge=3, description="timed passes at most for one latency of the table; the median is reported")
     latency_batch: int = Field(default=1, ge=1, description="batch size that a latency or memory budget speaks of")
-    backend: Literal["eager", "compile", "onnxruntime"] = Field(default="eager", description="what runs the model when latency is measured")
+    runtime: str = Field(
+        default="eager", description="what runs the model when latency is measured: eager, compile, onnxruntime or package.module:Name"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _old_name(cls, given: Any) -> Any:
+        # Runs of version 0.1 say backend.
+        if isinstance(given, dict) and "backend" in given:
+            given = {"runtime" if key == "backend" else key: item for key, item in given.items()}
+        return given
 
 
 class ExportConfig(Section):
     """What is written beside the compressed model's plan."""
 
     formats: tuple[Format, ...] = Field(default=("safetensors", "pt2"), description="safetensors, pt2 and onnx")
+
+
+def metric_keys(own: dict[str, str]) -> tuple[str, ...]:
+    """Return the keys of all metrics: in the box, the user's own, and those of installed packages.
+
+    Raises:
+        ConfigError: A key has the wrong form.
+    """
+    keys = (*METRICS, *own, *installed("metric"))
+    for key in keys:
+        metric_spec(key)
+    return keys
 
 
 class Config(Section):
@@ -197,6 +221,9 @@ class Config(Section):
     precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="of training; auto times a few steps in each")
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
+    metrics: dict[str, str] = Field(
+        default={}, description="metrics of your own: NAME_UNIT: package.module:Name, such as energy_mJ: my_metrics:Energy"
+    )
     budget: tuple[str, ...] = Field(
         default=("macs=50%",), min_length=1, description="such as macs=50%, params=2M, latency=3ms, memory=64MB; or a list"
     )
@@ -225,9 +252,9 @@ class Config(Section):
 
     @field_validator("budget")
     @classmethod
-    def _parse_budgets(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+    def _parse_budgets(cls, texts: tuple[str, ...], others: ValidationInfo) -> tuple[str, ...]:
         try:
-            parse_budgets(texts)
+            parse_budgets(texts, metric_keys(others.data.get("metrics", {})))
         except ConfigError as error:
             raise ValueError(str(error)) from None
         return texts
@@ -235,7 +262,12 @@ class Config(Section):
     @property
     def budgets(self) -> tuple[BudgetSpec, ...]:
         """The budgets, read."""
-        return parse_budgets(self.budget)
+        return parse_budgets(self.budget, self.metric_keys)
+
+    @property
+    def metric_keys(self) -> tuple[str, ...]:
+        """Keys of the metrics that a budget may name."""
+        return metric_keys(self.metrics)
 
     def to_plain(self) -> dict[str, Any]:
         """Return the whole tree as plain JSON data, defaults included."""

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import logging
-import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +21,7 @@ from triaxis.data.folders import LARGE_PX, SMALL_PX, class_names, median_side, p
 from triaxis.data.images import Images, Preprocess, ResidentImages, Sealed, Splits, StreamedImages, resize
 from triaxis.data.pictures import PictureFiles, readable, to_tensor
 from triaxis.errors import ConfigError, DataError
+from triaxis.plugins import import_named
 
 log = logging.getLogger(__name__)
 
@@ -199,28 +197,12 @@ def _files(folder: Path, names: list[str]) -> tuple[list[Path], np.ndarray]:
 
 def _from_function(name: str) -> Source | Splits:
     """Call the user's ``package.module:function``, which returns `Splits`, or (train, val, test) data sets."""
-    made = import_function(name)()
+    made = import_named(name, setting="data.source")()
     if isinstance(made, Splits):
         return made
     if not isinstance(made, Sequence) or len(made) != 3:
         raise ConfigError(f"{name} must return Splits, or a list of three data sets (train, val, test), got {type(made).__name__}.")
     return from_datasets(*made)
-
-
-def import_function(name: str) -> Callable[..., Any]:
-    """Return what ``package.module:function`` names, looked up as Python does, and in the current directory.
-
-    Raises:
-        ConfigError: It cannot be imported.
-    """
-    module, _, function = name.partition(":")
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
-    try:
-        return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        known = ", ".join(READERS)
-        raise ConfigError(f"{name!r} must name an importable package.module:function, or a data source of {known}, got: {error}.") from None
 
 
 READERS: dict[str, Callable[[str, DataConfig], Source]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,14 @@ from torch import nn
 from triaxis.data.images import Preprocess, StreamedImages
 from triaxis.data.pictures import PictureFiles, readable
 from triaxis.deliver.export import is_configured, load, read_description
-from triaxis.errors import ConfigError, DataError
-from triaxis.metrics.latency import measure_latency
+from triaxis.errors import ConfigError, DataError, MissingDependencyError
+from triaxis.metrics.gauge import Gauge
+from triaxis.metrics.latency import LatencyMetric
 from triaxis.metrics.memory import measure_memory
+from triaxis.metrics.runtimes import RUNTIMES, Runtime, make_runtime
 from triaxis.models.load import ModelSource, build
 from triaxis.store.checkpoints import load_into
 from triaxis.store.directory import RunDirectory
-
-BACKENDS = ("eager", "compile", "onnxruntime")
 
 
 def predict_files(directory: Path, images: Sequence[Path], *, top: int = 5, allow_code: bool = False) -> dict[str, list[tuple[str, float]]]:
@@ -58,41 +58,55 @@ def predict_files(directory: Path, images: Sequence[Path], *, top: int = 5, allo
     return found
 
 
-def bench_run(run_dir: Path, *, batches: Sequence[int] = (1, 8, 64), backends: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """Measure base and compressed model side by side: latency, images per second and memory, a row per backend and batch.
+def bench_run(run_dir: Path, *, batches: Sequence[int] = (1, 8, 64), runtimes: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Measure base and compressed model in turns: latency, images per second and memory, a row per runtime and batch.
 
     Args:
         run_dir: A finished run.
         batches: Images per call.
-        backends: Of ``eager``, ``compile`` and ``onnxruntime``; None takes all that are installed.
+        runtimes: Such as ``eager`` or ``onnxruntime``; None takes all of the box that are installed.
 
     Raises:
-        ConfigError: A backend is unknown, or the run's base model was handed over in code.
+        ConfigError: A runtime is unknown, or the run's base model was handed over in code.
+        MissingDependencyError: A runtime that was asked for is not installed.
     """
-    if unknown := set(backends or ()) - set(BACKENDS):
-        raise ConfigError(f"A backend must be one of {', '.join(BACKENDS)}, got {', '.join(sorted(unknown))}.")
     directory = RunDirectory(run_dir)
     description = read_description(directory.compressed)
     source = ModelSource.from_json(description["source"])
     if not source.name:
-        raise ConfigError(f"The base model of {run_dir} was handed over in code: measure it with triaxis.metrics.latency instead.")
+        raise ConfigError(f"The base model of {run_dir} was handed over in code: measure both with triaxis.metrics.gauge instead.")
+    chosen = [make_runtime(name, CPU, setting="--runtime") for name in runtimes] if runtimes else _installed_runtimes()
     compressed = load(directory.compressed, allow_code=is_configured(run_dir, source))
     base = build(source.name, source.args, source.num_classes)
     load_into(base, directory.checkpoint("base"))
-    pair = {"base": (base.eval(), source.side_px), "compressed": (compressed, description["input"][1])}
-    chosen = backends or [b for b in BACKENDS if b != "onnxruntime" or importlib.util.find_spec("onnxruntime")]
-    return [_row(pair, source.in_channels, backend, batch) for backend in chosen for batch in batches]
+    shapes = [(source.in_channels, side, side) for side in (source.side_px, description["input"][1])]
+    pair = ((base.eval(), shapes[0]), (compressed, shapes[1]))
+    return [_row(pair, runtime, batch) for runtime in chosen for batch in batches]
 
 
-def _row(pair: dict[str, tuple[nn.Module, int]], in_channels: int, backend: str, batch: int) -> dict[str, Any]:
-    row: dict[str, Any] = {"backend": backend, "batch": batch}
-    for name, (model, side) in pair.items():
-        shape = (in_channels, side, side)
-        found = measure_latency(model, shape, batch=batch, backend=backend, seconds=1.0)
+CPU = torch.device("cpu")
+
+
+def _installed_runtimes() -> list[Runtime]:
+    found = []
+    for name in RUNTIMES:
+        with contextlib.suppress(MissingDependencyError):
+            found.append(make_runtime(name, CPU))
+    return found
+
+
+def _row(pair: Sequence[tuple[nn.Module, tuple[int, int, int]]], runtime: Runtime, batch: int) -> dict[str, Any]:
+    (base, base_shape), (cut, cut_shape) = pair
+    found = Gauge(LatencyMetric(runtime, batch), base, base_shape).measure(cut, cut_shape, seconds=2.0)
+    row: dict[str, Any] = {"runtime": runtime.name, "batch": batch}
+    for name, ms, spread_ms, (model, shape) in (
+        ("base", found.base, found.base_spread, pair[0]),
+        ("compressed", found.cost, found.cost_spread, pair[1]),
+    ):
         row |= {
-            f"{name}_ms": found.median_ms,
-            f"{name}_spread_ms": found.spread_ms,
-            f"{name}_images_per_s": 1000 * batch / found.median_ms,
+            f"{name}_ms": ms,
+            f"{name}_spread_ms": spread_ms,
+            f"{name}_images_per_s": 1000 * batch / ms,
             f"{name}_memory_mb": measure_memory(model, shape, batch) / 1e6,
         }
-    return row | {"speedup": row["base_ms"] / row["compressed_ms"]}
+    return row | {"speedup": 1 / found.ratio}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from triaxis.data.images import Preprocess
 from triaxis.errors import ConfigError, ExportError
-from triaxis.metrics.onnx import run_onnx, write_onnx
+from triaxis.metrics.runtimes.onnx import run_onnx, write_onnx
 from triaxis.models.load import ModelSource, build, names_code
 from triaxis.store.checkpoints import load_into, save_checkpoint
 from triaxis.store.directory import RunDirectory

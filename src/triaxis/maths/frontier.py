@@ -10,14 +10,14 @@ from triaxis.errors import InfeasibleBudgetError
 from triaxis.maths.cost import costs_of, lattice
 from triaxis.maths.polynomial import Floats
 from triaxis.maths.solve import Lattice, Levels, evaluate, feasible_rows, solution_at
-from triaxis.values import AXES, AccuracyPredictor, Axis, Budget, CostTable, Metric, Solution
+from triaxis.values import AXES, AccuracyPredictor, Axis, Budget, CostTable, Solution
 
 EQUAL_SPLIT = (1 / 3, 1 / 6, 1 / 6)
 # EfficientNet's compound coefficients (depth 1.2, width 1.1, resolution 1.15), run backwards; Tan and Le, ICML 2019.
 COMPOUND = (np.log(1.2), np.log(1.1), np.log(1.15))
 
 
-def frontier(predictor: AccuracyPredictor, table: CostTable, metric: Metric, num: int = 50) -> tuple[Solution, ...]:
+def frontier(predictor: AccuracyPredictor, table: CostTable, metric: str, num: int = 50) -> tuple[Solution, ...]:
     """Return the best cut for `num` budgets, evenly spaced from the cheapest measured cut to the base model.
 
     Args:
@@ -45,7 +45,7 @@ def frontier(predictor: AccuracyPredictor, table: CostTable, metric: Metric, num
     )
 
 
-def _budget(metric: Metric, limit: float, base_cost: float) -> Budget:
+def _budget(metric: str, limit: float, base_cost: float) -> Budget:
     return Budget(metric=metric, limit=float(limit), fraction=float(limit / base_cost))
 
 

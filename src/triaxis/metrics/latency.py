@@ -1,24 +1,38 @@
-"""Latency, measured: warm-up, then the median and spread of repeated calls on the device that will run the model."""
+"""Latency, measured: the milliseconds of one batch on the device and the runtime that will run the model."""
 
 from __future__ import annotations
 
-import copy
 import platform
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from triaxis.metrics.base import Reading, Shape
+from triaxis.metrics.runtimes import make_runtime
+from triaxis.metrics.runtimes.base import Runtime
 from triaxis.values import Value
+
+
+class LatencyMetric:
+    """Milliseconds of one batch of images."""
+
+    is_counted = False
+
+    def __init__(self, runtime: Runtime, batch: int, key: str = "latency_ms") -> None:
+        self.runtime, self.batch, self.key = runtime, batch, key
+
+    def prepare(self, model: nn.Module, input_shape: Shape) -> Reading:
+        """See `Metric`."""
+        return self.runtime.prepare(model, input_shape, self.batch)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency(Value):
-    """`median_ms` per batch; `spread_ms` is half the distance between the quartiles; `runs` timed calls."""
+    """`median_ms` per batch; `spread_ms` is half the distance between the quartiles; `runs` readings."""
 
     median_ms: float
     spread_ms: float
@@ -26,75 +40,52 @@ class Latency(Value):
     batch: int
 
 
-def time_calls(call: Callable[[], object], *, seconds: float = 0.5, warmup: int = 3, min_runs: int = 7, max_runs: int = 200) -> list[float]:
-    """Return the milliseconds of repeated calls, for about `seconds` in all.
+def read_for(reading: Reading, *, seconds: float = 0.5, min_runs: int = 7, max_runs: int = 200) -> list[float]:
+    """Return repeated readings, for about `seconds` in all.
 
     Args:
-        call: Does the work and waits until it is done.
-        seconds: Time to spend on timed calls.
-        warmup: Calls before the first timed one.
-        min_runs: Timed calls at least, however slow.
-        max_runs: Timed calls at most.
+        reading: Takes one.
+        seconds: Time to spend.
+        min_runs: Readings at least, however slow.
+        max_runs: Readings at most.
     """
-    for _ in range(warmup):
-        call()
-    times: list[float] = []
+    found: list[float] = []
     end = time.perf_counter() + seconds
-    while len(times) < min_runs or (time.perf_counter() < end and len(times) < max_runs):
-        start = time.perf_counter()
-        call()
-        times.append((time.perf_counter() - start) * 1e3)
-    return times
+    while len(found) < min_runs or (time.perf_counter() < end and len(found) < max_runs):
+        found.append(reading())
+    return found
 
 
-def summarise(times: list[float], batch: int) -> Latency:
-    """Return median and spread of timed calls in milliseconds."""
-    low, median, high = statistics.quantiles(times, n=4)
-    return Latency(median_ms=median, spread_ms=(high - low) / 2, runs=len(times), batch=batch)
+def half_spread(readings: list[float]) -> float:
+    """Return half the distance between the quartiles."""
+    low, _, high = statistics.quantiles(readings, n=4)
+    return (high - low) / 2
 
 
-def prepare(
-    model: nn.Module, input_shape: tuple[int, int, int], batch: int, device: torch.device, backend: str = "eager"
-) -> Callable[[], object]:
-    """Return a call that runs `model` once on a (batch, C, S, S) input, in fp32 and channels_last, and waits for it.
+def measure_latency(
+    model: nn.Module,
+    input_shape: Shape,
+    *,
+    batch: int = 1,
+    device: torch.device | str = "cpu",
+    runtime: str = "eager",
+    seconds: float = 0.5,
+    max_runs: int = 200,
+) -> Latency:
+    """Measure the latency of one network alone. To compare two, measure them in turns: ``triaxis.metrics.gauge``.
 
     Args:
         model: The network; it is copied, not changed.
         input_shape: (C, S, S).
         batch: Images per call.
         device: Where to run.
-        backend: ``eager``, ``compile`` (torch.compile) or ``onnxruntime`` (CPU).
+        runtime: What runs it.
+        seconds: Time to spend.
+        max_runs: Timed calls at most.
     """
-    images = torch.randn(batch, *input_shape, device=device).to(memory_format=torch.channels_last)
-    runner = copy.deepcopy(model).eval().to(device=device).to(memory_format=torch.channels_last)
-    if backend == "onnxruntime":
-        from triaxis.metrics.onnx import onnx_call
-
-        return onnx_call(runner.cpu(), images.cpu())
-    network = torch.compile(runner) if backend == "compile" else runner
-
-    def call() -> None:
-        with torch.inference_mode():
-            network(images)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
-    return call
-
-
-def measure_latency(
-    model: nn.Module,
-    input_shape: tuple[int, int, int],
-    *,
-    batch: int = 1,
-    device: torch.device | str = "cpu",
-    backend: str = "eager",
-    seconds: float = 0.5,
-    max_runs: int = 200,
-) -> Latency:
-    """Measure the latency of one call at a batch; see `prepare` for the arguments."""
-    call = prepare(model, input_shape, batch, torch.device(device), backend)
-    return summarise(time_calls(call, seconds=seconds, max_runs=max_runs), batch)
+    reading = make_runtime(runtime, torch.device(device)).prepare(model, input_shape, batch)
+    times = read_for(reading, seconds=seconds, max_runs=max_runs)
+    return Latency(median_ms=statistics.median(times), spread_ms=half_spread(times), runs=len(times), batch=batch)
 
 
 def device_name(device: torch.device) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -50,8 +49,3 @@ def measure_memory(model: nn.Module, input_shape: tuple[int, int, int], batch: i
         live.live |= dict.fromkeys(own, 0)
         model.eval()(images)
     return fixed + images.nbytes + live.peak
-
-
-def memory_cost(in_channels: int, batch: int) -> Callable[[nn.Module, int], float]:
-    """Return the cost that measures a cut model's memory at a side, in bytes."""
-    return lambda model, side_px: float(measure_memory(model, (in_channels, side_px, side_px), batch))

@@ -8,20 +8,16 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import torch
 from scipy.interpolate import RegularGridInterpolator
 from torch import nn
 
-from triaxis.metrics.latency import measure_latency
+from triaxis.metrics.gauge import Gauge
 from triaxis.metrics.macs import COUNTED, Work, work
 from triaxis.surgery.planning import Scope
 from triaxis.surgery.surgeon import Surgeon
-from triaxis.values import CostTable, Metric
+from triaxis.values import CostTable
 
 log = logging.getLogger(__name__)
-
-Cost = Callable[[nn.Module, int], float]
-"""Cost of a cut model at a side in pixels."""
 
 SAMPLED_LEVELS = (3, 5, 4)
 """Depth, width and resolution levels on which a measured metric is sampled."""
@@ -85,30 +81,55 @@ def _grown(last: Mapping[str, int], bases: Sequence[Mapping[str, int]]) -> list[
 
 
 def with_measured(
-    table: CostTable, surgeon: Surgeon, block_order: Sequence[str], metric: Metric, cost: Cost, advance: Callable[[float, str], None]
+    table: CostTable,
+    surgeon: Surgeon,
+    block_order: Sequence[str],
+    gauge: Gauge,
+    *,
+    in_channels: int,
+    seconds: float,
+    advance: Callable[[float, str], None],
+    importance: str = "first",
+    scope: Scope = "uniform",
 ) -> CostTable:
     """Return the table with one metric more, measured on a sample of real cuts and interpolated between them.
+
+    Each sample is measured beside the base model, in turns; its cost is that ratio times the base model's lowest cost of all
+    turns, which is the one that other work on the machine disturbed least.
 
     Args:
         table: What `count_costs` gave.
         surgeon: Cuts the sample.
         block_order: As for `count_costs`.
-        metric: The metric's name.
-        cost: Measures one cut model at a side.
+        gauge: Measures a cut in the metric.
+        in_channels: Channels of the input image.
+        seconds: Time to spend on each sample.
         advance: Told the share that is done.
+        importance: As for `count_costs`.
+        scope: As for `count_costs`.
     """
     axes = (table.blocks, table.widths, table.sides_px)
     chosen = [_spread(len(levels), num) for levels, num in zip(axes, SAMPLED_LEVELS, strict=True)]
-    sample = np.empty([len(c) for c in chosen])
+    ratios = np.empty([len(c) for c in chosen])
+    bases, spreads = [], []
     for at, (a, b, c) in enumerate(itertools.product(*(range(len(c)) for c in chosen))):
         i, j, k = chosen[0][a], chosen[1][b], chosen[2][c]
-        plan = surgeon.plan(
-            removed_blocks=tuple(block_order[: table.blocks[0] - table.blocks[i]]), width=table.widths[j], importance="first"
-        )
-        if c == 0:
-            cut = surgeon.cut(plan)  # the sides share it
-        sample[a, b, c] = cost(cut, table.sides_px[k])
-        advance((at + 1) / sample.size, f"{metric} of {sample.size} cuts")
+        removed, side = tuple(block_order[: table.blocks[0] - table.blocks[i]]), table.sides_px[k]
+        plan = surgeon.plan(removed_blocks=removed, width=table.widths[j], side_px=side, importance=importance, scope=scope)
+        found = gauge.measure(surgeon.cut(plan), (in_channels, side, side), seconds=seconds)
+        # The base model itself costs itself, whatever the clock says.
+        ratios[a, b, c] = found.ratio if i or j or k else 1.0
+        bases.append(found.base)
+        spreads.append((found.high - found.low) / 2 / found.ratio)
+        advance((at + 1) / ratios.size, f"{gauge.metric.key} of {ratios.size} cuts")
+    costs, spread = {**table.costs, gauge.metric.key: _interpolated(table, chosen, min(bases) * ratios)}, {**table.spread}
+    if not gauge.metric.is_counted:
+        spread[gauge.metric.key] = float(np.median(spreads))
+    return dataclasses.replace(table, costs=costs, spread=spread)
+
+
+def _interpolated(table: CostTable, chosen: Sequence[Sequence[int]], sample: np.ndarray) -> tuple[tuple[tuple[float, ...], ...], ...]:
+    """Return the costs of all cuts from those at the chosen levels, linear in the log of the cost along each axis."""
     ratios = (table.depth, table.width, table.resolution)
     # A grid needs rising coordinates; levels fall. An axis with one level is left out of the interpolation.
     varying = [n for n in range(3) if len(chosen[n]) > 1]
@@ -116,18 +137,7 @@ def with_measured(
     values = sample[::-1, ::-1, ::-1].squeeze(tuple(n for n in range(3) if n not in varying))
     points = np.stack(np.meshgrid(*(np.array(ratios[n]) for n in varying), indexing="ij"), -1) if varying else np.empty((1, 0))
     filled = RegularGridInterpolator(grid, np.log(values))(points) if varying else np.log(values)
-    cube = np.exp(filled).reshape([len(levels) for levels in axes])
-    return dataclasses.replace(table, costs={**table.costs, metric: _cube(cube)})
-
-
-def latency_cost(in_channels: int, batch: int, device: torch.device, backend: str, seconds: float) -> Cost:
-    """Return the cost that times a cut model, in milliseconds per batch."""
-
-    def cost(model: nn.Module, side_px: int) -> float:
-        shape = (in_channels, side_px, side_px)
-        return measure_latency(model, shape, batch=batch, device=device, backend=backend, seconds=seconds).median_ms
-
-    return cost
+    return _cube(np.exp(filled).reshape([len(levels) for levels in ratios]))
 
 
 def _spread(num_levels: int, num: int) -> list[int]:

@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from triaxis.data.images import Preprocess
-from triaxis.data.sources import import_function
 from triaxis.errors import ConfigError, UnsupportedModelError
 from triaxis.models import cifar
+from triaxis.plugins import import_named
 from triaxis.store.checkpoints import put_state
 from triaxis.values import Value
 
@@ -226,7 +226,7 @@ def names_code(name: str) -> bool:
 
 
 def _own(name: str, args: dict[str, Any], num_classes: int) -> nn.Module:
-    function = import_function(name)
+    function = import_named(name, setting="model.name")
     signature = inspect.signature(function)
     takes = signature.parameters
     if "num_classes" in takes or any(p.kind is p.VAR_KEYWORD for p in takes.values()):

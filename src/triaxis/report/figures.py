@@ -18,7 +18,7 @@ from triaxis.maths.frontier import equal_split, frontier, single_axis
 from triaxis.maths.predict import predict
 from triaxis.maths.solve import MARGIN
 from triaxis.report.records import Records
-from triaxis.values import AXES, AccuracyPredictor, Axis, Budget, CostTable, KeepRatios, Measured, Metric, Solution, TrialResult
+from triaxis.values import AXES, AccuracyPredictor, Axis, Budget, CostTable, KeepRatios, Measured, Solution, TrialResult
 from triaxis.walltime import added
 
 STAGES = ("load", "base", "examine", "blocks", "cost", "collect", "refine", "fit", "solve", "prune", "verify", "export", "report")
@@ -53,7 +53,7 @@ class Frontier:
     cost, val accuracy) of the delivered model.
     """
 
-    metric: Metric
+    metric: str
     base_cost: float
     curve: tuple[CostPoint, ...]
     axes: dict[Axis, tuple[CostPoint, ...]]
@@ -207,7 +207,7 @@ def frontier_figure(records: Records, num: int = 200) -> Frontier | None:
     table, predictor, solution = records.cost_table, records.predictor, records.solution
     if table is None or predictor is None:
         return None
-    metric: Metric = solution.binding if solution else next(iter(table.costs))  # type: ignore[assignment]
+    metric: str = solution.binding if solution else next(iter(table.costs))
     base = table.base_cost(metric)
     curve = tuple(dict.fromkeys(_point(s, metric, base) for s in frontier(predictor, table, metric, num)))
     axes = {axis: _level_points(records, levels, metric) for axis in AXES if len(levels := _axis_levels(predictor, table, axis)) > 1}

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 from triaxis.report import figures, plots, words
 from triaxis.report.records import Records
 from triaxis.store.files import write_text
-from triaxis.values import TrialResult
+from triaxis.values import TrialResult, metric_spec
 
 MISSING = {
     "comparison": "The compressed model is not measured yet. Next: triaxis prune RUN.",
@@ -59,6 +59,7 @@ def render(records: Records, title: str) -> str:
         "version": version("triaxis"),
         "headline": words.headline(records),
         "lead": words.lead(records),
+        "missed": words.missed(records),
         "tiles": _tiles(records),
         "comparison": list(_comparison(records)),
         "advice": words.advice(found, figures.axis_shares(records), records),
@@ -118,7 +119,7 @@ def _frontier(found: figures.Frontier | None) -> dict[str, Any] | None:
     rows: list[tuple[str, figures.CostPoint | None]] = [("chosen cut", found.chosen)] if found.chosen else []
     rows += [(f"{rival.name} (extrapolated)" if rival.is_extrapolated else rival.name, rival.point) for rival in found.rivals]
     table = [_cut_row(name, point, found.metric) for name, point in rows]
-    label = f"Predicted val accuracy against {words.METRIC_NAMES[found.metric]}: all three axes together, and each axis alone."
+    label = f"Predicted val accuracy against {metric_spec(found.metric).title}: all three axes together, and each axis alone."
     return _drawn(plots.frontier_plot(found), "frontier", label) | {"rows": table, "found": found}
 
 

@@ -13,8 +13,9 @@ from triaxis.report.figures import CostPoint, Frontier, frontier_figure, frontie
 from triaxis.report.html import templates
 from triaxis.report.plots import CHOSEN, COLORS, MEASURED
 from triaxis.report.records import Records
-from triaxis.report.words import METRIC_NAMES, headline, percent
+from triaxis.report.words import headline, percent
 from triaxis.store.files import write_text
+from triaxis.values import metric_spec
 
 WIDTH, HEIGHT = 860, 470
 LEFT, RIGHT, TOP, BOTTOM = 64, 26, 66, 56
@@ -71,7 +72,7 @@ def render_picture(found: Frontier, title: str) -> str:
         "height": HEIGHT,
         "area": {"left": LEFT, "right": WIDTH - RIGHT, "top": TOP, "bottom": HEIGHT - BOTTOM},
         "title": title,
-        "metric": METRIC_NAMES[found.metric],
+        "metric": metric_spec(found.metric).title,
         "x_ticks": [(scale.left(v), percent(v, 0)) for v in _ticks(scale.x, 0.1)],
         "y_ticks": [(scale.top(v), percent(v, 1 if _step(scale.y) < 0.01 else 0)) for v in _ticks(scale.y, _step(scale.y))],
         "band": _band(found, scale),

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from triaxis.report.figures import AxisCurve, CostPoint, Estimate, Frontier, frontier_view, stairs
-from triaxis.report.words import METRIC_NAMES, cost
+from triaxis.report.words import cost
+from triaxis.values import metric_spec
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -72,7 +73,7 @@ def _band(figure: go.Figure, x: Sequence[float], low: Sequence[float], high: Seq
 
 
 def _cut_trace(points: Sequence[CostPoint], name: str, metric: str, **style: Any) -> dict[str, Any]:
-    shown = f"{_RATIOS}<br>{METRIC_NAMES[metric]} %{{customdata[3]}}<br>predicted %{{y:.2f}} %"
+    shown = f"{_RATIOS}<br>{metric_spec(metric).title} %{{customdata[3]}}<br>predicted %{{y:.2f}} %"
     return {
         "x": [100 * p.fraction for p in points],
         "y": [100 * p.accuracy for p in points],
@@ -98,7 +99,7 @@ def _marker(name: str, size: int = 11) -> dict[str, Any]:
 
 def frontier_plot(found: Frontier) -> go.Figure:
     """Draw predicted accuracy against cost: the frontier, each axis alone, the chosen cut, its rivals, the delivered model."""
-    name, view = METRIC_NAMES[found.metric], frontier_view(found)
+    name, view = metric_spec(found.metric).title, frontier_view(found)
     figure = _figure(f"{name}, % of the base model's", "val accuracy", 470)
     figure.update_xaxes(range=[100 * v for v in view[0]]).update_yaxes(range=[100 * v for v in view[1]])
     curve = found.drawn

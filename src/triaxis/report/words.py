@@ -7,10 +7,8 @@ from itertools import pairwise
 
 from triaxis.report.figures import AxisCurve, AxisShare, Comparison, Frontier, comparison, removal
 from triaxis.report.records import Records
-from triaxis.values import Budget, Verification
+from triaxis.values import Budget, BudgetCheck, Verification, metric_spec
 
-METRIC_NAMES = {"macs": "MACs", "params": "params", "latency_ms": "latency", "memory_bytes": "memory"}
-_KINDS = {"macs": "count", "params": "count", "latency_ms": "latency", "memory_bytes": "bytes"}
 _CARRIES = 0.6  # an axis with more than this share of the saved log cost is said to carry the cut
 _TIME_SAVED = 0.9  # speed-up over MACs reduction from which saved MACs are said to have saved time
 
@@ -50,7 +48,9 @@ def quantity(number: float, kind: str) -> str:
 
 def cost(number: float, metric: str) -> str:
     """Format a cost in a budget's metric."""
-    return quantity(number, _KINDS[metric])
+    unit = metric_spec(metric).unit
+    kind = {"": "count", "ms": "latency", "B": "bytes"}.get(unit)
+    return quantity(number, kind) if kind else f"{_three(number)} {unit}"
 
 
 def spread(latency_ms: float) -> str:
@@ -113,7 +113,7 @@ def headline(records: Records) -> str:
     if found is None:
         assert solution is not None and records.cost_table is not None
         left = solution.costs[solution.binding] / records.cost_table.base_cost(solution.binding)
-        name, expected = METRIC_NAMES[solution.binding], percent(solution.predicted_accuracy)
+        name, expected = metric_spec(solution.binding).title, percent(solution.predicted_accuracy)
         return f"{percent(1 - left, 0)} less {name} at a predicted val accuracy of {expected}; not cut yet"
     parts = [f"{percent(1 - found.compressed.macs / found.base.macs, 0)} fewer MACs"]
     if batch := widest_batch(found):
@@ -124,7 +124,7 @@ def headline(records: Records) -> str:
 
 def budget_text(budget: Budget) -> str:
     """Say a budget, such as ``MACs at most 50 % of the base model's (20.4 M)``."""
-    limit, name = cost(budget.limit, budget.metric), METRIC_NAMES[budget.metric]
+    limit, name = cost(budget.limit, budget.metric), metric_spec(budget.metric).title
     return f"{name} at most {percent(budget.fraction, 0)} of the base model's ({limit})" if budget.fraction else f"{name} at most {limit}"
 
 
@@ -144,8 +144,22 @@ def lead(records: Records) -> list[str]:
         said.append("This budget can only be met at smaller keep ratios than any trial measured, so the prediction is an extrapolation.")
     if records.solution and records.solution.status == "unconstrained":
         said.append("No dearer cut is predicted to be more accurate, so the budget is not used up.")
+    said += [check_text(check) for check in (records.verification.checks if records.verification else ()) if check.is_met]
     kept = kept_text(records)
     return [*said, f"Kept: {kept}."] if kept else said
+
+
+def missed(records: Records) -> list[str]:
+    """Say which budgets the finished model misses, one sentence each."""
+    return [check_text(check) for check in (records.verification.checks if records.verification else ()) if not check.is_met]
+
+
+def check_text(check: BudgetCheck) -> str:
+    """Say what share of the base model's cost the finished model has, and whether it is within its budget."""
+    name, bounds = metric_spec(check.budget.metric).title, (100 * check.low, 100 * check.high)
+    sure = f" ({bounds[0]:.1f} to {bounds[1]:.1f} %, measured in turns)" if bounds[0] < bounds[1] else ""
+    reached = f"{percent(check.share)} of the base model's {name}{sure}"
+    return f"Reached: {reached}." if check.is_met else f"Budget missed: {reached}, where {percent(check.limit_share)} were asked for."
 
 
 def collection_text(records: Records) -> str | None:
@@ -167,7 +181,7 @@ def _listed(parts: Sequence[str]) -> str:
 
 
 def _carrying(shares: Sequence[AxisShare], metric: str) -> str:
-    saved, name = sorted((s for s in shares if s.share > 0), key=lambda s: -s.share), METRIC_NAMES[metric]
+    saved, name = sorted((s for s in shares if s.share > 0), key=lambda s: -s.share), metric_spec(metric).title
     if not saved:
         return "Nothing is cut: the base model meets the budget."
     if saved[0].share >= _CARRIES:
@@ -181,7 +195,7 @@ def _reason(shares: Sequence[AxisShare], metric: str, error: float) -> str | Non
     if len(known) < 2:
         return None
     prices = _listed([f"{round(100 * loss, 1) + 0.0:.1f} along {axis}" for loss, axis, _ in known])
-    halving = f"a halving of the {METRIC_NAMES[metric]} is predicted to cost, in points of accuracy, {prices}"
+    halving = f"a halving of the {metric_spec(metric).title} is predicted to cost, in points of accuracy, {prices}"
     said = f"Each axis alone over its measured range, {halving}"
     alike = [axis for loss, axis, _ in known if loss - known[0][0] < error]
     if len(alike) > 1:

@@ -16,15 +16,13 @@ from triaxis.execution.base import Work
 from triaxis.maths.design import axis_design, on_axis, steepest
 from triaxis.maths.solve import Levels
 from triaxis.metrics.macs import count_macs, count_params
-from triaxis.metrics.memory import memory_cost
-from triaxis.metrics.table import Cost, count_costs, latency_cost, with_measured
-from triaxis.progress import Advance, Moment, Silent, Tell
+from triaxis.progress import Moment, Silent, Tell
 from triaxis.stages.block_choice import Losses, choose_blocks
 from triaxis.stages.context import Workbench
 from triaxis.stages.forecast import TEACHER_SHARE, effort
 from triaxis.store.checkpoints import load_checkpoint, save_checkpoint
 from triaxis.training.evaluate import evaluate, weight_gradient_products
-from triaxis.values import AXES, Axis, CostTable, KeepRatios, Metric, PrunePlan, Recipe, TrialResult, TrialSpec
+from triaxis.values import AXES, Axis, CostTable, KeepRatios, PrunePlan, Recipe, TrialResult, TrialSpec
 from triaxis.walltime import added, ledger
 
 log = logging.getLogger(__name__)
@@ -298,50 +296,6 @@ def final_block_order(bench: Workbench, trials: Sequence[TrialResult], first: Se
     while left := set(bench.surgeon.removable(bench.surgeon.plan(removed_blocks=tuple(order)))):
         order.append(next((name for name in first if name in left), sorted(left)[0]))
     return tuple(order)
-
-
-def cost_table(bench: Workbench, block_order: Sequence[str]) -> CostTable:
-    """Return the cost of every cut: MACs and parameters counted, the metrics of the budgets measured on a sample of cuts."""
-    with bench.timed("cost") as advance:
-        advance(0.0, "counting MACs and parameters of every cut")
-        width = bench.config.width
-        table = count_costs(
-            bench.surgeon,
-            block_order,
-            min_depth=bench.config.collect.min_depth,
-            in_channels=bench.source.in_channels,
-            # One ranking of all channels decides how many each group keeps; Taylor's needs images and comes later.
-            importance="first" if width.scope == "uniform" else "l1" if width.importance == "taylor" else width.importance,
-            scope=width.scope,
-        )
-        return _measured_too(bench, table, block_order, [budget.metric for budget in bench.config.budgets], 0.15, advance)
-
-
-def for_any_budget(bench: Workbench, table: CostTable, block_order: Sequence[str]) -> CostTable:
-    """Return the table with a quick measurement of the metrics that no budget of the run asked for, so that `solve` can answer them.
-
-    Latency is left out where each of its samples would have to be compiled or exported first.
-    """
-    metrics: list[Metric] = ["memory_bytes", "latency_ms"] if bench.config.profile.backend == "eager" else ["memory_bytes"]
-    with bench.timed("cost") as advance:
-        return _measured_too(bench, table, block_order, metrics, 0.04, advance)
-
-
-def _measured_too(
-    bench: Workbench, table: CostTable, block_order: Sequence[str], metrics: Sequence[Metric], seconds: float, advance: Advance
-) -> CostTable:
-    for metric in metrics:
-        if metric not in table.costs:
-            table = with_measured(table, bench.surgeon, block_order, metric, measured_cost(bench, metric, seconds=seconds), advance)
-    return table
-
-
-def measured_cost(bench: Workbench, metric: Metric, *, seconds: float) -> Cost:
-    """Return what measures a metric that is not counted, under the configuration's batch and backend."""
-    profile = bench.config.profile
-    if metric == "memory_bytes":
-        return memory_cost(bench.source.in_channels, profile.latency_batch)
-    return latency_cost(bench.source.in_channels, profile.latency_batch, bench.device, profile.backend, seconds)
 
 
 def record_cost(bench: Workbench, trials: Sequence[TrialResult]) -> None:

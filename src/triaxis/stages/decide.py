@@ -10,7 +10,7 @@ from triaxis.maths.fit import fit
 from triaxis.maths.frontier import frontier
 from triaxis.maths.solve import solve
 from triaxis.store.base import Store
-from triaxis.values import AccuracyPredictor, BudgetSpec, CostTable, FitReport, Metric, Point, Solution, TrialResult
+from triaxis.values import AccuracyPredictor, BudgetSpec, CostTable, FitReport, Point, Solution, TrialResult
 
 if TYPE_CHECKING:
     from triaxis.config import Config
@@ -70,7 +70,7 @@ def solve_run(store: Store, specs: Sequence[BudgetSpec]) -> Solution:
     return solve(predictor, table, budgets)
 
 
-def frontier_run(store: Store, metric: Metric, num: int = 50) -> tuple[Solution, ...]:
+def frontier_run(store: Store, metric: str, num: int = 50) -> tuple[Solution, ...]:
     """Return the best cut at each of `num` budgets, from the base model's cost down to the smallest possible.
 
     Raises:

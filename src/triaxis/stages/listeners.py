@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from triaxis.errors import MissingDependencyError, StoreError
+from triaxis.plugins import find_part
 from triaxis.progress import Clock, Listener, Progress, Step
 from triaxis.store.directory import RunDirectory
 from triaxis.store.files import TEMPORARY_SUFFIX, read_json
@@ -46,7 +47,7 @@ def watched(run: RunDirectory, config: Config, progress: Progress | None) -> Ite
         progress: What the caller listens with, if anything.
 
     Raises:
-        ConfigError: A listener of the configuration cannot be imported.
+        ConfigError: There is no listener of a name, or it cannot be imported.
         MissingDependencyError: It needs a package that is not there.
     """
     own = [_listener(name, run, config) for name in config.progress]
@@ -56,15 +57,12 @@ def watched(run: RunDirectory, config: Config, progress: Progress | None) -> Ite
 
 
 def _listener(name: str, run: RunDirectory, config: Config) -> Listener | None:
-    """Make the listener that ``tensorboard`` or ``package.module:Name`` names; one that cannot begin is warned of, and left out."""
-    if name == "tensorboard":
-        make: Callable[..., Listener] = _tensorboard()
-    else:
-        from triaxis.data.sources import import_function
-
-        make = import_function(name)
+    """Make the listener that the configuration names; one that cannot begin is warned of, and left out."""
+    make: Callable[[Path, dict[str, Any]], Listener] = find_part("listener", name, {"tensorboard": tensorboard}, setting="progress")
     try:
         return make(run.path, config.to_plain())
+    except MissingDependencyError:
+        raise
     except Exception as error:  # noqa: BLE001  (whatever a listener does, the run goes on)
         log.warning("%s is told of no progress, because it raised %s: %s", name, type(error).__name__, str(error).partition("\n")[0])
         return None
@@ -177,14 +175,19 @@ class EventLog:
             self._file.close()
 
 
-def _tensorboard() -> Callable[..., Listener]:
+def tensorboard(run_dir: Path, config: dict[str, Any]) -> Listener:
+    """Return a listener that draws into the run directory's folder ``tensorboard``.
+
+    Raises:
+        MissingDependencyError: The package tensorboard is not there.
+    """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise MissingDependencyError(
             "progress: tensorboard needs the package tensorboard: install triaxis[tensorboard], or leave it out."
         ) from None
-    return lambda run_dir, config: TensorBoard(SummaryWriter(str(Path(run_dir) / "tensorboard")))
+    return TensorBoard(SummaryWriter(str(run_dir / "tensorboard")))
 
 
 class TensorBoard:

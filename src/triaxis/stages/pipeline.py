@@ -16,11 +16,13 @@ from torch import nn
 from triaxis.config import Config
 from triaxis.data.images import Splits
 from triaxis.deliver.export import export
-from triaxis.maths.solve import candidates, feasible_rows
+from triaxis.maths.solve import feasible_rows
 from triaxis.progress import Progress
 from triaxis.stages import decide
-from triaxis.stages.collect import collect, cost_table, final_block_order, first_block_order, for_any_budget
+from triaxis.stages.choose import choose
+from triaxis.stages.collect import collect, final_block_order, first_block_order
 from triaxis.stages.context import Workbench, open_workbench
+from triaxis.stages.costs import cost_table, for_any_budget, with_metrics
 from triaxis.stages.listeners import watched
 from triaxis.stages.prune import prune
 from triaxis.stages.refine import measure_more, measure_off_axis
@@ -28,8 +30,6 @@ from triaxis.stages.summary import summarise
 from triaxis.stages.verify import verify
 from triaxis.store.directory import RunDirectory
 from triaxis.values import BudgetSpec, CostTable, Solution, Verification
-
-NUM_CANDIDATES = 40
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def collect_stage(bench: Workbench, specs: Sequence[BudgetSpec]) -> tuple[CostTa
     first = tuple(store.record("first_block_order"))
     if store.record("first_cost_table") is None:
         store.put_record("first_cost_table", cost_table(bench, first).to_json())
-    table = CostTable.from_json(store.record("first_cost_table"))
+    table = _with_budgets(bench, "first_cost_table", first, specs)
     feasible_rows(table, [spec.resolve(table.base_cost(spec.metric)) for spec in specs])
     trials = collect(bench, table)
     order = final_block_order(bench, trials, first)
@@ -81,10 +81,20 @@ def collect_stage(bench: Workbench, specs: Sequence[BudgetSpec]) -> tuple[CostTa
         final = table if order == first else cost_table(bench, order)
         store.put_record("cost_table", for_any_budget(bench, final, order).to_json())
         store.put_record("block_order", list(order))
-    table = CostTable.from_json(store.record("cost_table"))
+    table = _with_budgets(bench, "cost_table", order, specs)
     if bench.config.collect.off_axis:
         measure_off_axis(bench, table, bench.config.collect.off_axis)
     return table, order
+
+
+def _with_budgets(bench: Workbench, key: str, order: tuple[str, ...], specs: Sequence[BudgetSpec]) -> CostTable:
+    """Return a stored table of costs, with the metrics of budgets that were asked for later measured now."""
+    table = CostTable.from_json(bench.store.record(key))
+    lacking = [spec.metric for spec in specs if spec.metric not in table.costs]
+    if lacking:
+        table = with_metrics(bench, table, order, lacking)
+        bench.store.put_record(key, table.to_json())
+    return table
 
 
 def fit_stage(bench: Workbench) -> None:
@@ -94,14 +104,14 @@ def fit_stage(bench: Workbench) -> None:
 
 
 def prune_stage(bench: Workbench, table: CostTable, order: tuple[str, ...], specs: Sequence[BudgetSpec]) -> Outcome:
-    """Solve, cut, fine-tune, export, verify, and write the summary."""
+    """Solve, choose, cut, fine-tune, export, verify, and write the summary."""
     store, directory = bench.store, bench.run
-    with bench.timed("solve"):
+    with bench.timed("solve") as advance:
         predictor, _ = decide.read_predictor(store)
         budgets = [spec.resolve(table.base_cost(spec.metric)) for spec in specs]
-        best = decide.solve_run(store, specs)
-        others = [s for s in candidates(predictor, table, budgets, num=NUM_CANDIDATES) if s.ratios != best.ratios]
-    pruned, solution = prune(bench, [best, *others], order)
+        advance(0.0, "measuring the best cuts")
+        choice = choose(bench, predictor, table, budgets, order)
+    pruned, solution = prune(bench, choice), choice.solution
     store.put_record("solution", solution.to_json())
     with bench.timed("export") as advance:
         advance(0.0, "writing and checking files")

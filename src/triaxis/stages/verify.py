@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import logging
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from triaxis.data.images import Images
 from triaxis.maths.interval import wilson
-from triaxis.metrics.latency import device_name, measure_latency
+from triaxis.metrics.gauge import Gauge
+from triaxis.metrics.latency import Latency, LatencyMetric, device_name
 from triaxis.metrics.macs import count_macs, count_params
+from triaxis.metrics.runtimes import make_runtime
 from triaxis.progress import Advance
+from triaxis.stages.choose import cost_of, is_clear
 from triaxis.stages.context import Workbench, state_digest
+from triaxis.stages.costs import gauge_of
 from triaxis.stages.prune import Pruned
 from triaxis.training.evaluate import evaluate
-from triaxis.values import Measured, Solution, Verification, digest
+from triaxis.values import Budget, BudgetCheck, CostTable, Measured, Solution, Verification, digest
+
+log = logging.getLogger(__name__)
+
+CHECK_SECONDS = 2.0
+"""Time for the first rounds in which a measured budget is checked."""
 
 
 def verify(bench: Workbench, pruned: Pruned, solution: Solution, files: tuple[Path, Path]) -> Verification:
@@ -33,22 +43,54 @@ def verify(bench: Workbench, pruned: Pruned, solution: Solution, files: tuple[Pa
     if bench.store.record(key) is None:
         with bench.timed("verify") as advance:
             bench.store.put_record(key, _measure_both(bench, pruned, solution, files, advance).to_json())
-    # More trials may have changed the prediction since.
+    # More trials may have changed the prediction since, and the same cut may answer other budgets.
     predicted = solution.predicted_accuracy
     found = Verification.from_json(bench.store.record(key))
     found = dataclasses.replace(found, predicted_accuracy=predicted, prediction_error=pruned.val_accuracy - predicted)
+    found = dataclasses.replace(found, checks=_checks(bench, pruned, solution, weights))
     bench.store.put_record("verification", found.to_json())
+    for check in found.checks:
+        if not check.is_met:
+            log.warning("%s", check.missed_sentence())
     return found
+
+
+def _checks(bench: Workbench, pruned: Pruned, solution: Solution, weights: str) -> tuple[BudgetCheck, ...]:
+    """Return the solution's budgets beside the finished model's costs, each measured once for a model and its budgets."""
+    key = f"checks:{digest({'weights': weights, 'budgets': [budget.to_json() for budget in solution.budgets]})}"
+    if bench.store.record(key) is None:
+        with bench.timed("verify") as advance:
+            advance(0.0, "budgets")
+            table = CostTable.from_json(bench.store.record("cost_table"))
+            found = [_check(bench, pruned, budget, table.base_cost(budget.metric)) for budget in solution.budgets]
+        bench.store.put_record(key, [check.to_json() for check in found])
+    return tuple(BudgetCheck.from_json(plain) for plain in bench.store.record(key))
+
+
+def _check(bench: Workbench, pruned: Pruned, budget: Budget, base: float) -> BudgetCheck:
+    gauge, side = gauge_of(bench, budget.metric), pruned.plan.side_px
+    share = budget.limit / base
+    shape = (bench.source.in_channels, side, side)
+    found = gauge.measure(pruned.model, shape, seconds=CHECK_SECONDS, is_clear=functools.partial(is_clear, share))
+    return BudgetCheck(
+        budget=budget, cost=cost_of(gauge, found, base), share=found.ratio, low=found.low, high=found.high, limit_share=share
+    )
 
 
 def _measure_both(bench: Workbench, pruned: Pruned, solution: Solution, files: tuple[Path, Path], advance: Advance) -> Verification:
     advance(0.0, "test accuracy")
     test, base = bench.splits.test.open(), bench.store.record("base")
-    base_found = _measured(bench, bench.surgeon.base, bench.side_px, base["val_accuracy"], files[0], test)
-    advance(0.5, "test accuracy and latency")
+    models = ((bench.surgeon.base, bench.side_px), (pruned.model, pruned.plan.side_px))
+    accuracies = [bench.accuracy(evaluate(model, test, side, bench.device)) for model, side in models]
+    advance(0.5, "latency")
+    latencies = _latencies(bench, pruned)
+    found = [
+        _measured(bench, *models[which], accuracies[which], len(test), val, files[which], latencies[which])
+        for which, val in enumerate((base["val_accuracy"], pruned.val_accuracy))
+    ]
     return Verification(
-        base=base_found,
-        compressed=_measured(bench, pruned.model, pruned.plan.side_px, pruned.val_accuracy, files[1], test),
+        base=found[0],
+        compressed=found[1],
         predicted_accuracy=solution.predicted_accuracy,
         prediction_error=pruned.val_accuracy - solution.predicted_accuracy,
         num_test=len(test),
@@ -57,19 +99,34 @@ def _measure_both(bench: Workbench, pruned: Pruned, solution: Solution, files: t
     )
 
 
-def _measured(bench: Workbench, model: nn.Module, side_px: int, val_accuracy: float, file: Path, test: Images) -> Measured:
-    accuracy = bench.accuracy(evaluate(model, test, side_px, bench.device))
-    shape = (bench.source.in_channels, side_px, side_px)
-    profile = bench.config.profile
-    latency = {
-        str(batch): measure_latency(model, shape, batch=batch, device=bench.device, backend=profile.backend, max_runs=profile.repeats)
-        for batch in profile.batches
-    }
+def _latencies(bench: Workbench, pruned: Pruned) -> tuple[dict[str, Latency], dict[str, Latency]]:
+    """Return the latencies of the base and of the compressed model by batch, timed in turns."""
+    profile, side = bench.config.profile, pruned.plan.side_px
+    runtime = make_runtime(profile.runtime, bench.device)
+    base, compressed = {}, {}
+    for batch in profile.batches:
+        gauge = Gauge(LatencyMetric(runtime, batch), bench.surgeon.base, bench.input_shape)
+        found = gauge.measure(pruned.model, (bench.source.in_channels, side, side), max_readings=profile.repeats)
+        base[str(batch)] = Latency(median_ms=found.base, spread_ms=found.base_spread, runs=found.rounds, batch=batch)
+        compressed[str(batch)] = Latency(median_ms=found.cost, spread_ms=found.cost_spread, runs=found.rounds, batch=batch)
+    return base, compressed
+
+
+def _measured(
+    bench: Workbench,
+    model: nn.Module,
+    side_px: int,
+    accuracy: float,
+    num_test: int,
+    val_accuracy: float,
+    file: Path,
+    latency: dict[str, Latency],
+) -> Measured:
     return Measured(
         val_accuracy=val_accuracy,
         test_accuracy=accuracy,
-        test_interval=wilson(accuracy, len(test)),
-        macs=count_macs(model, shape),
+        test_interval=wilson(accuracy, num_test),
+        macs=count_macs(model, (bench.source.in_channels, side_px, side_px)),
         params=count_params(model),
         latency_ms={batch: found.median_ms for batch, found in latency.items()},
         latency_spread_ms={batch: found.spread_ms for batch, found in latency.items()},

@@ -3,20 +3,22 @@
 base       Value: frozen, self-checking, JSON out and in
 plan       KeepRatios, ChannelCut, PrunePlan, and what a model offers: Anatomy, BlockInfo, GroupInfo
 trial      Recipe, TrialSpec, TrialResult, Point
-budget     Metric, Budget, BudgetSpec
+metric     MetricSpec: how a metric is named, read and shown
+budget     Budget, BudgetSpec
 costs      CostTable
 predictor  AccuracyPredictor, FitReport
-solution   Solution, ContinuousOptimum, Measured, Verification
+solution   Solution, ContinuousOptimum, Measured, BudgetCheck, Verification
 """
 
 from __future__ import annotations
 
 from triaxis.values.base import AXES, SCHEMA, Axis, Value, canonical_json, digest, require
-from triaxis.values.budget import METRICS, Budget, BudgetSpec, Metric, parse_budgets
+from triaxis.values.budget import Budget, BudgetSpec, parse_budgets
 from triaxis.values.costs import CostTable
+from triaxis.values.metric import METRICS, MetricSpec, metric_named, metric_spec
 from triaxis.values.plan import Anatomy, BlockInfo, ChannelCut, GroupInfo, KeepRatios, PrunePlan
 from triaxis.values.predictor import AccuracyPredictor, FitReport
-from triaxis.values.solution import ContinuousOptimum, Measured, Solution, Verification
+from triaxis.values.solution import BudgetCheck, ContinuousOptimum, Measured, Solution, Verification
 from triaxis.values.trial import Point, Recipe, TrialResult, TrialSpec
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "Axis",
     "BlockInfo",
     "Budget",
+    "BudgetCheck",
     "BudgetSpec",
     "ChannelCut",
     "ContinuousOptimum",
@@ -36,7 +39,7 @@ __all__ = [
     "GroupInfo",
     "KeepRatios",
     "Measured",
-    "Metric",
+    "MetricSpec",
     "Point",
     "PrunePlan",
     "Recipe",
@@ -47,6 +50,8 @@ __all__ = [
     "Verification",
     "canonical_json",
     "digest",
+    "metric_named",
+    "metric_spec",
     "parse_budgets",
     "require",
 ]

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
 
 from triaxis.errors import ConfigError
 from triaxis.values.base import Value, require
-
-Metric = Literal["macs", "params", "latency_ms", "memory_bytes"]
-METRICS: tuple[Metric, ...] = ("macs", "params", "latency_ms", "memory_bytes")
+from triaxis.values.metric import METRICS, MetricSpec, metric_named, metric_spec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,12 +19,12 @@ class Budget(Value):
     for as a share of the base model's cost.
     """
 
-    metric: Metric
+    metric: str
     limit: float
     fraction: float | None = None
 
     def __post_init__(self) -> None:
-        require(self.metric in METRICS, f"A budget's metric must be one of {METRICS}, got {self.metric!r}.")
+        metric_spec(self.metric)
         require(math.isfinite(self.limit) and self.limit > 0, f"A budget must be above 0, got {self.limit!r} {self.metric}.")
 
     @staticmethod
@@ -59,19 +56,12 @@ class Budget(Value):
 class BudgetSpec(Value):
     """A budget as its user writes it: an absolute limit, or a fraction in (0, 1] of the base model's cost."""
 
-    metric: Metric
+    metric: str
     limit: float | None = None
     fraction: float | None = None
 
-    _UNITS: ClassVar[dict[str, tuple[Metric, dict[str, float]]]] = {
-        "macs": ("macs", {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}),
-        "params": ("params", {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}),
-        "latency": ("latency_ms", {"ms": 1, "us": 1e-3, "s": 1e3}),
-        "memory": ("memory_bytes", {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2**30}),
-    }
-
     def __post_init__(self) -> None:
-        require(self.metric in METRICS, f"A budget's metric must be one of {METRICS}, got {self.metric!r}.")
+        metric_spec(self.metric)
         require((self.limit is None) != (self.fraction is None), "A budget must have either a limit or a fraction.")
         if self.fraction is not None:
             require(
@@ -81,31 +71,29 @@ class BudgetSpec(Value):
             require(math.isfinite(self.limit) and self.limit > 0, f"A budget must be above 0, got {self.limit!r} {self.metric}.")
 
     @classmethod
-    def parse(cls, text: str) -> BudgetSpec:
-        """Read ``macs=50%``, ``macs=12M``, ``params=50%``, ``latency=3ms`` or ``memory=64MB``.
+    def parse(cls, text: str, keys: Iterable[str] = METRICS) -> BudgetSpec:
+        """Read ``macs=50%``, ``macs=12M``, ``params=50%``, ``latency=3ms``, ``latency@onnxruntime=3ms`` or ``memory=64MB``.
+
+        Args:
+            text: What the user wrote.
+            keys: Metrics that there are, by key.
 
         Raises:
             ConfigError: The text is none of these.
         """
-        name, equals, amount = text.strip().partition("=")
-        name, amount = name.strip().lower(), amount.strip()
-        if not equals or name not in cls._UNITS:
-            raise ConfigError(
-                f"A budget must read METRIC=AMOUNT with METRIC one of {', '.join(cls._UNITS)} (for example macs=50%), got {text!r}."
-            )
-        metric, units = cls._UNITS[name]
-        digits = amount.rstrip("%abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ")
-        unit = amount[len(digits) :].strip().lower()
-        try:
-            number = float(digits)
-        except ValueError:
-            number = math.nan
-        if unit == "%" and math.isfinite(number):
-            return cls(metric=metric, fraction=number / 100)
-        if unit not in units or not math.isfinite(number):
-            shown = ", ".join(repr(u) for u in units if u)
-            raise ConfigError(f"The amount of a {name} budget must be a number with '%' or one of the units {shown}, got {amount!r}.")
-        return cls(metric=metric, limit=number * units[unit])
+        name, equals, amount = (part.strip() for part in text.partition("="))
+        spec = metric_named(name, keys) if equals else None
+        if spec is None:
+            names = ", ".join(metric_spec(key).name for key in keys)
+            raise ConfigError(f"A budget must read METRIC=AMOUNT with METRIC one of {names} (for example macs=50%), got {text!r}.")
+        number, unit = _amount(amount, spec)
+        return cls(metric=spec.key, fraction=number / 100) if unit == "%" else cls(metric=spec.key, limit=number * spec.units[unit])
+
+    def __str__(self) -> str:
+        spec = metric_spec(self.metric)
+        if self.fraction is not None:
+            return f"{spec.name}={100 * self.fraction!r}%"
+        return f"{spec.name}={self.limit!r}{spec.unit}"
 
     def resolve(self, base_cost: float) -> Budget:
         """Return the absolute budget, given the base model's cost in the same metric."""
@@ -115,13 +103,27 @@ class BudgetSpec(Value):
         return Budget(metric=self.metric, limit=self.limit, fraction=self.limit / base_cost if base_cost else None)
 
 
-def parse_budgets(texts: Sequence[str]) -> tuple[BudgetSpec, ...]:
+def _amount(text: str, spec: MetricSpec) -> tuple[float, str]:
+    """Return the number and the unit of ``50%`` or ``3ms``; the unit is ``%`` or one of the metric's."""
+    digits = text.rstrip("%abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ")
+    unit = text[len(digits) :].strip().lower()
+    try:
+        number = float(digits)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number) or (unit != "%" and unit not in spec.units):
+        shown = ", ".join(repr(known) for known in spec.units if known)
+        raise ConfigError(f"The amount of a {spec.name} budget must be a number with '%' or one of the units {shown}, got {text!r}.")
+    return number, unit
+
+
+def parse_budgets(texts: Sequence[str], keys: Iterable[str] = METRICS) -> tuple[BudgetSpec, ...]:
     """Read budgets such as ``macs=50%`` that hold together, at most one for each metric.
 
     Raises:
         ConfigError: A text is no budget, or two budgets are on one metric.
     """
-    specs = tuple(BudgetSpec.parse(text) for text in texts)
+    specs = tuple(BudgetSpec.parse(text, tuple(keys)) for text in texts)
     metrics = [spec.metric for spec in specs]
     if repeated := sorted({metric for metric in metrics if metrics.count(metric) > 1}):
         raise ConfigError(f"There must be at most one budget for each metric, got several for {', '.join(repeated)}.")

@@ -7,6 +7,7 @@ from typing import Literal
 
 from triaxis.values.base import Value
 from triaxis.values.budget import Budget
+from triaxis.values.metric import metric_spec
 from triaxis.values.plan import KeepRatios
 
 
@@ -69,10 +70,40 @@ class Measured(Value):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetCheck(Value):
+    """One budget beside what the delivered model costs.
+
+    `share` is its cost over the base model's, with a 90 % interval from `low` to `high` where it was measured in turns;
+    `limit_share` is the budget, likewise a share. A budget is missed where the whole interval lies above it.
+    """
+
+    budget: Budget
+    cost: float
+    share: float
+    low: float
+    high: float
+    limit_share: float
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the budget is not missed beyond doubt."""
+        return self.low <= self.limit_share * (1 + 1e-9)
+
+    def missed_sentence(self) -> str:
+        """Return by how much a missed budget is missed, and what to do."""
+        name = metric_spec(self.budget.metric).title
+        return (
+            f"The finished model misses its {name} budget: it measures {self.share:.1%} of the base model's {name} "
+            f"({self.low:.1%} to {self.high:.1%}), the budget is {self.limit_share:.1%}. "
+            "It is kept all the same: prune again with a smaller budget, or on a quieter machine."
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verification(Value):
     """What the delivered model really does, beside the base model and beside what was predicted.
 
-    Intervals are 95 % (Wilson); `prediction_error` is measured minus predicted val accuracy.
+    Intervals are 95 %; `prediction_error` is measured minus predicted val accuracy; `checks` hold the budgets, measured anew.
     """
 
     base: Measured
@@ -82,3 +113,9 @@ class Verification(Value):
     num_test: int
     device: str
     threads: int
+    checks: tuple[BudgetCheck, ...] = ()
+
+    @property
+    def is_within_budget(self) -> bool:
+        """Whether every budget is met."""
+        return all(check.is_met for check in self.checks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 
 import pytest
 import timm
@@ -11,9 +12,12 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import mobilenet_v2, resnet50
 
-from triaxis.metrics.latency import measure_latency, summarise, time_calls
+from triaxis.metrics.base import Reading
+from triaxis.metrics.gauge import Gauge
+from triaxis.metrics.latency import half_spread, measure_latency, read_for
 from triaxis.metrics.macs import count_macs, count_params
 from triaxis.metrics.memory import measure_memory
+from triaxis.metrics.runtimes.base import timed
 from triaxis.metrics.table import count_costs, with_measured
 from triaxis.models.cifar import densenet, resnet
 from triaxis.surgery.surgeon import Surgeon
@@ -91,26 +95,63 @@ def test_the_base_model_is_the_first_level(table):
     assert (table.depth[0], table.width[0], table.resolution[0]) == (1, 1, 1)
 
 
+class Parameters:
+    """A metric whose cost is known, as if it were measured: parameters, times what the machine is slowed down by."""
+
+    key, is_counted = "work_ms", False
+
+    def __init__(self, slowness: Iterator[float]) -> None:
+        self.slowness = slowness
+
+    def prepare(self, model: nn.Module, input_shape: tuple[int, ...]) -> Reading:
+        return lambda: count_params(model) * next(self.slowness)
+
+
+def measured(table, surgeon, order, slowness: Iterator[float]):
+    gauge = Gauge(Parameters(slowness), surgeon.base, (3, 16, 16))
+    return with_measured(table, surgeon, order, gauge, in_channels=3, seconds=0.0, advance=lambda share, note: None)
+
+
 def test_a_measured_metric_is_interpolated_between_its_samples(surgeon, order, table):
     """A cost that is a power of each axis is linear in the logs along each axis only at the samples; both ends must be exact."""
-    full = with_measured(table, surgeon, order, "latency_ms", lambda model, side: float(count_params(model)), lambda share, note: None)
-    made, true = torch.tensor(full.costs["latency_ms"]), torch.tensor(full.costs["params"])
+    full = measured(table, surgeon, order, itertools.repeat(1.0))
+    made, true = torch.tensor(full.costs["work_ms"]), torch.tensor(full.costs["params"])
     for corner in itertools.product((0, -1), (0, -1), (0, -1)):
         assert made[corner] == pytest.approx(true[corner].item())
     assert ((made - true).abs() / true).max() < 0.25
     assert full.costs["macs"] == table.costs["macs"]
 
 
-def test_latency_has_median_and_spread():
-    found = summarise([3.0, 1.0, 2.0, 5.0, 4.0, 100.0, 2.5], 4)
-    assert (found.median_ms, found.batch, found.runs) == (3.0, 4, 7)
-    assert found.spread_ms == pytest.approx((5.0 - 2.0) / 2)
+def test_a_machine_that_is_busy_for_a_while_does_not_change_the_table(surgeon, order, table):
+    """Other work that comes and goes over many rounds slows the base model and the cut alike; the quietest turns give the level."""
+    busy = itertools.chain.from_iterable(itertools.repeat(1.0 if n % 3 == 0 else 4.0, 500) for n in itertools.count())
+    full, quiet = measured(table, surgeon, order, busy), measured(table, surgeon, order, itertools.repeat(1.0))
+    assert torch.tensor(full.costs["work_ms"]) == pytest.approx(torch.tensor(quiet.costs["work_ms"]), rel=1e-6)
 
 
-def test_calls_are_warmed_up_and_counted():
+def test_a_metric_is_measured_with_the_widths_that_were_counted(surgeon, order):
+    """With one ranking of all channels, each group keeps another number than with the same ratio everywhere."""
+    table = count_costs(surgeon, order, min_depth=0.3, in_channels=3, importance="l1", scope="global")
+    gauge = Gauge(Parameters(itertools.repeat(1.0)), surgeon.base, (3, 16, 16))
+    full = with_measured(
+        table, surgeon, order, gauge, in_channels=3, seconds=0.0, advance=lambda share, note: None, importance="l1", scope="global"
+    )
+    made, true = torch.tensor(full.costs["work_ms"]), torch.tensor(full.costs["params"])
+    assert made[0, -1, 0] == pytest.approx(true[0, -1, 0].item())
+
+
+def test_a_latency_is_read_at_least_a_few_times():
+    reading = iter([3.0, 1.0, 2.0, 5.0, 4.0, 100.0, 2.5, 9.0]).__next__
+    found = read_for(reading, seconds=0, min_runs=7)
+    assert len(found) == 7
+    assert half_spread(found) == pytest.approx((5.0 - 2.0) / 2)
+
+
+def test_a_call_is_warmed_up_before_it_is_timed():
     calls = []
-    times = time_calls(lambda: calls.append(1), seconds=0, warmup=2, min_runs=5)
-    assert len(times) == 5 and len(calls) == 7
+    reading = timed(lambda: calls.append(1))
+    assert len(calls) == 3
+    assert reading() >= 0 and len(calls) == 4
 
 
 def test_a_larger_batch_takes_longer():
@@ -121,7 +162,7 @@ def test_a_larger_batch_takes_longer():
 
 def test_onnxruntime_and_eager_measure_the_same_network():
     pytest.importorskip("onnxruntime")
-    assert measure_latency(resnet(8), (3, 16, 16), batch=2, backend="onnxruntime", seconds=0.05).median_ms > 0
+    assert measure_latency(resnet(8), (3, 16, 16), batch=2, runtime="onnxruntime", seconds=0.05).median_ms > 0
 
 
 def test_memory_is_weights_input_and_the_largest_living_activations():

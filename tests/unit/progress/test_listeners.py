@@ -202,13 +202,13 @@ def test_a_listener_that_cannot_begin_is_warned_of_and_left_out(run: RunDirector
     assert "own_listener:refuse is told of no progress, because it raised ConnectionError: no network" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["own_listener:Nobody", "no_such_module_at_all:Name"])
+@pytest.mark.parametrize("name", ["own_listener:Nobody", "no_such_module_at_all:Name", "tensorbord"])
 def test_a_listener_that_does_not_exist_is_an_error_at_once(run: RunDirectory, own: Any, name: str) -> None:
     with pytest.raises(ConfigError, match=name.partition(":")[0]), watched(run, config_from_plain({"progress": [name]}), None):
         pass
 
 
-@pytest.mark.parametrize("name", ["wandb", "mine", "a b:c", ""])
+@pytest.mark.parametrize("name", ["a:b:c", "a b:c", ""])
 def test_a_name_of_another_form_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=r"progress\.0"):
         config_from_plain({"progress": [name]})

@@ -1,0 +1,201 @@
+"""Choose: the cut with the best predicted accuracy that is within every budget when it is really cut and measured.
+
+A counted cost is exact. A measured one is read beside the base model, in turns, until it is clear on which side of the budget
+it lies. A cut that is over budget corrects the table of costs by what was measured, and the next best is tried: noise makes
+the search longer, never void.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from triaxis.errors import InfeasibleBudgetError
+from triaxis.maths.solve import candidates
+from triaxis.metrics.gauge import Gauge, Measurement
+from triaxis.stages.collect import narrowed
+from triaxis.stages.context import Workbench
+from triaxis.stages.costs import gauge_of
+from triaxis.store.checkpoints import load_checkpoint
+from triaxis.values import AccuracyPredictor, Budget, CostTable, PrunePlan, Solution, digest, metric_spec
+
+log = logging.getLogger(__name__)
+
+MOST_CUTS = 40
+"""Cuts that are measured before the search ends with the best of them."""
+
+Start = tuple[PrunePlan, dict[str, torch.Tensor]]
+"""A plan and the weights that go with it, in the base model's shapes: what a final cut starts from."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The chosen cut: what was predicted, its plan, and the base-shaped weights that the plan cuts."""
+
+    solution: Solution
+    plan: PrunePlan
+    state: dict[str, torch.Tensor]
+
+
+def choose(
+    bench: Workbench, predictor: AccuracyPredictor, table: CostTable, budgets: Sequence[Budget], block_order: Sequence[str]
+) -> Choice:
+    """Return the best cut within every budget; chosen once, so that a run that goes on does not change its mind.
+
+    Args:
+        bench: The data, the base model, the device.
+        predictor: Predicts the accuracy of each cut of the table.
+        table: Costs of each cut, measured ones on a sample.
+        budgets: All hold at once.
+        block_order: Blocks in the order of removal.
+
+    Raises:
+        InfeasibleBudgetError: Not even the cheapest cut is within the budgets once measured.
+    """
+    search = _Search(bench, table, tuple(budgets), tuple(block_order))
+    key = "choice:" + digest({"budgets": [b.to_json() for b in budgets], "predictor": predictor.to_json(), "order": list(block_order)})
+    known = bench.store.record(key)
+    if known is not None:
+        solution = Solution.from_json(known)
+        return Choice(solution, *search.cut(solution))
+    choice = search.best(predictor)
+    bench.store.put_record(key, choice.solution.to_json())
+    return choice
+
+
+@dataclass
+class _Search:
+    """The cuts tried so far, and what they say of the table's costs."""
+
+    bench: Workbench
+    table: CostTable
+    budgets: tuple[Budget, ...]
+    block_order: tuple[str, ...]
+    tried: dict[tuple[int, float, int], dict[str, float]] = field(default_factory=dict)
+    doubtful: list[Solution] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        # Candidates share few depths: their checkpoints are read once.
+        self.start_of = functools.lru_cache(maxsize=4)(functools.partial(starting_point, self.bench))
+        self.gauge = functools.cache(functools.partial(gauge_of, self.bench))
+
+    def best(self, predictor: AccuracyPredictor) -> Choice:
+        """Measure candidates, best first, until one is within every budget."""
+        while len(self.tried) < MOST_CUTS and (solution := self.candidate(predictor)) is not None:
+            plan, state = self.cut(solution)
+            costs, verdict = self.measure(plan)
+            found = dataclasses.replace(solution, costs={**solution.costs, **costs}, ratios=plan.achieved)
+            if verdict == "within":
+                return Choice(found, plan, state)
+            self.tried[solution.blocks, solution.width, solution.side_px] = costs
+            if verdict == "unclear":
+                self.doubtful.append(found)
+            log.info("%s measured %s budget: %s", solution.ratios, "over" if verdict == "over" else "about at the", self._shown(costs))
+        if self.doubtful:
+            solution = max(self.doubtful, key=lambda s: s.predicted_accuracy)
+            log.warning("no cut was clearly within the budgets: the best whose median is within them is taken")
+            return Choice(solution, *self.cut(solution))
+        raise InfeasibleBudgetError(self._sentence())
+
+    def candidate(self, predictor: AccuracyPredictor) -> Solution | None:
+        """Return the best cut that was not tried yet and is within the budgets by the corrected table; None if there is none."""
+        try:
+            found = candidates(predictor, self.corrected(), self.budgets, num=len(self.tried) + 1)
+        except InfeasibleBudgetError:
+            if not self.tried:
+                raise
+            return None
+        return next((s for s in found if (s.blocks, s.width, s.side_px) not in self.tried), None)
+
+    def corrected(self) -> CostTable:
+        """Return the table, each measured metric scaled by the median of measured over expected cost of the cuts tried."""
+        costs = dict(self.table.costs)
+        for metric in {b.metric for b in self.budgets}:
+            cube = np.array(self.table.costs[metric])
+            levels = (self.table.blocks, self.table.widths, self.table.sides_px)
+            expected = [
+                (measured[metric], cube[tuple(axis.index(place) for axis, place in zip(levels, cut, strict=True))])
+                for cut, measured in self.tried.items()
+            ]
+            if expected:
+                factor = statistics.median(measured / table for measured, table in expected)
+                costs[metric] = tuple(tuple(tuple(row) for row in plane) for plane in (cube * max(factor, 1.0)).tolist())
+        return dataclasses.replace(self.table, costs=costs)
+
+    def cut(self, solution: Solution) -> Start:
+        """Return the plan of a solution and the weights that it cuts."""
+        start = self.start_of(solution.blocks)
+        return final_plan(self.bench, solution, self.block_order, start), start[1]
+
+    def measure(self, plan: PrunePlan) -> tuple[dict[str, float], str]:
+        """Return the costs of a plan's real cut in the budgets' metrics, and whether they are within, over, or unclear."""
+        model = self.bench.surgeon.cut(plan)
+        shape = (self.bench.source.in_channels, plan.side_px, plan.side_px)
+        costs, verdicts = {}, set()
+        for budget in self.budgets:
+            gauge, base = self.gauge(budget.metric), self.table.base_cost(budget.metric)
+            share = budget.limit / base
+            found = gauge.measure(model, shape, is_clear=functools.partial(is_clear, share))
+            costs[budget.metric] = cost_of(gauge, found, base)
+            verdicts.add(side_of(found, share))
+            if "over" in verdicts:
+                break
+        return costs, next(v for v in ("over", "unclear", "within") if v in verdicts)
+
+    def _shown(self, costs: dict[str, float]) -> str:
+        return ", ".join(f"{b.metric} {costs[b.metric]:g}, limit {b.limit:g}" for b in self.budgets if b.metric in costs)
+
+    def _sentence(self) -> str:
+        """Name the cheapest cost that was measured in the metric whose budget none met."""
+        worst = max(self.budgets, key=lambda b: min(c.get(b.metric, 0.0) for c in self.tried.values()) / b.limit)
+        cheapest = min(c[worst.metric] for c in self.tried.values() if worst.metric in c)
+        name = metric_spec(worst.metric).title
+        return (
+            f"The cut model must be within its {name} budget when measured, but the cheapest of {len(self.tried)} cuts took {cheapest:g}, "
+            f"limit {worst.limit:g}: raise the budget to that."
+        )
+
+
+def side_of(found: Measurement, share: float) -> str:
+    """Say whether a cost is within, over or unclear beside a limit, given as a share of the base model's cost."""
+    if found.high <= share:
+        return "within"
+    if found.low > share:
+        return "over"
+    return "unclear" if found.ratio <= share else "over"
+
+
+def is_clear(share: float, found: Measurement) -> bool:
+    """Whether it is known on which side of the limit a cost lies."""
+    return side_of(found, share) != "unclear"
+
+
+def cost_of(gauge: Gauge, found: Measurement, base: float) -> float:
+    """Return a cut's cost in the metric's unit: as counted, or as its share of the base model's cost `base`."""
+    return found.cost if gauge.metric.is_counted else found.ratio * base
+
+
+def final_plan(bench: Workbench, solution: Solution, block_order: Sequence[str], start: Start) -> PrunePlan:
+    """Return the plan of a solution, cut further from a starting point of its depth or more."""
+    parent, state = start
+    count = parent.num_blocks - solution.blocks - len(parent.removed_blocks)
+    following = [name for name in block_order if name not in parent.removed_blocks][: max(count, 0)]
+    removed = (*parent.removed_blocks, *following)
+    return narrowed(bench, removed, solution.width, solution.side_px, parent, state)
+
+
+def starting_point(bench: Workbench, blocks: int) -> Start:
+    """Return plan and base-shaped weights of the trial with full width and side that is nearest above in depth."""
+    chain = [t for t in bench.store.trials() if t.state == "done" and t.spec.axis in ("base", "depth") and t.plan is not None]
+    usable = [t for t in chain if t.plan and t.plan.num_blocks - len(t.plan.removed_blocks) >= blocks]
+    best = max(usable, key=lambda t: len(t.plan.removed_blocks) if t.plan else 0, default=None)
+    if best is None or best.plan is None or best.checkpoint is None:
+        return bench.surgeon.identity(), bench.surgeon.base.state_dict()
+    return best.plan, bench.surgeon.expand(best.plan, load_checkpoint(bench.run.path / best.checkpoint))

@@ -1,0 +1,91 @@
+"""Costs: what every cut would cost, counted or measured, and the gauges that measure one cut beside the base model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from triaxis.metrics.base import Metric
+from triaxis.metrics.gauge import Gauge
+from triaxis.metrics.make import make_metric
+from triaxis.metrics.table import count_costs, with_measured
+from triaxis.progress import Advance
+from triaxis.stages.context import Workbench
+from triaxis.surgery.planning import Scope
+from triaxis.values import CostTable
+
+SECONDS_FOR_A_BUDGET = 0.3
+"""Time for each sample of a metric that a budget limits, shared by the base model and the cut."""
+
+SECONDS_FOR_NO_BUDGET = 0.08
+
+
+def metric_of(bench: Workbench, key: str) -> Metric:
+    """Return what counts or measures a metric under the run's settings."""
+    config = bench.config
+    return make_metric(key, batch=config.profile.latency_batch, runtime=config.profile.runtime, device=bench.device, own=config.metrics)
+
+
+def gauge_of(bench: Workbench, key: str) -> Gauge:
+    """Return what measures cuts in a metric beside the run's base model."""
+    return Gauge(metric_of(bench, key), bench.surgeon.base, bench.input_shape)
+
+
+def cost_table(bench: Workbench, block_order: Sequence[str]) -> CostTable:
+    """Return the cost of every cut: MACs and parameters counted, the metrics of the budgets measured on a sample of cuts."""
+    with bench.timed("cost") as advance:
+        advance(0.0, "counting MACs and parameters of every cut")
+        importance, scope = _ranking(bench)
+        table = count_costs(
+            bench.surgeon,
+            block_order,
+            min_depth=bench.config.collect.min_depth,
+            in_channels=bench.source.in_channels,
+            importance=importance,
+            scope=scope,
+        )
+        metrics = [budget.metric for budget in bench.config.budgets]
+        return _measured_too(bench, table, block_order, metrics, SECONDS_FOR_A_BUDGET, advance)
+
+
+def for_any_budget(bench: Workbench, table: CostTable, block_order: Sequence[str]) -> CostTable:
+    """Return the table with a quick measurement of the metrics that no budget of the run asked for, so that `solve` can answer them.
+
+    Latency is left out where each of its samples would have to be compiled or exported first.
+    """
+    metrics = ["memory_bytes", "latency_ms"] if bench.config.profile.runtime == "eager" else ["memory_bytes"]
+    with bench.timed("cost") as advance:
+        return _measured_too(bench, table, block_order, metrics, SECONDS_FOR_NO_BUDGET, advance)
+
+
+def with_metrics(bench: Workbench, table: CostTable, block_order: Sequence[str], metrics: Iterable[str]) -> CostTable:
+    """Return the table with every one of `metrics`, measuring those that it lacks."""
+    with bench.timed("cost") as advance:
+        return _measured_too(bench, table, block_order, metrics, SECONDS_FOR_A_BUDGET, advance)
+
+
+def _measured_too(
+    bench: Workbench, table: CostTable, block_order: Sequence[str], metrics: Iterable[str], seconds: float, advance: Advance
+) -> CostTable:
+    importance, scope = _ranking(bench)
+    for key in metrics:
+        if key not in table.costs:
+            table = with_measured(
+                table,
+                bench.surgeon,
+                block_order,
+                gauge_of(bench, key),
+                in_channels=bench.source.in_channels,
+                seconds=seconds,
+                advance=advance,
+                importance=importance,
+                scope=scope,
+            )
+    return table
+
+
+def _ranking(bench: Workbench) -> tuple[str, Scope]:
+    """Return importance and scope by which the table's cuts choose channels, without looking at images."""
+    width = bench.config.width
+    # One ranking of all channels decides how many each group keeps; Taylor's needs images and comes later.
+    ranked = "l1" if width.importance == "taylor" else width.importance
+    return ("first" if width.scope == "uniform" else ranked), width.scope
