@@ -79,7 +79,7 @@ def compress(
     data = splits if isinstance(splits, Splits) else _from_sequence(splits)
     place = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="triaxis-"))
     wanted, settled = chosen.budgets, RunDirectory(place)
-    if settled.config_file.exists():
+    if settled.holds_run:
         chosen = chosen.model_copy(update={"budget": settled.config().budget})
     outcome = run(chosen, place, budgets=wanted, progress=progress, model=model, splits=data)
     return Result(outcome.model, outcome.summary, outcome.solution, outcome.verification, place)

@@ -163,7 +163,7 @@ def load(directory: str | Path, *, model: nn.Module | None = None, allow_code: b
         )
     base = model if model is not None else build(source.name, source.args, source.num_classes)
     cut = Surgeon.examine(base, side_px=source.side_px, in_channels=source.in_channels).cut(plan)
-    load_into(cut, directory / "model.safetensors")
+    load_into(cut, directory / "model.safetensors", "copy the folder again, or write it again with `triaxis prune RUN`")
     return cut.eval()
 
 

@@ -19,15 +19,16 @@ from torch import Tensor, nn
 from triaxis.config import BASE_RECIPE, Config
 from triaxis.data.images import Splits, require_batch
 from triaxis.data.sources import load_splits
-from triaxis.errors import ConfigError, ExperimentMismatchError, UnsupportedModelError
+from triaxis.errors import ConfigError, ExperimentMismatchError, StoreError, UnsupportedModelError
 from triaxis.metrics.latency import device_name
 from triaxis.metrics.macs import count_macs, count_params
 from triaxis.models.load import ModelSource, check_finite, load_model, unwrap
 from triaxis.progress import Advance, Meter, Moment, Progress, Silent, Tell
 from triaxis.stages.forecast import forecast
 from triaxis.store.base import Store
-from triaxis.store.checkpoints import load_into, save_checkpoint
+from triaxis.store.checkpoints import REMEDY, load_into, save_checkpoint
 from triaxis.store.directory import RunDirectory
+from triaxis.surgery.criteria import criterion_of
 from triaxis.surgery.surgeon import Surgeon
 from triaxis.training.evaluate import Evaluation, Teacher, check_output, evaluate
 from triaxis.training.loop import TrainingLog, finetune
@@ -250,9 +251,11 @@ def _require_usable(config: Config, network: nn.Module, splits: Splits, source: 
     """Say what would fail later, before anything is trained: weights, two blank images through the network, batches.
 
     Raises:
+        ConfigError: The criterion cannot be found.
         UnsupportedModelError: The network holds NaN, fails, or returns something else than logits.
         DataError: The train split does not fill a batch.
     """
+    criterion_of(config.width.importance)
     check_finite(network, "the base model")
     network = network.cpu().eval()
     shape = (2, source.in_channels, source.side_px, source.side_px)
@@ -306,6 +309,17 @@ def _tell(advance: Advance, note: str, share: float, moment: Moment) -> None:
     advance(share, note, moment)
 
 
+def _require_same_base(run: RunDirectory, store: Store, network: nn.Module) -> None:
+    """Trials know the base model that they were cut from: another one in its place would have them all measured again.
+
+    Raises:
+        StoreError: The base model's checkpoint is not the one that the trials began with.
+    """
+    known = {trial.spec.base_digest for trial in store.trials()}
+    if known and state_digest(network.state_dict()) not in known:
+        raise StoreError(f"{run.checkpoint('base')} must hold the base model of this run's trials, but its weights are others: {REMEDY}.")
+
+
 def _train_base(
     config: Config,
     run: RunDirectory,
@@ -324,6 +338,7 @@ def _train_base(
         progress.expect({"base": 0.0})
         _require_the_same(run, record, identity)
         load_into(network, run.checkpoint("base"))
+        _require_same_base(run, store, network)
         return
     num_images = 0
     with timed(store, progress, "base") as advance:

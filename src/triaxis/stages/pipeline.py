@@ -16,6 +16,7 @@ from torch import nn
 from triaxis.config import Config
 from triaxis.data.images import Splits
 from triaxis.deliver.export import export
+from triaxis.errors import ConfigError
 from triaxis.maths.solve import feasible_rows
 from triaxis.progress import Progress
 from triaxis.stages import decide
@@ -30,6 +31,9 @@ from triaxis.stages.summary import summarise
 from triaxis.stages.verify import verify
 from triaxis.store.directory import RunDirectory
 from triaxis.values import BudgetSpec, CostTable, Solution, Verification
+
+MIN_OFF_AXIS = 4
+"""Trials off the axes that tell two products of straight lines from one: three pairs of axes, and all three together."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,26 @@ def run(
     splits: Splits | None = None,
 ) -> Outcome:
     """Do it all in the run directory `out`, going on where an earlier process stopped; `budgets` takes the place of the run's."""
+    _require_off_axis(config)
     directory, specs = RunDirectory(out), budgets or config.budgets
     with directory.open(config) as store, watched(directory, config, progress) as heard:
         bench = open_workbench(config, directory, store, progress=heard, model=model, splits=splits)
         table, order = collect_stage(bench, specs)
         fit_stage(bench)
         return prune_stage(bench, table, order, specs)
+
+
+def _require_off_axis(config: Config) -> None:
+    """Say before anything is trained that a rank above 1 could not be fitted; the products differ only off the axes.
+
+    Raises:
+        ConfigError: The trials off the axes are too few.
+    """
+    if config.fit.rank > 1 and config.collect.off_axis < MIN_OFF_AXIS:
+        raise ConfigError(
+            f"fit.rank {config.fit.rank} needs {MIN_OFF_AXIS} trials off the axes or more, got collect.off_axis "
+            f"{config.collect.off_axis}: raise it, or leave the rank at 1."
+        )
 
 
 def collect_stage(bench: Workbench, specs: Sequence[BudgetSpec]) -> tuple[CostTable, tuple[str, ...]]:

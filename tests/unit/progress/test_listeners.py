@@ -261,3 +261,13 @@ def test_the_listeners_of_the_page_work(
         assert len([key for key, _ in calls if key.startswith("log")]) == 3 + 1 and calls[-1][0] == closing
     else:
         assert (run.path / "losses.csv").read_text().splitlines() == ["base,1,1.0", "base,2,1.0", "base,3,1.0"]
+
+
+def test_what_a_killed_writer_left_half_written_is_removed(tmp_path: Path) -> None:
+    place = RunDirectory(tmp_path / "run")
+    with place.open(Config()):
+        pass
+    left = place.path / ".progress.json.123.tmp"
+    left.write_text("{")
+    with place.open(Config()):
+        assert not left.exists()
