@@ -19,7 +19,6 @@ from triaxis.maths.predict import predict
 from triaxis.maths.solve import MARGIN
 from triaxis.report.records import Records
 from triaxis.values import AXES, AccuracyPredictor, Axis, Budget, CostTable, KeepRatios, Measured, Solution, TrialResult
-from triaxis.walltime import added
 
 STAGES = ("load", "base", "examine", "blocks", "cost", "collect", "refine", "fit", "solve", "prune", "verify", "export", "report")
 
@@ -381,16 +380,6 @@ def removal(records: Records) -> Removal | None:
         base_side_px=plan.base_side_px,
         side_px=plan.side_px,
     )
-
-
-def part_seconds(records: Records) -> tuple[tuple[str, float, float], ...] | None:
-    """Return (part, seconds, share of the trials' time) of the trials together; what no part claims is called other."""
-    total = sum(trial.seconds for trial in records.trials)
-    parts = added(*(trial.seconds_by_part for trial in records.trials))
-    if not parts or total <= 0:
-        return None
-    parts["other"] = max(0.0, total - sum(parts.values()))
-    return tuple((part, seconds, seconds / total) for part, seconds in parts.items())
 
 
 def stage_seconds(records: Records) -> tuple[tuple[str, float, float], ...] | None:

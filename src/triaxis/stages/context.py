@@ -157,6 +157,8 @@ def open_workbench(
         _require_usable(config, network, splits, source)
     train = splits.train
     progress.expect(forecast(config, lambda recipe: Teacher.remembers(train, recipe)))
+    if store.record("base") is not None:
+        progress.expect({"base": 0.0})
     for parameter in network.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
     mode = _mode(config, store, network, source, device)
@@ -335,7 +337,6 @@ def _train_base(
     """Give the network its trained weights: from an earlier process, or by training now."""
     record, identity = store.record("base"), _identity(network, splits, is_trained)
     if record is not None:
-        progress.expect({"base": 0.0})
         _require_the_same(run, record, identity)
         load_into(network, run.checkpoint("base"))
         _require_same_base(run, store, network)

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from triaxis.report import figures
+from triaxis.report import figures, times
 from triaxis.report.records import Records, read_records
 from triaxis.store import MemoryStore
 from triaxis.values import AXES, PrunePlan
@@ -178,9 +178,9 @@ def test_the_trials_time_is_divided_among_parts_and_what_none_claims_is_other(re
         dataclasses.replace(first, seconds=10.0, seconds_by_part={"training": 6.0, "teacher": 1.0}),
         dataclasses.replace(second, seconds=5.0, seconds_by_part={"training": 4.0}),
     )
-    found = figures.part_seconds(dataclasses.replace(records, trials=trials))
+    found = times.part_seconds(dataclasses.replace(records, trials=trials))
     assert found == (("teacher", 1.0, 1 / 15), ("training", 10.0, 10 / 15), ("other", 4.0, 4 / 15))
 
 
 def test_trials_of_an_earlier_version_have_no_parts(records: Records) -> None:
-    assert figures.part_seconds(records) is None
+    assert times.part_seconds(records) is None
