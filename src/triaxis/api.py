@@ -17,6 +17,7 @@ from triaxis.errors import ConfigError
 from triaxis.progress import Progress
 from triaxis.stages.pipeline import run
 from triaxis.store.directory import RunDirectory
+from triaxis.usual_torch import usual_torch
 from triaxis.values import Budget, BudgetSpec, Solution, Verification
 
 
@@ -43,6 +44,7 @@ class Result:
         return report_run(self.directory)
 
 
+@usual_torch()
 def compress(
     model: nn.Module,
     splits: Splits | Sequence[Any],

@@ -72,7 +72,9 @@ class ModelConfig(Section):
     name: str = Field(
         default="cifar:resnet20", pattern=MODEL_FORM, description="cifar:NAME, torchvision:NAME, timm:NAME or package.module:function"
     )
-    args: dict[str, Any] = Field(default={}, description="keyword arguments of the model's function")
+    args: dict[str, Any] = Field(
+        default={}, description="keyword arguments of the model's function; of a zoo's model numbers, words and lists of these"
+    )
     weights: str | None = Field(
         default=None, description="'pretrained', or a safetensors or weights-only checkpoint file; null trains the base model first"
     )
@@ -210,7 +212,9 @@ class ProfileConfig(Section):
 class ExportConfig(Section):
     """What is written beside the compressed model's plan."""
 
-    formats: tuple[Format, ...] = Field(default=("safetensors", "pt2"), description="safetensors, pt2 and onnx")
+    formats: tuple[Format, ...] = Field(
+        default=("safetensors", "pt2"), description="safetensors, pt2 and onnx; each is tried before training"
+    )
 
 
 def metric_keys(own: dict[str, str]) -> tuple[str, ...]:

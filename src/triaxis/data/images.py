@@ -286,9 +286,9 @@ def require_batch(num_images: int, batch_size: int, name: str) -> None:
 
 def _normaliser(preprocess: Preprocess, images: Tensor) -> Callable[[Tensor], Tensor]:
     if images.is_floating_point():
-        return lambda batch: batch
-    mean = torch.tensor(preprocess.mean, device=images.device).view(1, -1, 1, 1) * 255
-    scale = 1 / (torch.tensor(preprocess.std, device=images.device).view(1, -1, 1, 1) * 255)
+        return lambda batch: batch.to(torch.float32)
+    mean = torch.tensor(preprocess.mean, dtype=torch.float32, device=images.device).view(1, -1, 1, 1) * 255
+    scale = 1 / (torch.tensor(preprocess.std, dtype=torch.float32, device=images.device).view(1, -1, 1, 1) * 255)
     return lambda batch: (batch.to(torch.float32) - mean.to(batch.device)).mul_(scale.to(batch.device))
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from triaxis.config import BASE_RECIPE, Config
+from triaxis.config import BASE_RECIPE, Config, ExportConfig
 from triaxis.data.images import Splits, require_batch
 from triaxis.data.sources import load_splits
 from triaxis.errors import ConfigError, ExperimentMismatchError, StoreError, UnsupportedModelError
@@ -25,10 +25,12 @@ from triaxis.metrics.macs import count_macs, count_params
 from triaxis.models.load import ModelSource, check_finite, load_model, unwrap
 from triaxis.progress import Advance, Meter, Moment, Progress, Silent, Tell
 from triaxis.stages.forecast import forecast
+from triaxis.stages.readiness import formats_to_write, require_packages, require_runtime, require_trainable
 from triaxis.store.base import Store
 from triaxis.store.checkpoints import REMEDY, load_into, save_checkpoint
 from triaxis.store.directory import RunDirectory
 from triaxis.surgery.criteria import criterion_of
+from triaxis.surgery.plain import check_plain, trainable
 from triaxis.surgery.surgeon import Surgeon
 from triaxis.training.evaluate import Evaluation, Teacher, check_output, evaluate
 from triaxis.training.loop import TrainingLog, finetune
@@ -146,21 +148,20 @@ def open_workbench(
     """
     progress = progress or Silent()
     device = pick_device(config)
+    require_packages(config, device)
     with timed(store, progress, "load") as advance:
         advance(0.0, "data and model")
         loaded = None
         if splits is None or model is None:
             splits, loaded = _load(config, splits, model)
-        # A copy: what is handed over stays as it is.
-        network = copy.deepcopy(unwrap(model)) if model is not None else loaded.model  # type: ignore[union-attr]
+        network = _own_copy(model) if model is not None else trainable(loaded.model)  # type: ignore[union-attr]
         source = _source(config, splits, named=model is None)
         _require_usable(config, network, splits, source)
+        config = _with_formats(config, store, network, source, device)
     train = splits.train
     progress.expect(forecast(config, lambda recipe: Teacher.remembers(train, recipe)))
     if store.record("base") is not None:
         progress.expect({"base": 0.0})
-    for parameter in network.parameters():
-        parameter.requires_grad_(parameter.is_floating_point())
     mode = _mode(config, store, network, source, device)
     trained = model is not None or (loaded is not None and loaded.is_trained)
     _train_base(config, run, store, network, splits, source, device, mode, progress, trained)
@@ -223,6 +224,21 @@ def state_digest(state: dict[str, Tensor]) -> str:
     return seal.hexdigest()[:16]
 
 
+def _own_copy(model: nn.Module) -> nn.Module:
+    """What is handed over stays as it is."""
+    model = unwrap(model)
+    check_plain(model)
+    return trainable(copy.deepcopy(model))
+
+
+def _with_formats(config: Config, store: Store, network: nn.Module, source: ModelSource, device: torch.device) -> Config:
+    """Keep the formats that can be written, and make sure that the runtime can run the model."""
+    shape = (source.in_channels, source.side_px, source.side_px)
+    formats = formats_to_write(config, store, network, shape)
+    require_runtime(config, store, network, shape, device)
+    return config.model_copy(update={"export": ExportConfig(formats=formats)})
+
+
 def _load(config: Config, splits: Splits | None, model: nn.Module | None) -> tuple[Splits, Any]:
     """Load what was not handed over; the model says how its images must look, the data how many classes it needs."""
     chosen = config.model
@@ -254,7 +270,7 @@ def _require_usable(config: Config, network: nn.Module, splits: Splits, source: 
 
     Raises:
         ConfigError: The criterion cannot be found.
-        UnsupportedModelError: The network holds NaN, fails, or returns something else than logits.
+        UnsupportedModelError: The network holds NaN, fails, cannot be trained, or returns something else than logits.
         DataError: The train split does not fill a batch.
     """
     criterion_of(config.width.importance)
@@ -270,6 +286,7 @@ def _require_usable(config: Config, network: nn.Module, splits: Splits, source: 
             f"The model must take images of shape {shape} and return logits, but it raised {type(error).__name__}: {reason}."
         ) from error
     check_output(output, 2, source.num_classes)
+    require_trainable(network, shape, source.num_classes)
     for recipe in (config.collect.recipe, config.finetune):
         require_batch(len(splits.train), recipe.batch_size, "train")
 

@@ -30,6 +30,7 @@ from triaxis.stages.refine import measure_more, measure_off_axis
 from triaxis.stages.summary import summarise
 from triaxis.stages.verify import verify
 from triaxis.store.directory import RunDirectory
+from triaxis.usual_torch import usual_torch
 from triaxis.values import BudgetSpec, CostTable, Solution, Verification
 
 MIN_OFF_AXIS = 4
@@ -47,6 +48,7 @@ class Outcome:
     directory: Path
 
 
+@usual_torch()
 def run(
     config: Config,
     out: str | Path,
@@ -148,6 +150,7 @@ def prune_stage(bench: Workbench, table: CostTable, order: tuple[str, ...], spec
     return Outcome(pruned.model, solution, verification, summary, directory.path)
 
 
+@usual_torch()
 def continue_run(
     path: str | Path,
     stage: str,

@@ -19,6 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 from triaxis.data.images import Images, hash_seed, require_batch, resize
 from triaxis.errors import TrainingError
 from triaxis.training.evaluate import Teacher, calibrate, check_output
+from triaxis.training.logits import main_logits
 from triaxis.training.mode import Mode
 from triaxis.training.resume import discard_resume, read_resume, remove_resume, write_resume
 from triaxis.values import Recipe
@@ -154,7 +155,7 @@ class _Loop:
 
     def _train_step(self, pictures: Tensor, targets: Tensor, soft: Tensor | None) -> Tensor:
         with self.mode.autocast(self.device):
-            output = self.model(pictures.contiguous(memory_format=self.mode.torch_format))
+            output = main_logits(self.model(pictures.contiguous(memory_format=self.mode.torch_format)))
         if self.step == 0:
             check_output(output, len(pictures), self.images.num_classes)
         loss = self._loss(output.float(), targets, soft)

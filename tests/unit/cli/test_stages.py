@@ -291,6 +291,7 @@ def test_every_error_class_becomes_its_exit_code(tmp_path: Path, monkeypatch: py
 def test_collect_and_prune_go_on_with_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
     fake_pipeline(monkeypatch, calls)
+    (tmp_path / "config.yaml").write_text("{}\n")
     invoke("collect", tmp_path)
     invoke("collect", tmp_path, "--trials", 3)
     invoke("prune", tmp_path)
