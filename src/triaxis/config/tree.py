@@ -35,6 +35,7 @@ DATA_KINDS = ("digits", "imagefolder", "cifar10", "cifar100", "fashion_mnist", "
 DATA_FORM = r"^(digits|[\w.]+:.+)$"
 
 Format = Literal["safetensors", "pt2", "onnx"]
+ListenerName = Annotated[str, Field(pattern=r"^[\w.-]+(:\w+)?$")]
 
 
 CRITERIA = ("l1", "l2", "bn", "taylor", "random")
@@ -253,6 +254,7 @@ class Config(Section):
     finetune: FinetuneRecipe = Field(default=FINETUNE_RECIPE, description="the final fine-tune of the compressed model")
     profile: ProfileConfig = ProfileConfig()
     export: ExportConfig = ExportConfig()
+    progress: tuple[ListenerName, ...] = Field(default=(), description="who hears how far it is: tensorboard, or package.module:Name")
 
     @model_validator(mode="before")
     @classmethod

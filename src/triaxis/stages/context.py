@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +23,9 @@ from triaxis.data.sources import load_splits
 from triaxis.errors import ConfigError, ExperimentMismatchError, StoreError, UnsupportedModelError
 from triaxis.metrics.macs import count_macs, count_params
 from triaxis.models.load import ModelSource, check_finite, load_model, unwrap
-from triaxis.progress import Advance, Progress, Silent
+from triaxis.progress import Advance, Meter, Moment, Progress, Silent, Tell
 from triaxis.stages.environment import how_to_train
+from triaxis.stages.forecast import forecast
 from triaxis.stages.readiness import formats_to_write, require_packages, require_runtime, require_trainable
 from triaxis.store.base import Store
 from triaxis.store.checkpoints import REMEDY, load_into, save_checkpoint
@@ -36,6 +38,7 @@ from triaxis.training.loop import OnStep, TrainingLog, finetune
 from triaxis.training.machine import CpuTime, Machine, num_threads, warn_if_busy
 from triaxis.training.mode import Mode
 from triaxis.values import PrunePlan, Recipe
+from triaxis.walltime import added, ledger
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +60,8 @@ class Workbench:
     data_digest: str
     progress: Progress
     machine: Machine = field(default_factory=Machine)
+    base_losses: dict[tuple[str, ...], float] = field(default_factory=dict)
+    """Losses of the base model without some of its blocks, as `choose_blocks` measured them in this process."""
 
     @property
     def side_px(self) -> int:
@@ -73,7 +78,7 @@ class Workbench:
         return evaluation.balanced_accuracy if self.config.fit.target == "balanced_accuracy" else evaluation.accuracy
 
     def finetune(
-        self, model: nn.Module, plan: PrunePlan, recipe: Recipe, *, seed: int, name: str, advance: Callable[[float], None] | None = None
+        self, model: nn.Module, plan: PrunePlan, recipe: Recipe, *, seed: int, name: str, advance: Tell | None = None
     ) -> TrainingLog:
         """Fine-tune a cut model in place at its plan's side, taught by the base model; cut off, the same `name` goes on.
 
@@ -83,7 +88,7 @@ class Workbench:
             recipe: How to train.
             seed: Fixes the order, the augmentation and dropout.
             name: Of the file that keeps the state between epochs.
-            advance: Told the share that is done.
+            advance: Told the share that is done, the epoch, the loss and the speed.
         """
         return finetune(
             model,
@@ -94,7 +99,7 @@ class Workbench:
             device=self.device,
             mode=self.mode,
             teacher=self.teacher,
-            on_step=(lambda step, steps: advance(step / steps)) if advance else None,
+            on_step=Meter(advance, epochs=recipe.epochs, batch_size=recipe.batch_size) if advance else None,
             resume_path=self.run.checkpoints / f"{name}.resume",
             calibrate_images=self.config.collect.calibrate_images,
             machine=self.machine,
@@ -108,16 +113,24 @@ class Workbench:
     @contextmanager
     def timed(self, stage: str) -> Iterator[Advance]:
         """Show a stage and add its seconds to the record."""
-        start = time.perf_counter()
-        with self.progress.stage(stage) as advance:
+        with timed(self.store, self.progress, stage) as advance:
             yield advance
-        add_seconds(self.store, stage, time.perf_counter() - start)
 
 
-def add_seconds(store: Store, stage: str, seconds: float) -> None:
-    """Add to the time that a stage has taken, over all the processes that worked on it."""
-    record = store.record("seconds") or {}
-    store.put_record("seconds", {**record, stage: record.get(stage, 0.0) + seconds})
+@contextmanager
+def timed(store: Store, progress: Progress, stage: str) -> Iterator[Advance]:
+    """Show a stage, and add the time it takes to the records, over all the processes that work on it; one that is stopped counts too."""
+    start = time.perf_counter()
+    with ledger() as spent:
+        try:
+            with progress.stage(stage) as advance:
+                yield advance
+        finally:
+            record = store.record("seconds") or {}
+            store.put_record("seconds", {**record, stage: record.get(stage, 0.0) + time.perf_counter() - start})
+            if spent:
+                parts = store.record("seconds_by_part") or {}
+                store.put_record("seconds_by_part", {**parts, stage: added(parts.get(stage, {}), spent)})
 
 
 def open_workbench(
@@ -145,8 +158,8 @@ def open_workbench(
     progress = progress or Silent()
     device = pick_device(config)
     require_packages(config, device)
-    since, start = CpuTime.now(), time.perf_counter()
-    with progress.stage("load") as advance:
+    since = CpuTime.now()
+    with timed(store, progress, "load") as advance:
         advance(0.0, "data and model")
         loaded = None
         if splits is None or model is None:
@@ -155,13 +168,16 @@ def open_workbench(
         source = _source(config, splits, named=model is None)
         _require_usable(config, network, splits, source)
         config = _with_formats(config, store, network, source, device)
-    add_seconds(store, "load", time.perf_counter() - start)
+    train = splits.train
+    progress.expect(forecast(config, lambda recipe: Teacher.remembers(train, recipe)))
+    if store.record("base") is not None:
+        progress.expect({"base": 0.0})
     shape = (min(config.base.batch_size, 64), source.in_channels, source.side_px, source.side_px)
     mode, machine = how_to_train(config, store, network, shape, device)
     warn_if_busy(since)
     trained = model is not None or (loaded is not None and loaded.is_trained)
     _train_base(config, run, store, network, splits, source, device, mode, machine, progress, trained)
-    surgeon = _surgeon(config, network, source)
+    surgeon = _surgeon(config, store, network, source, progress)
     store.put_record("anatomy", surgeon.anatomy.to_json())
     return Workbench(
         config=config,
@@ -180,15 +196,17 @@ def open_workbench(
     )
 
 
-def _surgeon(config: Config, network: nn.Module, source: ModelSource) -> Surgeon:
-    return Surgeon.examine(
-        network,
-        side_px=source.side_px,
-        in_channels=source.in_channels,
-        round_to=config.width.round_to,
-        min_width=config.collect.min_width,
-        min_resolution=config.collect.min_resolution,
-    )
+def _surgeon(config: Config, store: Store, network: nn.Module, source: ModelSource, progress: Progress) -> Surgeon:
+    with timed(store, progress, "examine") as advance:
+        advance(0.0, "finding what can be cut")
+        return Surgeon.examine(
+            network,
+            side_px=source.side_px,
+            in_channels=source.in_channels,
+            round_to=config.width.round_to,
+            min_width=config.collect.min_width,
+            min_resolution=config.collect.min_resolution,
+        )
 
 
 def pick_device(config: Config) -> torch.device:
@@ -332,6 +350,10 @@ def _require_the_same(run: RunDirectory, store: Store, now: dict[str, Any]) -> N
         )
 
 
+def _tell(advance: Advance, note: str, share: float, moment: Moment) -> None:
+    advance(share, note, moment)
+
+
 def _require_same_base(run: RunDirectory, store: Store, network: nn.Module) -> None:
     """Trials know the base model that they were cut from: another one in its place would have them all measured again.
 
@@ -363,18 +385,17 @@ def _train_base(
         load_into(network, run.checkpoint("base"))
         _require_same_base(run, store, network)
         return
-    start, num_images = time.perf_counter(), 0
-    with progress.stage("base") as advance:
+    num_images = 0
+    with timed(store, progress, "base") as advance:
+        tell = functools.partial(_tell, advance, "training the base model")
         if not is_trained:
-            done = _finetune_base(
-                config, run, network, splits, source, device, mode, machine,
-                on_step=lambda step, steps: advance(step / steps, "training the base model"),
-            )  # fmt: skip
+            meter = Meter(tell, epochs=config.base.epochs, batch_size=config.base.batch_size)
+            done = _finetune_base(config, run, network, splits, source, device, mode, machine, on_step=meter)
             num_images = done.num_images
         elif config.base != BASE_RECIPE:
             log.warning("the settings under base have no effect: the base model is trained already")
         found = evaluate(network, splits.val, source.side_px, device)
-        advance(1.0, f"val accuracy {found.accuracy:.4f}")
+        advance(1.0, "", Moment(event="result", val_accuracy=found.accuracy))
     macs = count_macs(network, (source.in_channels, source.side_px, source.side_px))
     save_checkpoint(run.checkpoint("base"), network.state_dict())
     measured = {
@@ -385,7 +406,6 @@ def _train_base(
         "train_macs": float(num_images * macs),
     }
     store.put_record("base", measured | identity)
-    add_seconds(store, "base", time.perf_counter() - start)
     log.info("base model: val accuracy %.4f, %d MACs", found.accuracy, macs)
 
 

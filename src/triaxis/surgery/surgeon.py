@@ -26,6 +26,7 @@ from triaxis.surgery.sides import accepted_sides, candidate_sides, first_line
 from triaxis.surgery.tracing import ChannelTracer, trace
 from triaxis.usual_torch import usual_torch
 from triaxis.values import Anatomy, BlockInfo, GroupInfo, PrunePlan
+from triaxis.walltime import part
 
 
 @dataclass(repr=False)
@@ -102,6 +103,7 @@ class Surgeon:
         """Return the sides that the model accepts, falling from the base side; tried, not assumed."""
         return self.anatomy.sides_px
 
+    @part("cutting")
     def plan(
         self,
         *,
@@ -148,6 +150,7 @@ class Surgeon:
             side_px=side,
         )
 
+    @part("cutting")
     def cut(self, plan: PrunePlan, state: Mapping[str, Tensor] | None = None) -> nn.Module:
         """Return a new model on the CPU, cut as planned, with the base weights or those of a base-shaped state dict.
 
@@ -188,6 +191,7 @@ class Surgeon:
 
         return apply.rebuilt(self.base, change, bypassed)
 
+    @part("cutting")
     def expand(self, plan: PrunePlan, cut_state: Mapping[str, Tensor], elsewhere: float | None = None) -> dict[str, Tensor]:
         """Return a base-shaped state dict with a cut model's weights in their places, and the base model's or a number elsewhere.
 

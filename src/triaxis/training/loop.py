@@ -27,8 +27,9 @@ from triaxis.training.mode import Mode
 from triaxis.training.randomness import random_state, seed_all, set_random_state, set_torch_state, torch_state
 from triaxis.training.resume import discard_resume, read_resume, remove_resume, write_resume
 from triaxis.values import Recipe
+from triaxis.walltime import part
 
-OnStep = Callable[[int, int], None]
+OnStep = Callable[[int, int, Tensor], None]
 
 SAVE_S = 600.0
 
@@ -42,6 +43,7 @@ class TrainingLog:
     losses: tuple[float, ...]
 
 
+@part("training")
 def finetune(
     model: nn.Module,
     images: Images,
@@ -76,7 +78,7 @@ def finetune(
         device: Where to train.
         mode: Precision and memory format.
         teacher: Source of soft labels; used if `recipe.distill` > 0.
-        on_step: Called with (steps done, steps in all).
+        on_step: Called with (steps done, steps in all, the loss of the step, which may not be computed yet).
         resume_path: If given, the state is saved there after each epoch, every `save_s` seconds, and when a signal asks the
             process to stop (`triaxis.interrupt`); it is found there at the next start, and removed at the end.
         calibrate_images: Train images for the batch-norm statistics at the end.
@@ -215,7 +217,7 @@ class _Loop:
         if self.average is not None and self.step > self.first_averaged:
             self.average.update_parameters(self.model)
         if self.on_step:
-            self.on_step(self.step, self.num_steps)
+            self.on_step(self.step, self.num_steps, loss)
         return loss
 
     def _try_gradients(self, pictures: Tensor, targets: Tensor, soft: Tensor | None) -> Tensor | None:
@@ -235,11 +237,11 @@ class _Loop:
     def _gradients(self, pictures: Tensor, targets: Tensor, soft: Tensor | None) -> Tensor:
         num_parts = min(self.machine.batch_parts, max(1, len(pictures) // 2))
         losses = []
-        for n, part in enumerate(torch.arange(len(pictures)).tensor_split(num_parts)):
-            rows = slice(int(part[0]), int(part[-1]) + 1)
+        for n, indices in enumerate(torch.arange(len(pictures)).tensor_split(num_parts)):
+            rows = slice(int(indices[0]), int(indices[-1]) + 1)
             loss = self._part_loss(pictures[rows], targets[rows], None if soft is None else soft[rows])
             if num_parts > 1:
-                loss = loss * (len(part) / len(pictures))
+                loss = loss * (len(indices) / len(pictures))
             if self.device.type == "cpu":
                 self._check(loss)
             if n == 0:

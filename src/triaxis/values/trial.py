@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from triaxis.values.base import Value, digest, require
@@ -76,7 +76,8 @@ class TrialSpec(Value):
 class TrialResult(Value):
     """What one trial gave; a failed trial is a record too, with its traceback in `error`.
 
-    `train_macs` is the trial's training effort: images seen in training x MACs of the trained network.
+    `train_macs` is the trial's training effort: images seen in training x MACs of the trained network. `seconds` is its wall
+    time, `seconds_by_part` what of it each of `triaxis.walltime.PARTS` took.
     """
 
     spec: TrialSpec
@@ -88,6 +89,7 @@ class TrialResult(Value):
     params: int | None = None
     train_macs: float = 0.0
     seconds: float = 0.0
+    seconds_by_part: dict[str, float] = field(default_factory=dict)
     checkpoint: str | None = None
     error: str | None = None
 

@@ -82,7 +82,7 @@ def test_a_training_cut_off_between_epochs_ends_as_if_undisturbed(images, tmp_pa
     class Killed(BaseException):
         pass
 
-    def kill(step: int, steps: int) -> None:
+    def kill(step: int, *_: object) -> None:
         if step == 8:  # in the second of three epochs of six steps
             raise Killed
 
@@ -93,7 +93,7 @@ def test_a_training_cut_off_between_epochs_ends_as_if_undisturbed(images, tmp_pa
     assert path.exists()
     resumed = network()
     steps = []
-    train(resumed, images, recipe, teacher=teacher, on_step=lambda step, _: steps.append(step), resume_path=path)
+    train(resumed, images, recipe, teacher=teacher, on_step=lambda step, *_: steps.append(step), resume_path=path)
     assert steps[0] == 7
     assert same(whole, resumed)
     assert not path.exists()
@@ -106,7 +106,7 @@ class Killed(BaseException):
 def interrupted(images: ResidentImages, path: Path) -> None:
     """Leave the state after the first of three epochs of six steps."""
 
-    def kill(step: int, steps: int) -> None:
+    def kill(step: int, *_: object) -> None:
         if step == 8:
             raise Killed
 
@@ -142,7 +142,7 @@ def test_a_damaged_state_costs_its_epochs_and_does_not_block(images, tmp_path, h
     interrupted(images, path)
     path.write_bytes(harm(path.read_bytes()))
     again = network()
-    train(again, images, on_step=lambda step, _: steps.append(step), resume_path=path)
+    train(again, images, on_step=lambda step, *_: steps.append(step), resume_path=path)
     assert steps[0] == 1 and same(whole, again) and not path.exists()
     assert [r.levelname for r in caplog.records] == ["WARNING"] and "trial.resume cannot be used" in caplog.text
 
@@ -153,7 +153,7 @@ def test_a_state_of_version_0_1_is_gone_on_from(images, tmp_path):
     interrupted(images, path)
     torch.save(torch.load(path, weights_only=True), path)  # as that version wrote it: by name
     again = network()
-    train(again, images, on_step=lambda step, _: steps.append(step), resume_path=path)
+    train(again, images, on_step=lambda step, *_: steps.append(step), resume_path=path)
     assert steps[0] == 7 and same(whole, again)
 
 
