@@ -14,6 +14,7 @@
     +-- ExportError                 an exported file disagrees with the live model, or torch refuses to write it
     +-- MissingDependencyError      an optional package is needed; names the extra
     +-- BudgetMissedError           the finished model measures over its budget; it is kept, and the sentence says by how much
+    +-- InterruptedRunError         a signal asked the run to stop; the same command goes on
 
 A message says what must hold, what was got, where, and what to do next. Every error takes one
 message string, so that it pickles. ``exit_code`` is what the command line returns.
@@ -35,7 +36,7 @@ class ConfigError(TriaxisError):
 
 
 class ExperimentMismatchError(ConfigError):
-    """The run directory was made with another configuration; names the differing keys."""
+    """The run directory was made with another configuration, other weights or other images; names what differs."""
 
     exit_code = 4
 
@@ -104,3 +105,9 @@ class BudgetMissedError(TriaxisError):
     """The finished model measures over its budget; nothing is taken back, and the sentence says by how much."""
 
     exit_code = 15
+
+
+class InterruptedRunError(TriaxisError):
+    """A signal asked the run to stop; its state is saved, and the same command goes on."""
+
+    exit_code = 20

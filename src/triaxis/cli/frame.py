@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from triaxis.cli.output import guarded_output
 from triaxis.errors import TriaxisError
+from triaxis.interrupt import heeding_signals
 from triaxis.progress import Listener, Progress, Step
 from triaxis.stages.listeners import Lines
 
@@ -24,11 +25,14 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 class Warnings(logging.Handler):
-    """Shows on standard error what the package warns of; log.txt has it too."""
+    """Shows on standard error what the package warns of, and what it marks as told to the user; log.txt has it too."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one line."""
-        err.print(f"[yellow]warning[/]: {escape(record.getMessage())}")
+        if record.levelno >= logging.WARNING:
+            err.print(f"[yellow]warning[/]: {escape(record.getMessage())}")
+        elif getattr(record, "is_told", False):
+            err.print(escape(record.getMessage()))
 
 
 class Commands(TyperGroup):
@@ -45,10 +49,13 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
-        logger, shown = logging.getLogger("triaxis"), Warnings(logging.WARNING)
+        logger, shown = logging.getLogger("triaxis"), Warnings(logging.INFO)
+        before = logger.level
         logger.addHandler(shown)
+        logger.setLevel(min(before, logging.INFO) if before else logging.INFO)
         try:
-            return super().invoke(ctx)
+            with heeding_signals():
+                return super().invoke(ctx)
         except TriaxisError as error:
             err.print(f"[bold red]error[/]: {escape(str(error))}")
             raise typer.Exit(error.exit_code) from None
@@ -57,6 +64,7 @@ class Commands(TyperGroup):
             raise typer.Exit(INTERRUPTED) from None
         finally:
             logger.removeHandler(shown)
+            logger.setLevel(before)
 
 
 class StageProgress(Progress):

@@ -137,7 +137,7 @@ def export_run(run_dir: Path, form: str, *, with_preprocessing: bool = False, mo
         model: As for `load`.
 
     Raises:
-        ConfigError: The format is unknown, or the run has no compressed model.
+        ConfigError: The format is unknown, the run has no compressed model, or nobody said how its images were normalised.
         ExportError: The file's outputs differ from the live model's, or torch refuses to write it.
     """
     directory = RunDirectory(run_dir).compressed
@@ -148,7 +148,7 @@ def export_run(run_dir: Path, form: str, *, with_preprocessing: bool = False, mo
     if form not in WRITERS:
         raise ConfigError(f"The format must be safetensors, pt2 or onnx, got {form!r}.")
     if with_preprocessing:
-        live = nn.Sequential(Normalise(Preprocess.from_json(description["preprocess"])), live).eval()
+        live = nn.Sequential(Normalise(known_preprocess(directory, description)), live).eval()
         description = {**description, "preprocess": {"input": "pixels in [0, 1]"}}
     name = f"model_from_pixels.{form}" if with_preprocessing else f"model.{form}"
     return WRITERS[form](directory / name, live, description)
@@ -162,6 +162,7 @@ class Normalise(nn.Module):
 
     def __init__(self, preprocess: Preprocess) -> None:
         super().__init__()
+        assert preprocess.mean is not None and preprocess.std is not None
         self.register_buffer("mean", torch.tensor(preprocess.mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(preprocess.std).view(1, -1, 1, 1))
 
@@ -205,6 +206,22 @@ def load(directory: str | Path, *, model: nn.Module | None = None, allow_code: b
     cut = Surgeon.examine(base, side_px=source.side_px, in_channels=source.in_channels).cut(plan)
     load_into(cut, directory / "model.safetensors", "copy the folder again, or write it again with `triaxis prune RUN`")
     return cut.eval()
+
+
+def known_preprocess(directory: Path, description: dict[str, Any]) -> Preprocess:
+    """Return what pixels must go through, as ``plan.json`` says.
+
+    Raises:
+        ConfigError: The images were normalised by code of the user's own, and nobody said by what.
+    """
+    preprocess = Preprocess.from_json(description["preprocess"])
+    if preprocess.mean is None or preprocess.std is None:
+        raise ConfigError(
+            f"{directory} must say how pixels are normalised, but its model saw images that came normalised from code of your own: "
+            "set data.mean and data.std to what they were normalised by before the run, or write them as preprocess.mean and "
+            f"preprocess.std, such as [0.5, 0.5, 0.5], into {directory / 'plan.json'} now."
+        )
+    return preprocess
 
 
 def _program(live: nn.Module, input_shape: Sequence[int]) -> torch.export.ExportedProgram:

@@ -351,4 +351,5 @@ def _words(result: TrialResult) -> str:
 
 def _work_elsewhere(bench: Workbench) -> Work:
     """Return the work as other processes do it: they read the store, this process alone writes."""
-    return functools.partial(run_trial, dataclasses.replace(bench, progress=Silent()))
+    machine = dataclasses.replace(bench.machine, is_free=False, remember=None)
+    return functools.partial(run_trial, dataclasses.replace(bench, progress=Silent(), machine=machine))

@@ -8,22 +8,23 @@ import hashlib
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from triaxis.config import BASE_RECIPE, Config, ExportConfig
-from triaxis.data.images import Splits, require_batch
+from triaxis.data.identity import differences, identity_of
+from triaxis.data.images import Preprocess, Splits, require_recipe
 from triaxis.data.sources import load_splits
 from triaxis.errors import ConfigError, ExperimentMismatchError, StoreError, UnsupportedModelError
-from triaxis.metrics.latency import device_name
 from triaxis.metrics.macs import count_macs, count_params
 from triaxis.models.load import ModelSource, check_finite, load_model, unwrap
 from triaxis.progress import Advance, Meter, Moment, Progress, Silent, Tell
+from triaxis.stages.environment import how_to_train
 from triaxis.stages.forecast import forecast
 from triaxis.stages.readiness import formats_to_write, require_packages, require_runtime, require_trainable
 from triaxis.store.base import Store
@@ -33,8 +34,9 @@ from triaxis.surgery.criteria import criterion_of
 from triaxis.surgery.plain import check_plain, trainable
 from triaxis.surgery.surgeon import Surgeon
 from triaxis.training.evaluate import Evaluation, Teacher, check_output, evaluate
-from triaxis.training.loop import TrainingLog, finetune
-from triaxis.training.mode import Mode, choose_mode
+from triaxis.training.loop import OnStep, TrainingLog, finetune
+from triaxis.training.machine import CpuTime, Machine, num_threads, warn_if_busy
+from triaxis.training.mode import Mode
 from triaxis.values import PrunePlan, Recipe
 from triaxis.walltime import added, ledger
 
@@ -57,6 +59,7 @@ class Workbench:
     base_digest: str
     data_digest: str
     progress: Progress
+    machine: Machine = field(default_factory=Machine)
     base_losses: dict[tuple[str, ...], float] = field(default_factory=dict)
     """Losses of the base model without some of its blocks, as `choose_blocks` measured them in this process."""
 
@@ -99,7 +102,13 @@ class Workbench:
             on_step=Meter(advance, epochs=recipe.epochs, batch_size=recipe.batch_size) if advance else None,
             resume_path=self.run.checkpoints / f"{name}.resume",
             calibrate_images=self.config.collect.calibrate_images,
+            machine=self.machine,
+            save_s=60 * self.config.save_minutes,
         )
+
+    def measuring(self) -> AbstractContextManager[None]:
+        """Work on the threads that latency is measured on: all that the run may use, however few training takes."""
+        return num_threads(self.machine.most)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[Advance]:
@@ -149,11 +158,12 @@ def open_workbench(
     progress = progress or Silent()
     device = pick_device(config)
     require_packages(config, device)
+    since = CpuTime.now()
     with timed(store, progress, "load") as advance:
         advance(0.0, "data and model")
         loaded = None
         if splits is None or model is None:
-            splits, loaded = _load(config, splits, model)
+            splits, loaded = _load(config, store, splits, model)
         network = _own_copy(model) if model is not None else trainable(loaded.model)  # type: ignore[union-attr]
         source = _source(config, splits, named=model is None)
         _require_usable(config, network, splits, source)
@@ -162,9 +172,11 @@ def open_workbench(
     progress.expect(forecast(config, lambda recipe: Teacher.remembers(train, recipe)))
     if store.record("base") is not None:
         progress.expect({"base": 0.0})
-    mode = _mode(config, store, network, source, device)
+    shape = (min(config.base.batch_size, 64), source.in_channels, source.side_px, source.side_px)
+    mode, machine = how_to_train(config, store, network, shape, device)
+    warn_if_busy(since)
     trained = model is not None or (loaded is not None and loaded.is_trained)
-    _train_base(config, run, store, network, splits, source, device, mode, progress, trained)
+    _train_base(config, run, store, network, splits, source, device, mode, machine, progress, trained)
     surgeon = _surgeon(config, store, network, source, progress)
     store.put_record("anatomy", surgeon.anatomy.to_json())
     return Workbench(
@@ -180,6 +192,7 @@ def open_workbench(
         base_digest=state_digest(network.state_dict()),
         data_digest=splits.digest(),
         progress=progress,
+        machine=machine,
     )
 
 
@@ -239,19 +252,29 @@ def _with_formats(config: Config, store: Store, network: nn.Module, source: Mode
     return config.model_copy(update={"export": ExportConfig(formats=formats)})
 
 
-def _load(config: Config, splits: Splits | None, model: nn.Module | None) -> tuple[Splits, Any]:
+def _load(config: Config, store: Store, splits: Splits | None, model: nn.Module | None) -> tuple[Splits, Any]:
     """Load what was not handed over; the model says how its images must look, the data how many classes it needs."""
     chosen = config.model
     torch.manual_seed(config.seed)
     if splits is not None:
         return splits, load_model(chosen.name, chosen.args, chosen.num_classes or splits.train.num_classes, chosen.weights)
     if model is not None:
-        return load_splits(config.data, side_px=chosen.side_px), None
+        return _load_splits(config, store, chosen.side_px), None
     probe = load_model(chosen.name, chosen.args, chosen.num_classes or 10)
     # A zoo's input side is meant for its own pictures; the CIFAR families take what the data have.
-    splits = load_splits(config.data, side_px=chosen.side_px or probe.side_px, preprocess=probe.preprocess)
+    splits = _load_splits(config, store, chosen.side_px or probe.side_px, probe.preprocess)
     torch.manual_seed(config.seed)
     return splits, load_model(chosen.name, chosen.args, chosen.num_classes or splits.train.num_classes, chosen.weights)
+
+
+def _load_splits(config: Config, store: Store, side_px: int | None, preprocess: Preprocess | None = None) -> Splits:
+    """Load the images, and remember which files could be read: a later opening checks only those that changed."""
+    before = store.record("checked_images") or {}
+    checked = dict(before)
+    splits = load_splits(config.data, side_px=side_px, preprocess=preprocess, checked=checked)
+    if checked != before:
+        store.put_record("checked_images", checked)
+    return splits
 
 
 def _source(config: Config, splits: Splits, *, named: bool) -> ModelSource:
@@ -269,7 +292,7 @@ def _require_usable(config: Config, network: nn.Module, splits: Splits, source: 
     """Say what would fail later, before anything is trained: weights, two blank images through the network, batches.
 
     Raises:
-        ConfigError: The criterion cannot be found.
+        ConfigError: The criterion cannot be found, or a recipe does not suit the images.
         UnsupportedModelError: The network holds NaN, fails, cannot be trained, or returns something else than logits.
         DataError: The train split does not fill a batch.
     """
@@ -288,36 +311,39 @@ def _require_usable(config: Config, network: nn.Module, splits: Splits, source: 
     check_output(output, 2, source.num_classes)
     require_trainable(network, shape, source.num_classes)
     for recipe in (config.collect.recipe, config.finetune):
-        require_batch(len(splits.train), recipe.batch_size, "train")
-
-
-def _mode(config: Config, store: Store, network: nn.Module, source: ModelSource, device: torch.device) -> Mode:
-    """Choose precision and memory format once per run: timing twice could choose differently and change the numbers."""
-    record = store.record("environment")
-    if record is None:
-        batch = (min(config.base.batch_size, 64), source.in_channels, source.side_px, source.side_px)
-        mode, seconds = choose_mode(network, batch, device, precision=config.precision)
-        record = {
-            "device": device_name(device),
-            "threads": torch.get_num_threads(),
-            "mode": mode.to_json(),
-            "mode_seconds": seconds,
-            "versions": {name: version(name) for name in ("torch", "torchvision", "timm", "triaxis")},
-        }
-        store.put_record("environment", record)
-    return Mode.from_json(record["mode"])
+        require_recipe(splits.train, recipe, "train")
 
 
 def _identity(network: nn.Module, splits: Splits, is_trained: bool) -> dict[str, Any]:
     """What trials depend on and the configuration does not hold: the weights that were given, and the images."""
     images = f"{len(splits.train)} train and {len(splits.val)} val images of {splits.train.num_classes} classes"
-    return {"given": state_digest(network.state_dict()) if is_trained else None, "images": images}
+    return {"given": state_digest(network.state_dict()) if is_trained else None, "images": images, "data": identity_of(splits)}
 
 
-def _require_the_same(run: RunDirectory, before: dict[str, Any], now: dict[str, Any]) -> None:
+def _base_resume(run: RunDirectory) -> Path:
+    return run.checkpoints / "base.resume"
+
+
+def _require_the_same(run: RunDirectory, store: Store, now: dict[str, Any]) -> None:
+    """Compare with what the run began with; keep it where nothing was trained yet.
+
+    Raises:
+        ExperimentMismatchError: The weights or the images are others.
+    """
+    before = store.record("base") or (store.record("identity") if _base_resume(run).exists() else None)
+    if before is None:
+        store.put_record("identity", now)
+        return
     advice = "take these again, or choose another directory with --out"
     if before.get("given", now["given"]) != now["given"]:
         raise ExperimentMismatchError(f"The run in {run.path} began with other weights of the base model than it is given now: {advice}.")
+    # Version 0.1 kept only the sentence.
+    if "data" in before and (changed := differences(before["data"], now["data"])):
+        at_random = "Images that a data set changes at random are other images each time: leave that to the recipes."
+        hint = f" {at_random}" if any("pixels" in line for line in changed) else ""
+        raise ExperimentMismatchError(
+            f"The run in {run.path} must go on with the images it began with, but {'; '.join(changed)}: {advice}.{hint}"
+        )
     if before.get("images", now["images"]) != now["images"]:
         raise ExperimentMismatchError(
             f"The run in {run.path} was made with {before['images']}, but there are {now['images']} now: {advice}."
@@ -348,13 +374,14 @@ def _train_base(
     source: ModelSource,
     device: torch.device,
     mode: Mode,
+    machine: Machine,
     progress: Progress,
     is_trained: bool,
 ) -> None:
     """Give the network its trained weights: from an earlier process, or by training now."""
     record, identity = store.record("base"), _identity(network, splits, is_trained)
+    _require_the_same(run, store, identity)
     if record is not None:
-        _require_the_same(run, record, identity)
         load_into(network, run.checkpoint("base"))
         _require_same_base(run, store, network)
         return
@@ -362,18 +389,8 @@ def _train_base(
     with timed(store, progress, "base") as advance:
         tell = functools.partial(_tell, advance, "training the base model")
         if not is_trained:
-            done = finetune(
-                network,
-                splits.train,
-                config.base,
-                side_px=source.side_px,
-                seed=config.seed,
-                device=device,
-                mode=mode,
-                on_step=Meter(tell, epochs=config.base.epochs, batch_size=config.base.batch_size),
-                resume_path=run.checkpoints / "base.resume",
-                calibrate_images=config.collect.calibrate_images,
-            )
+            meter = Meter(tell, epochs=config.base.epochs, batch_size=config.base.batch_size)
+            done = _finetune_base(config, run, network, splits, source, device, mode, machine, on_step=meter)
             num_images = done.num_images
         elif config.base != BASE_RECIPE:
             log.warning("the settings under base have no effect: the base model is trained already")
@@ -390,3 +407,30 @@ def _train_base(
     }
     store.put_record("base", measured | identity)
     log.info("base model: val accuracy %.4f, %d MACs", found.accuracy, macs)
+
+
+def _finetune_base(
+    config: Config,
+    run: RunDirectory,
+    network: nn.Module,
+    splits: Splits,
+    source: ModelSource,
+    device: torch.device,
+    mode: Mode,
+    machine: Machine,
+    on_step: OnStep,
+) -> TrainingLog:
+    return finetune(
+        network,
+        splits.train,
+        config.base,
+        side_px=source.side_px,
+        seed=config.seed,
+        device=device,
+        mode=mode,
+        on_step=on_step,
+        resume_path=_base_resume(run),
+        calibrate_images=config.collect.calibrate_images,
+        machine=machine,
+        save_s=60 * config.save_minutes,
+    )

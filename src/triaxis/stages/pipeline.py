@@ -30,6 +30,7 @@ from triaxis.stages.refine import measure_more, measure_off_axis
 from triaxis.stages.summary import summarise
 from triaxis.stages.verify import verify
 from triaxis.store.directory import RunDirectory
+from triaxis.training.machine import num_threads
 from triaxis.usual_torch import usual_torch
 from triaxis.values import BudgetSpec, CostTable, Solution, Verification
 
@@ -61,7 +62,7 @@ def run(
     """Do it all in the run directory `out`, going on where an earlier process stopped; `budgets` takes the place of the run's."""
     _require_off_axis(config)
     directory, specs = RunDirectory(out), budgets or config.budgets
-    with directory.open(config) as store, watched(directory, config, progress) as heard:
+    with num_threads(), directory.open(config) as store, watched(directory, config, progress) as heard:
         bench = open_workbench(config, directory, store, progress=heard, model=model, splits=splits)
         table, order = collect_stage(bench, specs)
         fit_stage(bench)
@@ -166,7 +167,7 @@ def continue_run(
     directory = RunDirectory(path)
     config = directory.config()
     specs = budgets or config.budgets
-    with directory.open(config) as store, watched(directory, config, progress) as heard:
+    with num_threads(), directory.open(config) as store, watched(directory, config, progress) as heard:
         bench = open_workbench(config, directory, store, progress=heard)
         if stage == "collect":
             heard.expect({"prune": 0.0})

@@ -37,7 +37,16 @@ if TYPE_CHECKING:
     from triaxis.config import Config
 
 # What may change on an old run: it decides how fast or in which files, never what the numbers are.
-FREE_KEYS = ("export.formats", "collect.executor", "collect.workers", "data.workers", "data.memory", "data.download", "progress")
+FREE_KEYS = (
+    "export.formats",
+    "collect.executor",
+    "collect.workers",
+    "data.workers",
+    "data.memory",
+    "data.download",
+    "progress",
+    "save_minutes",
+)
 
 # The names that are written in each folder, as regular expressions: only their temporary files may be removed.
 CHECKPOINT_NAMES = r"(?:base|(?:final-)?[0-9a-f]{16})\.(?:safetensors|resume)"

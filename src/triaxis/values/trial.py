@@ -48,8 +48,9 @@ class Recipe(Value):
             require(getattr(self, name) >= 0, f"{name} must be 0 or more, got {getattr(self, name)}.")
         require(self.temperature > 0, f"temperature must be above 0, got {self.temperature}.")
         require(
-            not self.randaugment or re.fullmatch(r"[1-9]\d*,\d+", self.randaugment) is not None,
-            f"randaugment must read OPERATIONS,MAGNITUDE, such as 2,9, or be empty, got {self.randaugment!r}.",
+            not self.randaugment or re.fullmatch(r"[1-9]\d*,([12]?\d|30)", self.randaugment) is not None,
+            "randaugment must read OPERATIONS,MAGNITUDE, such as 2,9, with a magnitude of at most 30, or be empty, "
+            f"got {self.randaugment!r}.",
         )
 
 

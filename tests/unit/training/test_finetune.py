@@ -17,7 +17,7 @@ from triaxis.data.images import Preprocess, ResidentImages
 from triaxis.errors import TrainingError, UnsupportedModelError
 from triaxis.training.evaluate import Teacher, calibrate, evaluate, loss_with_batch_statistics
 from triaxis.training.loop import finetune
-from triaxis.training.mode import CANDIDATES, Mode, choose_mode
+from triaxis.training.mode import Mode
 from triaxis.values import Recipe
 
 CPU = torch.device("cpu")
@@ -277,12 +277,6 @@ def test_balanced_accuracy_is_the_mean_recall():
     found = evaluate(constant, data, 2, CPU)
     assert (found.accuracy, found.balanced_accuracy) == (pytest.approx(0.9), pytest.approx(0.5))
     assert (found.num_right, found.num_images) == ((9, 0), (9, 1))
-
-
-def test_the_fastest_mode_is_chosen():
-    mode, seconds = choose_mode(network(), (4, 3, 8, 8), CPU, steps=2)
-    assert mode in CANDIDATES and len(seconds) == len(CANDIDATES)
-    assert seconds[f"{mode.precision} {mode.memory_format}"] == min(seconds.values())
 
 
 def test_training_does_not_touch_a_copy(images):
