@@ -17,6 +17,7 @@ from triaxis.errors import ConfigError
 from triaxis.progress import Progress
 from triaxis.stages.pipeline import run
 from triaxis.store.directory import RunDirectory
+from triaxis.usual_torch import usual_torch
 from triaxis.values import Budget, BudgetSpec, Solution, Verification
 
 
@@ -43,6 +44,7 @@ class Result:
         return report_run(self.directory)
 
 
+@usual_torch()
 def compress(
     model: nn.Module,
     splits: Splits | Sequence[Any],
@@ -81,7 +83,7 @@ def compress(
     data = splits if isinstance(splits, Splits) else _from_sequence(splits, chosen)
     place = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="triaxis-"))
     wanted, settled = chosen.budgets, RunDirectory(place)
-    if settled.config_file.exists():
+    if settled.holds_run:
         chosen = chosen.model_copy(update={"budget": settled.config().budget})
     outcome = run(chosen, place, budgets=wanted, progress=progress, model=model, splits=data)
     return Result(outcome.model, outcome.summary, outcome.solution, outcome.verification, place)

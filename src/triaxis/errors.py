@@ -5,13 +5,13 @@
     |   +-- ExperimentMismatchError a run directory belongs to another configuration
     +-- DataError                   images, labels or splits are unusable
     +-- UnsupportedModelError       a model cannot be loaded, traced or cut; names the module
-    |   +-- PlanError               a prune plan does not fit the model it is applied to
+    |   +-- PlanError               a prune plan does not fit the model it is applied to, or plan.json is damaged
     +-- InfeasibleBudgetError       no cut is cheap enough; names the smallest possible cost
     +-- FitError                    the trials do not determine the predictor
     +-- TrainingError               the loss became NaN or infinite, or training cannot start
     +-- StoreError                  the run directory cannot be read or written
     |   +-- StoreLockedError        another process is using the run directory
-    +-- ExportError                 an exported file disagrees with the live model
+    +-- ExportError                 an exported file disagrees with the live model, or torch refuses to write it
     +-- MissingDependencyError      an optional package is needed; names the extra
     +-- BudgetMissedError           the finished model measures over its budget; it is kept, and the sentence says by how much
 
@@ -53,7 +53,7 @@ class UnsupportedModelError(TriaxisError):
 
 
 class PlanError(UnsupportedModelError):
-    """A prune plan does not fit the model it is applied to."""
+    """A prune plan does not fit the model it is applied to, or ``plan.json`` is damaged or asks for what it must not."""
 
     exit_code = 7
 
@@ -89,7 +89,7 @@ class StoreLockedError(StoreError):
 
 
 class ExportError(TriaxisError):
-    """An exported file disagrees with the live model."""
+    """An exported file disagrees with the live model, or torch refuses to write a format that was asked for."""
 
     exit_code = 13
 

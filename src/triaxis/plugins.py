@@ -15,7 +15,7 @@ import difflib
 import importlib
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -47,6 +47,29 @@ def installed(kind: str) -> dict[str, Callable[[], Any]]:
     return {point.name: point.load for point in entry_points(group=group)}
 
 
+def require_known(kind: str, name: str, box: Iterable[str], *, setting: str) -> None:
+    """Check that a name can be a part's, without importing anything.
+
+    Args:
+        kind: As for `find_part`.
+        name: A name of the box, of an entry point, or ``package.module:Name``.
+        box: The names of the parts that triaxis brings.
+        setting: The setting that holds the name, for the error.
+
+    Raises:
+        ConfigError: There is no such part; the nearest names are given.
+    """
+    box = tuple(box)
+    if name in box or ":" in name:
+        return
+    known = sorted({*box, *installed(kind)})
+    if name in known:
+        return
+    near = difflib.get_close_matches(name, known, n=2)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}, and package.module:Name of your own."
+    raise ConfigError(f"{setting} must name a {kind}, got {name!r}: {hint}")
+
+
 def find_part(kind: str, name: str, box: Mapping[str, Any], *, setting: str) -> Any:
     """Return the class or function that makes a part: from the box, from an entry point, or the user's own.
 
@@ -63,10 +86,5 @@ def find_part(kind: str, name: str, box: Mapping[str, Any], *, setting: str) -> 
         return box[name]
     if ":" in name:
         return import_named(name, setting=setting)
-    offered = installed(kind)
-    if name in offered:
-        return offered[name]()
-    known = sorted({*box, *offered})
-    near = difflib.get_close_matches(name, known, n=2)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}, and package.module:Name of your own."
-    raise ConfigError(f"{setting} must name a {kind}, got {name!r}: {hint}")
+    require_known(kind, name, box, setting=setting)
+    return installed(kind)[name]()

@@ -14,6 +14,7 @@ import torch
 
 HERE = Path(__file__).parent
 GOLDEN = json.loads((HERE / "summary_v0.1.json").read_text())
+LENGTH_OF_A_DIGEST = 96
 CLOCKS = {"latency_ms", "latency_spread_ms", "seconds", "environment"}
 
 
@@ -37,4 +38,7 @@ def test_a_run_gives_the_numbers_of_version_0_1(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     found, golden = leaves(json.loads((tmp_path / "run" / "summary.json").read_text())), leaves(GOLDEN["summary"])
-    assert {key: found.get(key) for key in golden} == golden
+    # The digest of a checkpoint stands in its header since then.
+    sizes = {key for key in golden if key.endswith("file_bytes")}
+    assert sizes and all(0 < found[key] - golden[key] <= LENGTH_OF_A_DIGEST for key in sizes)
+    assert {key: found.get(key) for key in golden.keys() - sizes} == {key: golden[key] for key in golden.keys() - sizes}

@@ -17,7 +17,7 @@ from triaxis.config import Config, load_config
 
 TINY = """
 seed: 1
-threads: 2
+threads: 1
 precision: bf16  # the choice is timed, and two runs may not choose alike
 model: {name: "cifar:resnet14", args: {width: 0.5}}
 data: {source: digits, side_px: 8, val_fraction: 0.2, test_fraction: 0.2, max_train_images: 320}

@@ -15,7 +15,7 @@ from triaxis.maths.fit import fit
 from triaxis.maths.predict import Prediction, predict
 from triaxis.maths.solve import solve
 from triaxis.study.points_file import read_points, read_ratios
-from triaxis.values import AXES, AccuracyPredictor, Budget, BudgetSpec, CostTable, KeepRatios, Solution
+from triaxis.values import AXES, AccuracyPredictor, Budget, CostTable, KeepRatios, Solution, parse_budgets
 
 NUM_LEVELS = 33
 
@@ -29,7 +29,7 @@ def fit_points(source: Path, *, predict: Path | None = None, budget: list[str] |
     Raises:
         DataError: A file is unusable; bad rows are named by line.
         FitError: The points do not determine the predictor.
-        ConfigError: A budget is not a percentage of macs or params.
+        ConfigError: A budget is not a percentage of macs or params, or a metric has two.
     """
     predictor, report = fit(read_points(source))
     ratios = read_ratios(predict) if predict else []
@@ -52,7 +52,7 @@ def _predict(predictor: AccuracyPredictor, ratios: list[KeepRatios]) -> Predicti
 
 
 def _solve(predictor: AccuracyPredictor, budgets: list[str]) -> Solution:
-    specs = [BudgetSpec.parse(text) for text in budgets]
+    specs = parse_budgets(budgets)
     for spec in specs:
         if spec.metric not in ("macs", "params") or spec.fraction is None:
             raise ConfigError(

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
+from triaxis.cli.output import guarded_output
 from triaxis.errors import TriaxisError
 from triaxis.progress import Advance
 
@@ -40,6 +41,11 @@ class Commands(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the commands in the order in which they were added."""
         return list(self.commands)
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run the program, to the last character that it prints."""
+        with guarded_output():
+            return super().main(*arguments, **options)
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""

@@ -151,7 +151,7 @@ def _show_result(run_dir: Path) -> None:
     from triaxis.values import BudgetCheck
 
     summary = show.summary(run_dir)
-    missed = [check for check in (BudgetCheck.from_json(plain) for plain in summary["checks"]) if not check.is_met]
+    missed = [check for check in (BudgetCheck.from_json(plain) for plain in summary.get("checks", ())) if not check.is_met]
     if missed:
         raise BudgetMissedError("; ".join(check.missed_sentence() for check in missed))
 

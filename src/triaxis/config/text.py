@@ -38,12 +38,23 @@ def _lines(plain: Mapping[str, Any], prefix: str, notes: Mapping[str, str], word
             yield f"{indent}{key}:"
             yield from _lines(item, f"{path}.", notes, words) if path != "model.args" else (f"{indent}  {line}" for line in _dump(item))
         else:
-            yield f"{indent}{key}: {' '.join(_dump(item))}".ljust(COMMENT_COLUMN) + f"# {words[path]}"
+            yield _commented(f"{indent}{key}: {_on_one_line(item)}", words[path])
 
 
-def _dump(item: Any) -> list[str]:
-    """Return YAML lines of one value, on one line unless it is a mapping."""
-    text = yaml.safe_dump(item, default_flow_style=not isinstance(item, dict), width=10**6)
+def _commented(setting: str, words: str) -> str:
+    """Return a setting with its comment; YAML takes a # for a comment only where a space stands before it."""
+    return f"{setting.ljust(COMMENT_COLUMN - 1)} # {words}"
+
+
+def _on_one_line(item: Any) -> str:
+    """Return the YAML of a text, a number, a list or an empty mapping; only double quotes keep a line break on one line."""
+    lines = _dump(item)
+    return lines[0] if len(lines) == 1 else " ".join(_dump(item, '"'))
+
+
+def _dump(item: Any, style: str | None = None) -> list[str]:
+    """Return the YAML lines of one value, never wrapped."""
+    text = yaml.safe_dump(item, default_flow_style=not isinstance(item, dict), width=float("inf"), default_style=style)
     return text.removesuffix("...\n").splitlines()
 
 

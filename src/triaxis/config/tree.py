@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from triaxis.errors import ConfigError
-from triaxis.plugins import installed
+from triaxis.plugins import installed, require_known
 from triaxis.values import METRICS, BudgetSpec, Recipe, metric_spec, parse_budgets
 
 BASE_RECIPE = Recipe(epochs=30)
@@ -35,6 +35,10 @@ DATA_KINDS = ("digits", "imagefolder", "cifar10", "cifar100", "fashion_mnist", "
 DATA_FORM = r"^(digits|[\w.]+:.+)$"
 
 Format = Literal["safetensors", "pt2", "onnx"]
+
+
+CRITERIA = ("l1", "l2", "bn", "taylor", "random")
+"""The criteria in the box, see `triaxis.surgery.criteria`."""
 
 
 class Section(BaseModel):
@@ -67,7 +71,9 @@ class ModelConfig(Section):
     name: str = Field(
         default="cifar:resnet20", pattern=MODEL_FORM, description="cifar:NAME, torchvision:NAME, timm:NAME or package.module:function"
     )
-    args: dict[str, Any] = Field(default={}, description="keyword arguments of the model's function")
+    args: dict[str, Any] = Field(
+        default={}, description="keyword arguments of the model's function; of a zoo's model numbers, words and lists of these"
+    )
     weights: str | None = Field(
         default=None, description="'pretrained', or a safetensors or weights-only checkpoint file; null trains the base model first"
     )
@@ -110,7 +116,7 @@ class DataConfig(Section):
         default="auto", description="keep decoded images in memory, or decode them again each epoch"
     )
     max_train_images: int | None = Field(default=None, ge=2, description="train on a stratified part of this many images")
-    seed: int = Field(default=0, ge=0, description="seed of the split")
+    seed: int = Field(default=0, ge=0, le=2**32 - 3, description="seed of the split")  # and of two more draws, below scikit-learn's 2**32
 
     @property
     def has_function(self) -> bool:
@@ -149,11 +155,20 @@ class CollectConfig(Section):
 class WidthConfig(Section):
     """How channels are chosen."""
 
-    importance: Literal["l1", "l2", "bn", "taylor"] = Field(default="l2", description="which score keeps a channel")
+    importance: str = Field(default="l2", description=f"{', '.join(CRITERIA)} or package.module:Name: which score keeps a channel")
     scope: Literal["uniform", "global"] = Field(
         default="uniform", description="the same keep ratio in each channel group, or one ranking of all"
     )
     round_to: int = Field(default=8, ge=1, description="channel counts are rounded to the nearest multiple")
+
+    @field_validator("importance")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        try:
+            require_known("criterion", name, CRITERIA, setting="it")
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return name
 
 
 class FitConfig(Section):
@@ -168,7 +183,7 @@ class FitConfig(Section):
         le=8,
         description="degree of each factor; null chooses it; a number means polynomial, unless kind is growth",
     )
-    rank: int = Field(default=1, ge=1, le=5, description="number of products that are added; above 1 needs off-axis trials")
+    rank: int = Field(default=1, ge=1, le=5, description="number of products that are added; above 1 needs four off-axis trials or more")
     target: Literal["accuracy", "balanced_accuracy"] = Field(
         default="accuracy", description="what is predicted; balanced for uneven classes"
     )
@@ -196,7 +211,9 @@ class ProfileConfig(Section):
 class ExportConfig(Section):
     """What is written beside the compressed model's plan."""
 
-    formats: tuple[Format, ...] = Field(default=("safetensors", "pt2"), description="safetensors, pt2 and onnx")
+    formats: tuple[Format, ...] = Field(
+        default=("safetensors", "pt2"), description="safetensors, pt2 and onnx; each is tried before training"
+    )
 
 
 def metric_keys(own: dict[str, str]) -> tuple[str, ...]:
@@ -214,9 +231,9 @@ def metric_keys(own: dict[str, str]) -> tuple[str, ...]:
 class Config(Section):
     """Everything a run depends on."""
 
-    seed: int = Field(default=0, ge=0, description="seed of training; the same seed on the same machine gives the same numbers")
+    seed: int = Field(default=0, ge=0, lt=2**64, description="seed of training; the same seed on the same machine gives the same numbers")
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:N")
-    threads: int | None = Field(default=None, ge=1, description="CPU threads; null uses all cores")
+    threads: int | None = Field(default=None, ge=1, le=1024, description="CPU threads; null uses all cores")
     precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="of training; auto times a few steps in each")
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()

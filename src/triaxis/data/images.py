@@ -364,11 +364,11 @@ def require_recipe(images: Images, recipe: Recipe, name: str) -> None:
 
 def _normaliser(preprocess: Preprocess, images: Tensor) -> Callable[[Tensor], Tensor]:
     if images.is_floating_point():
-        return lambda batch: batch
+        return lambda batch: batch.to(torch.float32)
     if preprocess.mean is None or preprocess.std is None:
         raise DataError("The Preprocess of uint8 pixels must hold mean and std, got none.")
-    mean = torch.tensor(preprocess.mean, device=images.device).view(1, -1, 1, 1) * 255
-    scale = 1 / (torch.tensor(preprocess.std, device=images.device).view(1, -1, 1, 1) * 255)
+    mean = torch.tensor(preprocess.mean, dtype=torch.float32, device=images.device).view(1, -1, 1, 1) * 255
+    scale = 1 / (torch.tensor(preprocess.std, dtype=torch.float32, device=images.device).view(1, -1, 1, 1) * 255)
     return lambda batch: (batch.to(torch.float32) - mean.to(batch.device)).mul_(scale.to(batch.device))
 
 

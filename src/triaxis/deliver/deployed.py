@@ -21,8 +21,10 @@ from triaxis.metrics.runtimes import RUNTIMES, Runtime, make_runtime
 from triaxis.models.load import ModelSource, build
 from triaxis.store.checkpoints import load_into
 from triaxis.store.directory import RunDirectory
+from triaxis.usual_torch import usual_torch
 
 
+@usual_torch()
 def predict_files(directory: Path, images: Sequence[Path], *, top: int = 5, allow_code: bool = False) -> dict[str, list[tuple[str, float]]]:
     """Return for each image file the most probable classes with their probabilities in [0, 1].
 
@@ -61,6 +63,7 @@ def predict_files(directory: Path, images: Sequence[Path], *, top: int = 5, allo
     return found
 
 
+@usual_torch()
 def bench_run(run_dir: Path, *, batches: Sequence[int] = (1, 8, 64), runtimes: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """Measure base and compressed model in turns: latency, images per second and memory, a row per runtime and batch.
 

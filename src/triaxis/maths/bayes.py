@@ -11,6 +11,9 @@ Notation:
 For each (rho, tau) of a grid the posterior of c is Gaussian, and so is the evidence of y; the average over the grid by
 evidence needs no choice of either. F is linear in c on the axes; off them it is linearised again at each round's mean.
 
+Where there are many places, more than MAX_PLACES, they are first turned into p + 1 numbers that say the same: with
+[J y] = Q R, Q'y holds all that y says of c and, in one number, how far it is from any c; across Q there is only noise.
+
 Source: Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, eq. 2.11 and 5.8, and 5.12 for leave-one-out.
 """
 
@@ -38,6 +41,10 @@ JOINT_MEAN = {(0, 1): 1.0, (0, 2): 0.0, (1, 2): 0.0}
 JOINT_SPREAD, TILT_SPREAD = 0.75, 0.35
 QUANTILE = float(special.ndtri(0.95))
 ROUNDS = 4
+# Beyond this many places the matrices of shape (n, n) cost more than turning them into fewer numbers first.
+MAX_PLACES = 128
+# Share of the evidence below which a place of the grid is not worth a look at each of many points.
+NO_EVIDENCE = 1e-12
 # Accuracy per unit of keep ratio that counts as level: over a whole axis far below any trial's noise.
 NO_SLOPE = 1e-3
 
@@ -70,14 +77,15 @@ def average(form: ErrorGrowthForm, x: Floats, y: Floats, weight: Floats, num_rep
     for _ in range(ROUNDS if _has_off_axis(form, x) else 1):
         jacobian = form.jacobian(now, x)
         z = y - form.value(now, x) + jacobian @ (now - mean)
-        grid = _Grid.over(priors, jacobian * root[:, None], z * root, log_prior)
+        seen = _Seen.of(jacobian * root[:, None], z * root)
+        grid = _Grid.over(priors, seen.jacobian, seen.z, log_prior - seen.num_across * np.log(TAUS))
         now = mean + grid.mean()
     covariance = grid.covariance()
     return Posterior(
         coefficients=_monotone(form, now, covariance),
         covariance=covariance,
         noise=float(np.sqrt(grid.average(np.tile(TAUS**2, (len(RHOS), 1))))),
-        leave_one_out=grid.leave_one_out() / root,
+        leave_one_out=seen.leave_one_out(grid) / root,
         condition_number=float(grid.average(grid.conditions)),
     )
 
@@ -111,6 +119,37 @@ def _prior_covariance(form: ErrorGrowthForm, slopes: Floats, rho: Floats) -> Flo
     joint = np.tile([JOINT_SPREAD**2, TILT_SPREAD**2, TILT_SPREAD**2], len(form.pairs))
     v[1 + form.num_slopes :, 1 + form.num_slopes :] = np.diag(joint)
     return v
+
+
+class _Seen(NamedTuple):
+    """What the grid sees of the points: J and z themselves, or of many places the same seen along the columns of `basis`, (n, p + 1).
+
+    `num_across` counts the directions that are not seen: in them z is noise of variance tau^2, with a sum of squares of 0.
+    """
+
+    jacobian: Floats
+    z: Floats
+    basis: Floats | None = None
+    num_across: int = 0
+
+    @classmethod
+    def of(cls, jacobian: Floats, z: Floats) -> _Seen:
+        """Turn J, shape (n, p), and z, shape (n,), if there are many."""
+        if len(z) <= MAX_PLACES:
+            return cls(jacobian, z)
+        basis, both = np.linalg.qr(np.column_stack([jacobian, z]))
+        return cls(both[:, :-1], both[:, -1], basis, len(z) - len(both))
+
+    def leave_one_out(self, grid: _Grid) -> Floats:
+        """Return, shape (n,), each y minus its prediction from the others: (A^-1 z)_i / (A^-1)_ii, averaged over the grid."""
+        if self.basis is None:
+            return grid.leave_one_out()
+        across = np.maximum(1 - np.sum(self.basis**2, axis=1), 0.0)
+        total = np.zeros(len(self.basis))
+        for r, t in np.argwhere(grid.probability > NO_EVIDENCE):
+            own = across / TAUS[t] ** 2 + np.sum((self.basis @ grid.inverses[r, t]) * self.basis, axis=1)
+            total += grid.probability[r, t] * (self.basis @ grid.solved[r, t]) / own
+        return total
 
 
 class _Grid(NamedTuple):

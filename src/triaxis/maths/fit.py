@@ -75,7 +75,7 @@ def _fit_growth(data: Data, degree: int) -> tuple[AccuracyPredictor, FitReport]:
 
 def _fit_polynomial(data: Data, degree: int | None, rank: int) -> tuple[AccuracyPredictor, FitReport]:
     candidates = {k: _product_form(data, k, rank, degree is not None) for k in _degrees(data, degree)}
-    found = {k: _minimum(form, data) for k, form in candidates.items() if k == min(candidates) or _is_possible(form, data)}
+    found = _determined_minima(candidates, data)
     tried = {k: _mae(minimum.leave_one_out, data) for k, minimum in found.items()}
     best = min(tried, key=lambda k: tried[k])
     form, minimum = candidates[best], found[best]
@@ -109,6 +109,18 @@ def _product_form(data: Data, degree: int, rank: int, is_asked: bool) -> Product
     return ProductForm((degrees[0], degrees[1], degrees[2]), rank)
 
 
+def _determined_minima(candidates: dict[int, ProductForm], data: Data) -> dict[int, Minimum]:
+    """Return the minimum for each degree that the points determine; there must be one."""
+    minima = {k: minimise(form, data.x, data.y, data.weight) for k, form in candidates.items() if _is_possible(form, data)}
+    found = {k: minimum for k, minimum in minima.items() if _is_determined(candidates[k], minimum)}
+    least = min(candidates)
+    return found or {least: _minimum(candidates[least], data)}
+
+
+def _is_determined(form: ProductForm, minimum: Minimum) -> bool:
+    return minimum.num_determined >= form.num_free and bool(np.isfinite(minimum.leave_one_out).any())
+
+
 def _is_possible(form: ProductForm, data: Data) -> bool:
     return len(data.y) > form.num_free
 
@@ -121,7 +133,7 @@ def _minimum(form: ProductForm, data: Data) -> Minimum:
             f"(distinct keep ratios: {data.shown_levels()}): add trials, or lower the degree or the rank."
         )
     minimum = minimise(form, data.x, data.y, data.weight)
-    if minimum.num_determined < form.num_free or not np.isfinite(minimum.leave_one_out).any():
+    if not _is_determined(form, minimum):
         raise FitError(
             f"{shown} needs {form.num_free} independent numbers, but the points determine {minimum.num_determined}: {confounded(data)}."
         )

@@ -1,16 +1,56 @@
-"""Intervals of measured accuracies."""
+"""Intervals of measured accuracies.
+
+Notation:
+    n_k, s_k   images of class k, and how many of them are right
+    p_k        the recall of class k, estimated as s_k / n_k
+    K          classes that have images;  balanced accuracy is the mean of their p_k
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from scipy.stats import binom, binomtest
+
+NUM_DRAWS = 4000
 
 
 def wilson(accuracy: float, num_images: int) -> tuple[float, float]:
     """Return the 95 % Wilson score interval of an accuracy in [0, 1] measured on `num_images` images."""
     found = binomtest(round(accuracy * num_images), num_images).proportion_ci(0.95, method="wilson")
     return (float(found.low), float(found.high))
+
+
+def balanced(num_right: Sequence[float], num_images: Sequence[int], *, seed: int = 0) -> tuple[float, float]:
+    """Return a 95 % interval of the balanced accuracy, by a smoothed bootstrap within each class.
+
+    A plain bootstrap draws s_k again from a binomial with p_k, so that a class with all or none right gets no width at all.
+    Here p_k is drawn from its posterior under the Jeffreys prior, Beta(s_k + 1/2, n_k - s_k + 1/2), which has a width
+    everywhere. Two things are put right: the posterior spreads like n_k + 2 images, so its spread is scaled to n_k; and the
+    prior pulls every class towards one half, which in a mean over K classes would add up while the width shrinks, so that
+    no more than one class's share of that pull is kept.
+
+    Args:
+        num_right: s_k of each class.
+        num_images: n_k of each class; classes without images are left out.
+        seed: Of the draws; the same numbers give the same interval.
+
+    Returns:
+        Low and high in [0, 1].
+    """
+    right, images = np.array(num_right, float), np.array(num_images, float)
+    right, images = right[images > 0], images[images > 0]
+    mean = (right + 0.5) / (images + 1)
+    generator = np.random.default_rng(seed)
+    # One class after the other: with a thousand classes all draws at once would not fit in a cache.
+    deviation = np.zeros(NUM_DRAWS)
+    for s, n, m in zip(right, images, mean, strict=True):
+        deviation += np.sqrt((n + 2) / n) * (generator.beta(s + 0.5, n - s + 0.5, NUM_DRAWS) - m)
+    estimate, pull = float(np.mean(right / images)), float(np.mean(mean - right / images))
+    low, high = estimate + pull / len(images) + np.quantile(deviation / len(images), [0.025, 0.975])
+    # The estimate itself is never ruled out.
+    return max(0.0, min(float(low), estimate)), min(1.0, max(float(high), estimate))
 
 
 def median_interval(values: Sequence[float], confidence: float = 0.9) -> tuple[float, float]:

@@ -13,18 +13,30 @@ from torch import nn
 
 from triaxis.metrics.gauge import Gauge
 from triaxis.metrics.macs import COUNTED, Work, work
+from triaxis.surgery.criteria import Criterion
+from triaxis.surgery.criteria.control import First
 from triaxis.surgery.planning import Scope
 from triaxis.surgery.surgeon import Surgeon
 from triaxis.values import CostTable
 
 log = logging.getLogger(__name__)
 
+FIRST = First()
+"""Where every group keeps the same share, it does not matter for the cost which channels stay."""
+
 SAMPLED_LEVELS = (3, 5, 4)
 """Depth, width and resolution levels on which a measured metric is sampled."""
 
 
 def count_costs(
-    surgeon: Surgeon, block_order: Sequence[str], *, min_depth: float, in_channels: int, importance: str = "first", scope: Scope = "uniform"
+    surgeon: Surgeon,
+    block_order: Sequence[str],
+    *,
+    min_depth: float,
+    in_channels: int,
+    importance: str | Criterion = FIRST,
+    scope: Scope = "uniform",
+    seed: int = 0,
 ) -> CostTable:
     """Return MACs and parameters of every cut, each counted on a really cut copy.
 
@@ -39,6 +51,7 @@ def count_costs(
         in_channels: Channels of the input image.
         importance: Decides how many channels each group keeps where the scope is global; of no effect where it is uniform.
         scope: As for `Surgeon.plan`.
+        seed: Likewise.
     """
     num_blocks = surgeon.identity().num_blocks
     num_removed = [n for n in range(len(block_order) + 1) if n == 0 or (num_blocks - n) / num_blocks >= min_depth - 1e-9]
@@ -50,7 +63,9 @@ def count_costs(
     params = np.empty_like(macs)
     achieved = []
     for (i, n), (j, width) in itertools.product(enumerate(num_removed), enumerate(widths)):
-        plan = surgeon.plan(removed_blocks=tuple(block_order[:n]), width=width, side_px=sides[-1], importance=importance, scope=scope)
+        plan = surgeon.plan(
+            removed_blocks=tuple(block_order[:n]), width=width, side_px=sides[-1], importance=importance, scope=scope, seed=seed
+        )
         cut = surgeon.cut(plan)
         macs[i, j] = _macs(cut, uses, (in_channels, sides[-1], sides[-1]))
         params[i, j] = _grown({name: p.numel() for name, p in cut.named_parameters()}, sizes)
@@ -89,8 +104,9 @@ def with_measured(
     in_channels: int,
     seconds: float,
     advance: Callable[[float, str], None],
-    importance: str = "first",
+    importance: str | Criterion = FIRST,
     scope: Scope = "uniform",
+    seed: int = 0,
 ) -> CostTable:
     """Return the table with one metric more, measured on a sample of real cuts and interpolated between them.
 
@@ -107,6 +123,7 @@ def with_measured(
         advance: Told the share that is done.
         importance: As for `count_costs`.
         scope: As for `count_costs`.
+        seed: Likewise.
     """
     axes = (table.blocks, table.widths, table.sides_px)
     chosen = [_spread(len(levels), num) for levels, num in zip(axes, SAMPLED_LEVELS, strict=True)]
@@ -115,7 +132,7 @@ def with_measured(
     for at, (a, b, c) in enumerate(itertools.product(*(range(len(c)) for c in chosen))):
         i, j, k = chosen[0][a], chosen[1][b], chosen[2][c]
         removed, side = tuple(block_order[: table.blocks[0] - table.blocks[i]]), table.sides_px[k]
-        plan = surgeon.plan(removed_blocks=removed, width=table.widths[j], side_px=side, importance=importance, scope=scope)
+        plan = surgeon.plan(removed_blocks=removed, width=table.widths[j], side_px=side, importance=importance, scope=scope, seed=seed)
         found = gauge.measure(surgeon.cut(plan), (in_channels, side, side), seconds=seconds)
         # The base model itself costs itself, whatever the clock says.
         ratios[a, b, c] = found.ratio if i or j or k else 1.0

@@ -146,9 +146,14 @@ def stairs(points: Sequence[CostPoint]) -> tuple[CostPoint, ...]:
     return tuple(dict.fromkeys(point for pair in zip(rising, [*levels, rising[-1]], strict=True) for point in pair))
 
 
-def wilson(accuracy: float, num: int | None) -> tuple[float, float] | None:
-    """Return the 95 % Wilson interval of an accuracy measured on `num` images, or None where `num` is not known."""
-    return interval.wilson(accuracy, num) if num else None
+def val_interval(records: Records, accuracy: float) -> tuple[float, float] | None:
+    """Return the 95 % interval of an accuracy measured on the val split, or None where its size is not known.
+
+    Of a balanced accuracy the mean alone was recorded; its classes are taken to have the same recall.
+    """
+    if sizes := records.collection.get("val_class_sizes"):
+        return interval.balanced([accuracy * size for size in sizes], sizes)
+    return interval.wilson(accuracy, records.num_val) if records.num_val else None
 
 
 def _predict(predictor: AccuracyPredictor, ratios: Sequence[KeepRatios]) -> list[tuple[float, float, float]]:
@@ -223,7 +228,7 @@ def frontier_figure(records: Records, num: int = 200) -> Frontier | None:
         chosen=chosen,
         rivals=_rivals(records, table, solution, budget),
         measured=(chosen.fraction, verified.compressed.val_accuracy) if verified else None,
-        measured_interval=wilson(verified.compressed.val_accuracy, records.num_val) if verified else None,
+        measured_interval=val_interval(records, verified.compressed.val_accuracy) if verified else None,
     )
 
 
@@ -253,7 +258,7 @@ def predicted_measured(records: Records) -> tuple[Estimate, ...] | None:
             axis=trial.spec.axis,
             ratios=trial.achieved,
             measured=trial.val_accuracy or 0.0,
-            measured_interval=wilson(trial.val_accuracy or 0.0, records.num_val),
+            measured_interval=val_interval(records, trial.val_accuracy or 0.0),
             predicted=accuracy,
             low=low,
             high=high,
@@ -316,7 +321,7 @@ def comparison(records: Records) -> tuple[Comparison, ...] | None:
         return None
     base, cut = found.base, found.compressed
     return (
-        *_accuracies(base, cut, records.num_val),
+        *_accuracies(base, cut, records),
         Comparison(name="MACs", kind="count", base=base.macs, compressed=cut.macs),
         Comparison(name="params", kind="count", base=base.params, compressed=cut.params),
         *_latencies(base, cut),
@@ -324,7 +329,7 @@ def comparison(records: Records) -> tuple[Comparison, ...] | None:
     )
 
 
-def _accuracies(base: Measured, cut: Measured, num_val: int | None) -> Iterator[Comparison]:
+def _accuracies(base: Measured, cut: Measured, records: Records) -> Iterator[Comparison]:
     if base.test_accuracy is not None and cut.test_accuracy is not None:
         yield Comparison(
             name="test accuracy",
@@ -339,8 +344,8 @@ def _accuracies(base: Measured, cut: Measured, num_val: int | None) -> Iterator[
         kind="accuracy",
         base=base.val_accuracy,
         compressed=cut.val_accuracy,
-        base_interval=wilson(base.val_accuracy, num_val),
-        compressed_interval=wilson(cut.val_accuracy, num_val),
+        base_interval=val_interval(records, base.val_accuracy),
+        compressed_interval=val_interval(records, cut.val_accuracy),
     )
 
 

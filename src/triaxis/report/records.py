@@ -15,7 +15,7 @@ class Records:
 
     `config`, `anatomy`, `base`, `collection` and `environment` are plain data as stored; `seconds` is by stage. Of
     `collection`, a report shows `cost_ratio` (collection / base training, in images x MACs) and uses `num_val` (images in
-    the val split) for the intervals of val accuracies.
+    the val split) or, of a run for balanced accuracy, `val_class_sizes` for the intervals of val accuracies.
     """
 
     config: dict[str, Any] = field(default_factory=dict)

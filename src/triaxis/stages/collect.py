@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 
 from triaxis.errors import TrainingError
@@ -20,7 +21,8 @@ from triaxis.progress import Silent
 from triaxis.stages.block_choice import choose_blocks
 from triaxis.stages.context import Workbench
 from triaxis.store.checkpoints import load_checkpoint, save_checkpoint
-from triaxis.training.evaluate import evaluate, weight_gradient_products
+from triaxis.surgery.criteria import criterion_of
+from triaxis.training.evaluate import evaluate, loss_gradients
 from triaxis.values import AXES, Axis, CostTable, KeepRatios, PrunePlan, Recipe, TrialResult, TrialSpec
 
 log = logging.getLogger(__name__)
@@ -221,23 +223,27 @@ def narrowed(
     bench: Workbench, removed: tuple[str, ...], width: float, side_px: int, parent: PrunePlan, state: dict[str, Tensor]
 ) -> PrunePlan:
     """Return the plan that removes blocks and keeps the most important channels, ranked by the parent's weights."""
-    criterion = bench.config.width.importance
-    if criterion == "taylor" and width < 1:
-        # First-order Taylor: the loss changes by about weight x gradient where a weight goes (Molchanov et al. 2019).
-        model = bench.surgeon.cut(parent, state)
-        products = weight_gradient_products(
-            model, bench.splits.train, parent.side_px, bench.device, num_images=bench.config.collect.block_images
-        )
-        criterion, state = "l1", bench.surgeon.expand(parent, {**model.state_dict(), **products})
+    criterion = criterion_of(bench.config.width.importance)
     return bench.surgeon.plan(
         removed_blocks=removed,
         width=width,
         side_px=side_px,
-        importance="l1" if criterion == "taylor" else criterion,
+        importance=criterion,
         state=state,
+        gradients=_gradients(bench, parent, state) if criterion.needs_gradients and width < 1 else None,
+        seed=bench.config.seed,
         parent=parent,
         scope=bench.config.width.scope,
     )
+
+
+def _gradients(bench: Workbench, parent: PrunePlan, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the gradients of the parent's loss on some train images in the base model's shapes, 0 for what the parent has lost."""
+    model = bench.surgeon.cut(parent, state)
+    num_images = bench.config.collect.block_images
+    found = loss_gradients(model, bench.splits.train, parent.side_px, bench.device, num_images=num_images)
+    none = {name: torch.zeros_like(tensor, device="cpu") for name, tensor in model.state_dict().items()}
+    return bench.surgeon.expand(parent, none | found, elsewhere=0.0)
 
 
 def first_block_order(bench: Workbench) -> tuple[str, ...]:
@@ -270,9 +276,13 @@ def record_cost(bench: Workbench, trials: Sequence[TrialResult]) -> None:
     """Store what the collection cost, beside the base model's training."""
     base = bench.store.record("base") or {}
     total = sum(t.train_macs for t in trials) + teacher_macs(bench, [t.spec.recipe for t in trials])
+    # The intervals of balanced accuracies in the report need them.
+    is_balanced = bench.config.fit.target == "balanced_accuracy"
+    sizes = {"val_class_sizes": bench.splits.val.labels.bincount().tolist()} if is_balanced else {}
     bench.store.put_record(
         "collection",
         {
+            **sizes,
             "num_trials": len(trials),
             "num_failed": sum(t.state == "failed" for t in trials),
             "num_val": len(bench.splits.val),

@@ -10,24 +10,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from triaxis.config import BASE_RECIPE, Config
-from triaxis.data.identity import differences, identity_of
+from triaxis.config import BASE_RECIPE, Config, ExportConfig
 from triaxis.data.images import Preprocess, Splits, require_recipe
 from triaxis.data.sources import load_splits
-from triaxis.errors import ConfigError, ExperimentMismatchError, UnsupportedModelError
+from triaxis.errors import ConfigError, StoreError, UnsupportedModelError
 from triaxis.metrics.latency import device_name
 from triaxis.metrics.macs import count_macs, count_params
 from triaxis.models.load import ModelSource, check_finite, load_model, unwrap
 from triaxis.progress import Advance, Progress, Silent
+from triaxis.stages.identity import base_resume, identity_of_run, require_the_same
+from triaxis.stages.readiness import formats_to_write, require_packages, require_runtime, require_trainable
 from triaxis.store.base import Store
-from triaxis.store.checkpoints import load_into, save_checkpoint
+from triaxis.store.checkpoints import REMEDY, load_into, save_checkpoint
 from triaxis.store.directory import RunDirectory
+from triaxis.surgery.criteria import criterion_of
+from triaxis.surgery.plain import check_plain, trainable
 from triaxis.surgery.surgeon import Surgeon
 from triaxis.training.evaluate import Evaluation, Teacher, check_output, evaluate
 from triaxis.training.loop import TrainingLog, finetune
@@ -134,19 +136,18 @@ def open_workbench(
     """
     progress = progress or Silent()
     device = pick_device(config)
+    require_packages(config, device)
     start = time.perf_counter()
     with progress.stage("load") as advance:
         advance(0.0, "data and model")
         loaded = None
         if splits is None or model is None:
             splits, loaded = _load(config, store, splits, model)
-        # A copy: what is handed over stays as it is.
-        network = copy.deepcopy(unwrap(model)) if model is not None else loaded.model  # type: ignore[union-attr]
+        network = _own_copy(model) if model is not None else trainable(loaded.model)  # type: ignore[union-attr]
         source = _source(config, splits, named=model is None)
         _require_usable(config, network, splits, source)
+        config = _with_formats(config, store, network, source, device)
     add_seconds(store, "load", time.perf_counter() - start)
-    for parameter in network.parameters():
-        parameter.requires_grad_(parameter.is_floating_point())
     mode = _mode(config, store, network, source, device)
     trained = model is not None or (loaded is not None and loaded.is_trained)
     _train_base(config, run, store, network, splits, source, device, mode, progress, trained)
@@ -203,6 +204,21 @@ def state_digest(state: dict[str, Tensor]) -> str:
     return seal.hexdigest()[:16]
 
 
+def _own_copy(model: nn.Module) -> nn.Module:
+    """What is handed over stays as it is."""
+    model = unwrap(model)
+    check_plain(model)
+    return trainable(copy.deepcopy(model))
+
+
+def _with_formats(config: Config, store: Store, network: nn.Module, source: ModelSource, device: torch.device) -> Config:
+    """Keep the formats that can be written, and make sure that the runtime can run the model."""
+    shape = (source.in_channels, source.side_px, source.side_px)
+    formats = formats_to_write(config, store, network, shape)
+    require_runtime(config, store, network, shape, device)
+    return config.model_copy(update={"export": ExportConfig(formats=formats)})
+
+
 def _load(config: Config, store: Store, splits: Splits | None, model: nn.Module | None) -> tuple[Splits, Any]:
     """Load what was not handed over; the model says how its images must look, the data how many classes it needs."""
     chosen = config.model
@@ -243,10 +259,12 @@ def _require_usable(config: Config, network: nn.Module, splits: Splits, source: 
     """Say what would fail later, before anything is trained: weights, two blank images through the network, batches.
 
     Raises:
-        UnsupportedModelError: The network holds NaN, fails, or returns something else than logits.
+        ConfigError: The criterion cannot be found.
+        UnsupportedModelError: The network holds NaN, fails, cannot be trained, or returns something else than logits.
         DataError: The train split does not fill a batch.
         ConfigError: A recipe does not suit the images.
     """
+    criterion_of(config.width.importance)
     check_finite(network, "the base model")
     network = network.cpu().eval()
     shape = (2, source.in_channels, source.side_px, source.side_px)
@@ -259,6 +277,7 @@ def _require_usable(config: Config, network: nn.Module, splits: Splits, source: 
             f"The model must take images of shape {shape} and return logits, but it raised {type(error).__name__}: {reason}."
         ) from error
     check_output(output, 2, source.num_classes)
+    require_trainable(network, shape, source.num_classes)
     for recipe in (config.collect.recipe, config.finetune):
         require_recipe(splits.train, recipe, "train")
 
@@ -280,40 +299,15 @@ def _mode(config: Config, store: Store, network: nn.Module, source: ModelSource,
     return Mode.from_json(record["mode"])
 
 
-def _identity(network: nn.Module, splits: Splits, is_trained: bool) -> dict[str, Any]:
-    """What trials depend on and the configuration does not hold: the weights that were given, and the images."""
-    images = f"{len(splits.train)} train and {len(splits.val)} val images of {splits.train.num_classes} classes"
-    return {"given": state_digest(network.state_dict()) if is_trained else None, "images": images, "data": identity_of(splits)}
-
-
-def _base_resume(run: RunDirectory) -> Path:
-    return run.checkpoints / "base.resume"
-
-
-def _require_the_same(run: RunDirectory, store: Store, now: dict[str, Any]) -> None:
-    """Compare with what the run began with; keep it where nothing was trained yet.
+def _require_same_base(run: RunDirectory, store: Store, network: nn.Module) -> None:
+    """Trials know the base model that they were cut from: another one in its place would have them all measured again.
 
     Raises:
-        ExperimentMismatchError: The weights or the images are others.
+        StoreError: The base model's checkpoint is not the one that the trials began with.
     """
-    before = store.record("base") or (store.record("identity") if _base_resume(run).exists() else None)
-    if before is None:
-        store.put_record("identity", now)
-        return
-    advice = "take these again, or choose another directory with --out"
-    if before.get("given", now["given"]) != now["given"]:
-        raise ExperimentMismatchError(f"The run in {run.path} began with other weights of the base model than it is given now: {advice}.")
-    # Version 0.1 kept only the sentence.
-    if "data" in before and (changed := differences(before["data"], now["data"])):
-        at_random = "Images that a data set changes at random are other images each time: leave that to the recipes."
-        hint = f" {at_random}" if any("pixels" in line for line in changed) else ""
-        raise ExperimentMismatchError(
-            f"The run in {run.path} must go on with the images it began with, but {'; '.join(changed)}: {advice}.{hint}"
-        )
-    if before.get("images", now["images"]) != now["images"]:
-        raise ExperimentMismatchError(
-            f"The run in {run.path} was made with {before['images']}, but there are {now['images']} now: {advice}."
-        )
+    known = {trial.spec.base_digest for trial in store.trials()}
+    if known and state_digest(network.state_dict()) not in known:
+        raise StoreError(f"{run.checkpoint('base')} must hold the base model of this run's trials, but its weights are others: {REMEDY}.")
 
 
 def _train_base(
@@ -329,10 +323,11 @@ def _train_base(
     is_trained: bool,
 ) -> None:
     """Give the network its trained weights: from an earlier process, or by training now."""
-    record, identity = store.record("base"), _identity(network, splits, is_trained)
-    _require_the_same(run, store, identity)
-    if record is not None:
+    identity = identity_of_run(state_digest(network.state_dict()) if is_trained else None, splits)
+    require_the_same(run, store, identity)
+    if store.record("base") is not None:
         load_into(network, run.checkpoint("base"))
+        _require_same_base(run, store, network)
         return
     start, num_images = time.perf_counter(), 0
     with progress.stage("base") as advance:
@@ -346,7 +341,7 @@ def _train_base(
                 device=device,
                 mode=mode,
                 on_step=lambda step, steps: advance(step / steps, "training the base model"),
-                resume_path=_base_resume(run),
+                resume_path=base_resume(run),
                 calibrate_images=config.collect.calibrate_images,
             )
             num_images = done.num_images

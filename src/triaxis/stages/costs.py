@@ -10,6 +10,9 @@ from triaxis.metrics.make import make_metric
 from triaxis.metrics.table import count_costs, with_measured
 from triaxis.progress import Advance
 from triaxis.stages.context import Workbench
+from triaxis.surgery.criteria import Criterion, criterion_of
+from triaxis.surgery.criteria.control import First
+from triaxis.surgery.criteria.norms import L1
 from triaxis.surgery.planning import Scope
 from triaxis.values import CostTable
 
@@ -42,6 +45,7 @@ def cost_table(bench: Workbench, block_order: Sequence[str]) -> CostTable:
             in_channels=bench.source.in_channels,
             importance=importance,
             scope=scope,
+            seed=bench.config.seed,
         )
         metrics = [budget.metric for budget in bench.config.budgets]
         return _measured_too(bench, table, block_order, metrics, SECONDS_FOR_A_BUDGET, advance)
@@ -79,13 +83,14 @@ def _measured_too(
                 advance=advance,
                 importance=importance,
                 scope=scope,
+                seed=bench.config.seed,
             )
     return table
 
 
-def _ranking(bench: Workbench) -> tuple[str, Scope]:
+def _ranking(bench: Workbench) -> tuple[Criterion, Scope]:
     """Return importance and scope by which the table's cuts choose channels, without looking at images."""
     width = bench.config.width
-    # One ranking of all channels decides how many each group keeps; Taylor's needs images and comes later.
-    ranked = "l1" if width.importance == "taylor" else width.importance
-    return ("first" if width.scope == "uniform" else ranked), width.scope
+    # One ranking of all channels decides how many each group keeps; gradients need images and come later.
+    criterion = First() if width.scope == "uniform" else criterion_of(width.importance)
+    return L1() if criterion.needs_gradients else criterion, width.scope

@@ -28,13 +28,24 @@ def fit_run(store: Store, config: Config) -> tuple[AccuracyPredictor, FitReport]
         FitError: The trials do not determine the predictor.
         StoreError: There are no trials yet.
     """
-    trials = store.trials()
-    if not trials:
-        raise StoreError("A fit needs trials, but the run has none yet: run `triaxis collect RUN` first.")
-    predictor, report = fit(points_from_trials(trials), kind=config.fit.kind, degree=config.fit.degree, rank=config.fit.rank)
+    predictor, report = fit(_points_of(store), kind=config.fit.kind, degree=config.fit.degree, rank=config.fit.rank)
     store.put_record("predictor", predictor.to_json())
     store.put_record("fit_report", report.to_json())
     return predictor, report
+
+
+def predictor_to_place_by(store: Store, config: Config) -> AccuracyPredictor:
+    """Fit what tells where to measure off the axes; it is the run's own predictor where the trials so far can determine that.
+
+    A rank above 1 can only be fitted once trials off the axes are measured, so that these are placed by the kind "growth".
+
+    Raises:
+        FitError: The trials do not determine the predictor.
+        StoreError: There are no trials yet.
+    """
+    if config.fit.rank == 1:
+        return fit_run(store, config)[0]
+    return fit(_points_of(store), kind="growth")[0]
 
 
 def read_cost_table(store: Store) -> CostTable:
@@ -81,6 +92,13 @@ def frontier_run(store: Store, metric: str, num: int = 50) -> tuple[Solution, ..
     table.base_cost(metric)
     predictor, _ = read_predictor(store)
     return frontier(predictor, table, metric, num)
+
+
+def _points_of(store: Store) -> list[Point]:
+    trials = store.trials()
+    if not trials:
+        raise StoreError("A fit needs trials, but the run has none yet: run `triaxis collect RUN` first.")
+    return points_from_trials(trials)
 
 
 def _needed(store: Store, key: str, name: str, command: str) -> dict[str, object]:

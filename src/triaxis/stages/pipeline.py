@@ -16,6 +16,7 @@ from torch import nn
 from triaxis.config import Config
 from triaxis.data.images import Splits
 from triaxis.deliver.export import export
+from triaxis.errors import ConfigError
 from triaxis.maths.solve import feasible_rows
 from triaxis.progress import Progress, Silent
 from triaxis.stages import decide
@@ -28,7 +29,11 @@ from triaxis.stages.refine import measure_more, measure_off_axis
 from triaxis.stages.summary import summarise
 from triaxis.stages.verify import verify
 from triaxis.store.directory import RunDirectory
+from triaxis.usual_torch import usual_torch
 from triaxis.values import BudgetSpec, CostTable, Solution, Verification
+
+MIN_OFF_AXIS = 4
+"""Trials off the axes that tell two products of straight lines from one: three pairs of axes, and all three together."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class Outcome:
     directory: Path
 
 
+@usual_torch()
 def run(
     config: Config,
     out: str | Path,
@@ -52,12 +58,26 @@ def run(
     splits: Splits | None = None,
 ) -> Outcome:
     """Do it all in the run directory `out`, going on where an earlier process stopped; `budgets` takes the place of the run's."""
+    _require_off_axis(config)
     directory, specs = RunDirectory(out), budgets or config.budgets
     with directory.open(config) as store:
         bench = open_workbench(config, directory, store, progress=progress or Silent(), model=model, splits=splits)
         table, order = collect_stage(bench, specs)
         fit_stage(bench)
         return prune_stage(bench, table, order, specs)
+
+
+def _require_off_axis(config: Config) -> None:
+    """Say before anything is trained that a rank above 1 could not be fitted; the products differ only off the axes.
+
+    Raises:
+        ConfigError: The trials off the axes are too few.
+    """
+    if config.fit.rank > 1 and config.collect.off_axis < MIN_OFF_AXIS:
+        raise ConfigError(
+            f"fit.rank {config.fit.rank} needs {MIN_OFF_AXIS} trials off the axes or more, got collect.off_axis "
+            f"{config.collect.off_axis}: raise it, or leave the rank at 1."
+        )
 
 
 def collect_stage(bench: Workbench, specs: Sequence[BudgetSpec]) -> tuple[CostTable, tuple[str, ...]]:
@@ -129,6 +149,7 @@ def prune_stage(bench: Workbench, table: CostTable, order: tuple[str, ...], spec
     return Outcome(pruned.model, solution, verification, summary, directory.path)
 
 
+@usual_torch()
 def continue_run(
     path: str | Path,
     stage: str,

@@ -54,7 +54,7 @@ def _finish(bench: Workbench, plan: PrunePlan, model: nn.Module, advance: Callab
     path, key = bench.run.checkpoint(name), f"final:{name}"
     record = bench.store.record(key)
     if record is not None and path.exists():
-        load_into(model, path)
+        load_into(model, path, "remove it, and the same command makes it again from the trials")
         return Pruned(model.eval(), plan, record["val_accuracy"], record["train_macs"])
     macs = count_macs(model, (bench.source.in_channels, plan.side_px, plan.side_px))
     done = bench.finetune(model, plan, recipe, seed=bench.config.seed, name=name, advance=advance)

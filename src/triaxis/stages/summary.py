@@ -22,6 +22,7 @@ def summarise(store: Store) -> dict[str, Any]:
     if missing:
         raise StoreError(f"A summary needs a finished run, but {', '.join(missing)} are not stored yet: run `triaxis run` to the end.")
     verification, solution = records["verification"], records["solution"]
+    found = Verification.from_json(verification)
     budget = next(b for b in solution["budgets"] if b["metric"] == solution["binding"])
     return {
         "schema": 1,
@@ -29,8 +30,8 @@ def summarise(store: Store) -> dict[str, Any]:
         "compressed": verification["compressed"],
         "budget": {key: budget[key] for key in ("metric", "limit", "fraction")},
         "budgets": solution["budgets"],
-        "is_within_budget": Verification.from_json(verification).is_within_budget,
-        "checks": verification["checks"],
+        "is_within_budget": found.is_within_budget,
+        "checks": [check.to_json() for check in found.checks],
         "solution": {
             **solution["ratios"],
             "blocks": solution["blocks"],

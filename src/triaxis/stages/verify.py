@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from triaxis.maths.interval import wilson
+from triaxis.maths import interval
 from triaxis.metrics.gauge import Gauge
 from triaxis.metrics.latency import Latency, LatencyMetric, device_name
 from triaxis.metrics.macs import count_macs, count_params
@@ -20,7 +20,7 @@ from triaxis.stages.choose import cost_of, is_clear
 from triaxis.stages.context import Workbench, state_digest
 from triaxis.stages.costs import gauge_of
 from triaxis.stages.prune import Pruned
-from triaxis.training.evaluate import evaluate
+from triaxis.training.evaluate import Evaluation, evaluate
 from triaxis.values import Budget, BudgetCheck, CostTable, Measured, Solution, Verification, digest
 
 log = logging.getLogger(__name__)
@@ -81,11 +81,11 @@ def _measure_both(bench: Workbench, pruned: Pruned, solution: Solution, files: t
     advance(0.0, "test accuracy")
     test, base = bench.splits.test.open(), bench.store.record("base")
     models = ((bench.surgeon.base, bench.side_px), (pruned.model, pruned.plan.side_px))
-    accuracies = [bench.accuracy(evaluate(model, test, side, bench.device)) for model, side in models]
+    tested = [evaluate(model, test, side, bench.device) for model, side in models]
     advance(0.5, "latency")
     latencies = _latencies(bench, pruned)
     found = [
-        _measured(bench, *models[which], accuracies[which], len(test), val, files[which], latencies[which])
+        _measured(bench, *models[which], tested[which], len(test), val, files[which], latencies[which])
         for which, val in enumerate((base["val_accuracy"], pruned.val_accuracy))
     ]
     return Verification(
@@ -116,7 +116,7 @@ def _measured(
     bench: Workbench,
     model: nn.Module,
     side_px: int,
-    accuracy: float,
+    tested: Evaluation,
     num_test: int,
     val_accuracy: float,
     file: Path,
@@ -124,11 +124,18 @@ def _measured(
 ) -> Measured:
     return Measured(
         val_accuracy=val_accuracy,
-        test_accuracy=accuracy,
-        test_interval=wilson(accuracy, num_test),
+        test_accuracy=bench.accuracy(tested),
+        test_interval=_interval(bench, tested, num_test),
         macs=count_macs(model, (bench.source.in_channels, side_px, side_px)),
         params=count_params(model),
         latency_ms={batch: found.median_ms for batch, found in latency.items()},
         latency_spread_ms={batch: found.spread_ms for batch, found in latency.items()},
         file_bytes=file.stat().st_size,
     )
+
+
+def _interval(bench: Workbench, tested: Evaluation, num_test: int) -> tuple[float, float]:
+    """Return the 95 % interval of the accuracy that the configuration asks for."""
+    if bench.config.fit.target == "balanced_accuracy":
+        return interval.balanced(tested.num_right, tested.num_images)
+    return interval.wilson(tested.accuracy, num_test)

@@ -1,7 +1,12 @@
-"""Weights on disk: safetensors files, written so that a half file is never read."""
+"""Weights on disk: safetensors files, written so that a half file is never read and a damaged one is found.
+
+A checkpoint carries the SHA-256 of its content in the safetensors header. One without a header of metadata, as version 0.1
+wrote it, is read as it is.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +19,25 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 
-def save_checkpoint(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Path:
-    """Write a state dict durably and atomically; tensors may be on any device, and may share memory.
+DIGEST_KEY = "sha256"
+"""The name under which the header holds the digest of the content."""
+
+REMEDY = "put a copy of it back, or run again in a new directory"
+
+
+def content_digest(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256, in hexadecimal, over the names, types, shapes and values of tensors."""
+    from torch import uint8
+
+    seal = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        seal.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
+        seal.update(tensor.detach().cpu().contiguous().flatten().view(uint8).numpy().data)
+    return seal.hexdigest()
+
+
+def save_checkpoint(path: str | Path, state: Mapping[str, Tensor]) -> Path:
+    """Write a state dict and its digest durably and atomically; tensors may be on any device, and may share memory.
 
     Raises:
         StoreError: The disk is full, or the place cannot be written.
@@ -24,33 +46,41 @@ def save_checkpoint(path: str | Path, state: Mapping[str, Tensor], metadata: Map
 
     # A copy each: safetensors refuses tensors that share memory, which tied weights do.
     tensors = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()}
-    return write_atomic(path, lambda temporary: save_file(tensors, temporary, dict(metadata) if metadata else None))
+    metadata = {DIGEST_KEY: content_digest(tensors)}
+    return write_atomic(path, lambda temporary: save_file(tensors, temporary, metadata))
 
 
-def load_checkpoint(path: str | Path) -> dict[str, Tensor]:
+def load_checkpoint(path: str | Path, remedy: str = REMEDY) -> dict[str, Tensor]:
     """Read the state dict that `save_checkpoint` wrote, onto the CPU.
 
+    Args:
+        path: The file.
+        remedy: What the user should do if it is damaged.
+
     Raises:
-        StoreError: The file is missing or is no safetensors file.
+        StoreError: The file is missing, is no safetensors file, or its content is not what was written.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors import SafetensorError, safe_open
 
     try:
-        return load_file(path)
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
     except (OSError, SafetensorError) as error:
-        raise StoreError(
-            f"{path} must be a checkpoint that triaxis wrote, got '{error}': put a copy back, or run again in a new directory."
-        ) from error
+        raise StoreError(f"{path} must be a checkpoint that triaxis wrote, got '{error}': {remedy}.") from error
+    # Version 0.1 wrote no metadata, and so no digest.
+    if header is not None and header.get(DIGEST_KEY) != content_digest(tensors):
+        raise StoreError(f"{path} must hold the weights that triaxis wrote, but the file is damaged, as its digest shows: {remedy}.")
+    return tensors
 
 
-def load_into(model: Module, path: str | Path) -> None:
+def load_into(model: Module, path: str | Path, remedy: str = REMEDY) -> None:
     """Load the checkpoint of a whole network into `model`.
 
     Raises:
-        StoreError: The file is missing, is no safetensors file, or belongs to another network.
+        StoreError: The file is missing, damaged, no safetensors file, or belongs to another network.
     """
-    put_state(model, load_checkpoint(path), str(path))
+    put_state(model, load_checkpoint(path, remedy), str(path))
 
 
 def put_state(model: Module, tensors: Mapping[str, Tensor], origin: str) -> None:

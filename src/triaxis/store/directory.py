@@ -11,21 +11,25 @@
       .lock             held by the one process that writes
 
 Every file is replaced atomically, so that a process killed at any moment leaves a directory on which the same command
-goes on.
+goes on. A directory that holds something else is refused before anything is written, and nothing but the files above is
+ever removed.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import re
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from triaxis.errors import ExperimentMismatchError, StoreError, StoreLockedError
 from triaxis.store import SqliteStore, open_store
-from triaxis.store.files import remove_temporary, write_json, write_text
+from triaxis.store.files import remove_temporary, unwritable, write_json, write_text
+from triaxis.store.records import check_record
 
 if TYPE_CHECKING:
     from triaxis.config import Config
@@ -33,11 +37,19 @@ if TYPE_CHECKING:
 # What may change on an old run: it decides how fast or in which files, never what the numbers are.
 FREE_KEYS = ("export.formats", "collect.executor", "collect.workers", "data.workers", "data.memory", "data.download")
 
+# The names that are written in each folder, as regular expressions: only their temporary files may be removed.
+CHECKPOINT_NAMES = r"(?:base|(?:final-)?[0-9a-f]{16})\.(?:safetensors|resume)"
+COMPRESSED_NAMES = r"plan\.json|model(?:_from_pixels)?\.(?:safetensors|pt2|onnx)"
+
 _held: set[Path] = set()
 
 
 class RunDirectory:
     """The names of everything in a run directory; making one touches no file."""
+
+    KIND: ClassVar[str] = "run"
+    FILES: ClassVar[tuple[str, ...]] = ("config.yaml", "store.sqlite", "summary.json", "report.html", "log.txt", ".lock")
+    FOLDERS: ClassVar[dict[str, str]] = {"checkpoints": CHECKPOINT_NAMES, "compressed": COMPRESSED_NAMES}
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -66,6 +78,11 @@ class RunDirectory:
         self.check()
         return load_config(self.config_file)
 
+    @property
+    def holds_run(self) -> bool:
+        """Whether a run was begun here: its configuration, which is the first of its files, and its store are there."""
+        return os.path.isfile(self.path / self.FILES[0]) and os.path.isfile(self.store_file)
+
     def check(self) -> None:
         """Make sure that the directory holds a run.
 
@@ -83,7 +100,7 @@ class RunDirectory:
             StoreError: The directory holds no run.
         """
         self.check()
-        with open_store(self.store_file, read_only=True) as store:
+        with open_store(self.store_file, read_only=True, check=check_record) as store:
             yield store
 
     @contextmanager
@@ -96,21 +113,65 @@ class RunDirectory:
         Raises:
             StoreLockedError: Another process holds the directory.
             ExperimentMismatchError: The run was made with another configuration.
-            StoreError: The directory cannot be written, or holds no run and `config` is None.
+            StoreError: The directory cannot be written, holds something else, or holds no run and `config` is None.
         """
         if config is None:
             config = self.config()
-        self._make()
-        with self._locked(), self._logged():
-            remove_temporary(self.path)
+        with self._writing():
             self._settle(config)
-            with open_store(self.store_file) as store:
+            with open_store(self.store_file, check=check_record) as store:
                 store.put_record("config", config.to_plain())
                 yield store
 
     def write_json(self, name: str, plain: Any) -> Path:
         """Write plain data to a JSON file of the run, atomically; `name` is relative to the run."""
         return write_json(self.path / name, plain)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Hold the directory, which is made where it is missing, as the one that writes, and clear what a killed writer left.
+
+        Raises:
+            StoreLockedError: Another process holds the directory.
+            StoreError: It cannot be written, or holds something else than a run.
+        """
+        self._refuse_others()
+        self._make()
+        with self._locked(), self._logged():
+            remove_temporary(self.path, "|".join(map(re.escape, self.FILES)))
+            for name, own in self.FOLDERS.items():
+                remove_temporary(self.path / name, own)
+            yield
+
+    def _refuse_others(self) -> None:
+        """Make sure that nothing of anybody else's can be overwritten here: the directory is new, empty, or this kind's."""
+        wrong = [(name, "file", "folder") for name in self.FILES if os.path.isdir(self.path / name)]
+        wrong += [(name, "folder", "file") for name in self.FOLDERS if os.path.isfile(self.path / name)]
+        for name, kind, found in wrong:
+            place = self.path / name
+            raise StoreError(f"{place} must be a {kind}, but a {found} is in its place: move it, or choose another directory with --out.")
+        foreign = self._foreign()
+        if foreign and not self.holds_run:
+            raise StoreError(
+                f"{self.path} must be empty or hold a {self.KIND} of triaxis, but it holds something else, such as {foreign[0]}: "
+                "choose another directory with --out."
+            )
+
+    def _foreign(self) -> list[str]:
+        """Return the names of what a process that was killed before its store was made cannot have left here."""
+        if not os.path.isdir(self.path):
+            return []
+        try:
+            names = sorted(os.listdir(self.path))
+            is_empty = not os.path.isdir(self.checkpoints) or not os.listdir(self.checkpoints)
+        except OSError as error:
+            raise StoreError(unwritable(self.path, error)) from None
+        # The folder of checkpoints is made first, then the lock, then the rest.
+        early = ["checkpoints"] if is_empty else []
+        if self.lock_file.name in names:
+            early += [self.lock_file.name, self.log_file.name, self.FILES[0]]
+            early += [name for name in names if re.fullmatch(r"store\.sqlite(-\w+)?|\.\w+\.yaml\.\d+\.tmp", name)]
+        return [name for name in names if name not in early]
 
     def _make(self) -> None:
         try:
@@ -131,8 +192,8 @@ class RunDirectory:
                 if self._is_begun():
                     raise ExperimentMismatchError(mismatch_sentence(self.path, differing))
                 # Nothing was trained yet: a mistake that was found on the way may be mended in place.
-                for file in self.path.glob(f"{self.store_file.name}*"):
-                    file.unlink()
+                for suffix in ("", "-wal", "-shm", "-journal"):
+                    self.store_file.with_name(self.store_file.name + suffix).unlink(missing_ok=True)
             if old == config:
                 return
         write_text(self.config_file, config.to_yaml())
@@ -183,7 +244,11 @@ class RunDirectory:
     @contextmanager
     def _logged(self) -> Iterator[None]:
         """Copy what the package logs into log.txt."""
-        logger, handler = logging.getLogger("triaxis"), logging.FileHandler(self.log_file, encoding="utf-8")
+        logger = logging.getLogger("triaxis")
+        try:
+            handler = _LogFile(self.log_file, encoding="utf-8")
+        except OSError as error:
+            raise StoreError(unwritable(self.log_file, error)) from None
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         before = logger.level
         logger.addHandler(handler)
@@ -193,7 +258,25 @@ class RunDirectory:
         finally:
             logger.removeHandler(handler)
             logger.setLevel(before)
-            handler.close()
+            # Each line was flushed as it came; what a full disk refused then, it refuses again.
+            with suppress(OSError):
+                handler.close()
+
+
+class _LogFile(logging.FileHandler):
+    """log.txt; a disk that does not take a line stops the run with the same sentence as for any other file."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (the name is the base class's)
+        """Raise what stopped the line from being written."""
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            raise StoreError(unwritable(self.path, error)) from error
+        super().handleError(record)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return Path(self.baseFilename)
 
 
 def mismatch_sentence(path: Path, differing: list[str]) -> str:

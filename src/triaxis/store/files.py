@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -42,7 +43,7 @@ def write_atomic(path: str | Path, write: Callable[[Path], None]) -> Path:
         os.replace(temporary, path)
         _sync(path.parent, os.O_RDONLY)
     except (OSError, SafetensorError) as error:
-        raise StoreError(_sentence(path, error)) from error
+        raise StoreError(unwritable(path, error)) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -81,14 +82,27 @@ def read_json(path: str | Path) -> Any:
         raise StoreError(f"{path} must be a JSON file that triaxis wrote, but it is damaged: {error}.") from None
 
 
-def remove_temporary(directory: str | Path) -> list[Path]:
-    """Remove what writers that were killed left behind, in the whole tree; return what was removed.
+def remove_temporary(directory: str | Path, names: str) -> list[Path]:
+    """Remove what writers of certain files that were killed left behind; return what was removed.
 
     Only the holder of the run's lock may call this, since another writer's temporary files look the same.
+
+    Args:
+        directory: One folder; those in it are not looked at, and it need not be there.
+        names: Regular expression that matches the whole names of the files that are written here, and no others.
+
+    Raises:
+        StoreError: The folder cannot be read, or a file cannot be removed.
     """
-    stale = [path for path in Path(directory).rglob(f".*{TEMPORARY_SUFFIX}") if path.is_file()]
-    for path in stale:
-        path.unlink(missing_ok=True)
+    # torch.export insists on a suffix of its own after ours.
+    own = re.compile(rf"\.(?:{names})\.\d+{re.escape(TEMPORARY_SUFFIX)}(?:\.pt2)?")
+    try:
+        entries = list(Path(directory).iterdir()) if Path(directory).is_dir() else []
+        stale = [path for path in entries if own.fullmatch(path.name) and path.is_file()]
+        for path in stale:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"{directory} must be writable, got '{error.strerror}': check its permissions.") from error
     return stale
 
 
@@ -104,7 +118,8 @@ def _sync(path: Path, flags: int) -> None:
         os.close(descriptor)
 
 
-def _sentence(path: Path, error: OSError | SafetensorError) -> str:
+def unwritable(path: Path, error: OSError | SafetensorError) -> str:
+    """Return the sentence on a file that could not be written."""
     # safetensors wraps an operating-system error in its own class and keeps only the text.
     reason = getattr(error, "strerror", None) or str(error)
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in reason:

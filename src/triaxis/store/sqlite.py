@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +19,7 @@ from urllib.parse import quote
 from triaxis.errors import StoreError
 from triaxis.store.base import check_final
 from triaxis.store.memory import to_text
+from triaxis.store.records import damaged, read_value
 from triaxis.values import TrialResult
 
 SCHEMA_NUMBER = 1
@@ -33,8 +34,17 @@ COMMIT;
 """
 
 
-def open_store(path: str | Path, read_only: bool = False) -> SqliteStore:
+Check = Callable[[str, Any, str], None]
+"""Called with a record's key, its plain data and the file they were read from; raises `StoreError` if they are damaged."""
+
+
+def open_store(path: str | Path, read_only: bool = False, check: Check | None = None) -> SqliteStore:
     """Open a store file; a missing one is made, unless `read_only`.
+
+    Args:
+        path: The file.
+        read_only: Write nothing.
+        check: Looks at each record that is read, such as `triaxis.store.records.check_record`.
 
     Raises:
         StoreError: The file is missing (`read_only`), is no store, was written by another version, or cannot be written.
@@ -42,14 +52,14 @@ def open_store(path: str | Path, read_only: bool = False) -> SqliteStore:
     path = Path(path)
     if read_only and not path.exists():
         raise StoreError(f"{path} must be the store of a run, but there is no such file: make one with `triaxis run CONFIG`.")
-    return SqliteStore(path, read_only)
+    return SqliteStore(path, read_only, check)
 
 
 class SqliteStore:
     """Keeps the trials and records of one run in a SQLite file; see `triaxis.store.base` for what it promises."""
 
-    def __init__(self, path: Path, read_only: bool = False) -> None:
-        self._path = path
+    def __init__(self, path: Path, read_only: bool = False, check: Check | None = None) -> None:
+        self._path, self._check = path, check
         with self._told():
             # Autocommit: each statement is its own transaction, and durable when it returns.
             self._connection = sqlite3.connect(_address(path, read_only), uri=True, isolation_level=None, timeout=BUSY_SECONDS)
@@ -59,9 +69,9 @@ class SqliteStore:
             self._connection.close()
             raise
 
-    def __reduce__(self) -> tuple[Any, tuple[Path, bool]]:
+    def __reduce__(self) -> tuple[Any, tuple[Path, bool, Check | None]]:
         """Sent to another process, the store arrives there open for reading only: this process alone writes."""
-        return open_store, (self._path, True)
+        return open_store, (self._path, True, self._check)
 
     def _prepare(self, read_only: bool) -> None:
         with self._told():
@@ -93,12 +103,16 @@ class SqliteStore:
 
     def trial(self, trial_id: str) -> TrialResult | None:
         """Return one result, or None."""
-        row = self._rows("SELECT body FROM trials WHERE trial_id = ?", trial_id)
-        return TrialResult.from_json(row[0]) if row else None
+        rows = self._rows("SELECT trial_id, body FROM trials WHERE trial_id = ?", trial_id)
+        return self._result(*rows[0]) if rows else None
 
     def trials(self) -> tuple[TrialResult, ...]:
         """Return all results in the order of commit."""
-        return tuple(TrialResult.from_json(body) for body in self._rows("SELECT body FROM trials ORDER BY place"))
+        return tuple(self._result(*row) for row in self._rows("SELECT trial_id, body FROM trials ORDER BY place"))
+
+    def _result(self, trial_id: str, body: Any) -> TrialResult:
+        name = f"trial {trial_id} in {self._path}"
+        return read_value(TrialResult, _plain(body, name), name)
 
     def put_record(self, key: str, plain: Any) -> None:
         """Commit plain JSON data under a key; see `Store`."""
@@ -108,12 +122,17 @@ class SqliteStore:
 
     def record(self, key: str) -> Any:
         """Return the plain data of a key, or None."""
-        row = self._rows("SELECT body FROM records WHERE key = ?", key)
-        return row[0] if row else None
+        rows = self._rows("SELECT body FROM records WHERE key = ?", key)
+        if not rows:
+            return None
+        plain = _plain(rows[0][0], f"record {key} in {self._path}")
+        if self._check is not None:
+            self._check(key, plain, str(self._path))
+        return plain
 
     def _rows(self, query: str, *arguments: str) -> list[Any]:
         with self._told():
-            return [json.loads(body) for (body,) in self._connection.execute(query, arguments)]
+            return self._connection.execute(query, arguments).fetchall()
 
     def close(self) -> None:
         """Let go of the file; a second call does nothing."""
@@ -125,6 +144,22 @@ class SqliteStore:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def _plain(body: Any, name: str) -> Any:
+    """Return the plain data of a JSON text.
+
+    Raises:
+        StoreError: It is none; `name` says in the sentence what was read and where.
+    """
+    try:
+        return json.loads(body, parse_constant=_refuse)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise damaged(name, f"it must be JSON: {error}") from None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is none")
 
 
 def _address(path: Path, read_only: bool) -> str:

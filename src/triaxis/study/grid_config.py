@@ -50,9 +50,11 @@ class GridConfig(Section):
     reference: ReferenceConfig | None = Field(default=None, description="null takes the middle depth, the largest width and side")
     recipe: BaseRecipe = Field(default=BASE_RECIPE, description="training of every network")
     data: DataConfig = DataConfig()
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0,), min_length=1, description="each network is trained once for each")
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**64)], ...] = Field(
+        default=(0,), min_length=1, description="each network is trained once for each"
+    )
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:N")
-    threads: int | None = Field(default=None, ge=1, description="CPU threads; null uses all cores")
+    threads: int | None = Field(default=None, ge=1, le=1024, description="CPU threads; null uses all cores")
     precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="auto times a few steps in each")
     compile: bool = Field(default=False, description="compile each network for training; pays for long trainings on a GPU")
     workers: int | None = Field(default=None, ge=1, description="networks at once; null takes several on a GPU and one on a CPU")

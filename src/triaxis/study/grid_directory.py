@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 from triaxis.errors import ExperimentMismatchError
 from triaxis.store import SqliteStore, open_store
 from triaxis.store.base import Store
-from triaxis.store.directory import RunDirectory
-from triaxis.store.files import remove_temporary, write_text
+from triaxis.store.directory import CHECKPOINT_NAMES, RunDirectory
+from triaxis.store.files import write_text
+from triaxis.store.records import check_record, read_value
 from triaxis.study.grid_config import GridConfig, grid_diff, load_grid_config
 from triaxis.study.grid_networks import NetworkResult, NetworkSpec
 
 
 class GridDirectory(RunDirectory):
     """A run directory that belongs to a grid."""
+
+    KIND = "grid"
+    FILES = ("grid.yaml", "store.sqlite", "grid.json", "grid.md", "grid.html", "log.txt", ".lock")
+    FOLDERS: ClassVar[dict[str, str]] = {"checkpoints": CHECKPOINT_NAMES}
 
     def __init__(self, path: str | Path) -> None:
         super().__init__(path)
@@ -29,18 +35,16 @@ class GridDirectory(RunDirectory):
         Raises:
             StoreLockedError: Another process holds the directory.
             ExperimentMismatchError: It was made with another configuration, or belongs to a run.
-            StoreError: It cannot be written.
+            StoreError: It cannot be written, or holds something else.
         """
-        self._make()
-        with self._locked(), self._logged():
-            remove_temporary(self.path)
+        if RunDirectory(self.path).holds_run:
+            raise ExperimentMismatchError(f"{self.path} must be a grid's directory, but a run is in it: choose another with --out.")
+        with self._writing():
             self._settle_grid(config)
-            with open_store(self.store_file) as store:
+            with open_store(self.store_file, check=check_record) as store:
                 yield store
 
     def _settle_grid(self, config: GridConfig) -> None:
-        if self.config_file.exists():
-            raise ExperimentMismatchError(f"{self.path} must be a grid's directory, but a run is in it: choose another with --out.")
         if self.grid_file.exists() and (differing := grid_diff(load_grid_config(self.grid_file), config)):
             lines = "\n  ".join(differing)
             raise ExperimentMismatchError(
@@ -61,7 +65,11 @@ class GridRecords:
     def __init__(self, store: Store, specs: tuple[NetworkSpec, ...]) -> None:
         self.specs, self._store = specs, store
         found = [store.record(_key(spec)) for spec in specs]
-        self._results = {spec.network_id: NetworkResult.from_json(plain) for spec, plain in zip(specs, found, strict=True) if plain}
+        self._results = {
+            spec.network_id: read_value(NetworkResult, plain, f"record {_key(spec)} of the grid")
+            for spec, plain in zip(specs, found, strict=True)
+            if plain is not None
+        }
 
     def put(self, result: NetworkResult) -> None:
         """Commit one result."""

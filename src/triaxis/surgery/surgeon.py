@@ -15,14 +15,16 @@ from triaxis.errors import PlanError, UnsupportedModelError
 from triaxis.surgery import apply
 from triaxis.surgery.blocks import Block, find_blocks, inside, stages, weighted_paths
 from triaxis.surgery.channels import ChannelGroup, find_groups
-from triaxis.surgery.importance import unit_scores
+from triaxis.surgery.criteria import Criterion, Evidence, criterion_of, unit_scores
 from triaxis.surgery.layout import Layout, Loss, lay_out, loss_of
 from triaxis.surgery.metadata import correct_metadata
+from triaxis.surgery.plain import check_plain
 from triaxis.surgery.planning import Scope, channel_cuts
 from triaxis.surgery.proof import Proof
 from triaxis.surgery.ratios import width_levels
 from triaxis.surgery.sides import accepted_sides, candidate_sides, first_line
 from triaxis.surgery.tracing import ChannelTracer, trace
+from triaxis.usual_torch import usual_torch
 from triaxis.values import Anatomy, BlockInfo, GroupInfo, PrunePlan
 
 
@@ -43,6 +45,7 @@ class Surgeon:
     _layouts: dict[frozenset[str], Layout] = field(default_factory=dict)
 
     @classmethod
+    @usual_torch()
     def examine(
         cls,
         model: nn.Module,
@@ -66,8 +69,9 @@ class Surgeon:
             seconds_limit: CPU seconds; after this, what is not yet proved is left whole.
 
         Raises:
-            UnsupportedModelError: The model does not run on such images.
+            UnsupportedModelError: The model does not run on such images, or its weights are not plain tensors.
         """
+        check_plain(model)
         deadline = thread_time() + seconds_limit
         base = copy.deepcopy(model).cpu().eval()
         example = torch.randn(1, in_channels, side_px, side_px, generator=torch.Generator().manual_seed(0))
@@ -104,10 +108,11 @@ class Surgeon:
         removed_blocks: tuple[str, ...] = (),
         width: float = 1.0,
         side_px: int | None = None,
-        importance: str = "l2",
+        importance: str | Criterion = "l2",
         state: Mapping[str, Tensor] | None = None,
         parent: PrunePlan | None = None,
-        scores: Mapping[str, Tensor] | None = None,
+        gradients: Mapping[str, Tensor] | None = None,
+        seed: int = 0,
         scope: Scope = "uniform",
     ) -> PrunePlan:
         """Turn targets into integers.
@@ -116,20 +121,23 @@ class Surgeon:
             removed_blocks: Blocks to remove, by name.
             width: Target keep ratio of channels, in (0, 1].
             side_px: Side in pixels; the base side if None.
-            importance: Criterion that ranks channels; see `triaxis.surgery.importance`.
+            importance: Criterion that ranks channels, or its name; see `triaxis.surgery.criteria`.
             state: Base-shaped tensors to rank by (see `expand`); the base model's if None.
             parent: A plan whose removed channels stay removed.
-            scores: By group name, one importance per base channel; overrides the criterion there.
+            gradients: Base-shaped gradients of the loss, for a criterion that needs them.
+            seed: For a criterion that draws by chance.
             scope: ``uniform`` keeps the same ratio in every group, ``global`` ranks channels across groups.
 
         Raises:
             PlanError: A block, the width or the side is not one this model offers.
+            ConfigError: There is no such criterion, or it does not do what it must.
         """
         side = self.anatomy.base_side_px if side_px is None else side_px
         self._check(removed_blocks, width, side)
         layout = self.layout(removed_blocks)
         tensors = {**apply.tensors_of(self.base), **(state or {})}
-        ranked = {g.name: unit_scores(g, tensors, importance, scores) for g in layout.groups} if width < 1 else {}
+        criterion, evidence = criterion_of(importance), Evidence(tensors, gradients or {}, seed)
+        ranked = {g.name: unit_scores(g, criterion, evidence) for g in layout.groups} if width < 1 else {}
         lost = self._loss(parent) if parent is not None and parent.channels else None
         return PrunePlan(
             num_blocks=max(1, len(self.blocks)),
@@ -180,15 +188,16 @@ class Surgeon:
 
         return apply.rebuilt(self.base, change, bypassed)
 
-    def expand(self, plan: PrunePlan, cut_state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return a base-shaped state dict with a cut model's weights in their places, and the base model's elsewhere.
+    def expand(self, plan: PrunePlan, cut_state: Mapping[str, Tensor], elsewhere: float | None = None) -> dict[str, Tensor]:
+        """Return a base-shaped state dict with a cut model's weights in their places, and the base model's or a number elsewhere.
 
         Raises:
             PlanError: The state dict is not one of a model cut by this plan.
         """
         kept = apply.complement(self._loss(plan).positions, apply.tensors_of(self.base))
         full = {}
-        for name, base in self.base.state_dict().items():
+        for name, own in self.base.state_dict().items():
+            base = own if elsewhere is None else torch.full_like(own, elsewhere)
             if self._is_gone(name, plan):
                 full[name] = base.clone()
                 continue

@@ -16,12 +16,17 @@ from triaxis.values import Recipe
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`accuracy` and `balanced_accuracy` (mean of the classes' recalls) in [0, 1], mean cross-entropy `loss`, `logits` (N, K)."""
+    """`accuracy` and `balanced_accuracy` (mean of the classes' recalls) in [0, 1], mean cross-entropy `loss`, `logits` (N, K).
+
+    `num_right` and `num_images` are the counts behind the recalls, for each of the K classes.
+    """
 
     accuracy: float
     balanced_accuracy: float
     loss: float
     logits: Tensor
+    num_right: tuple[int, ...] = ()
+    num_images: tuple[int, ...] = ()
 
 
 @torch.inference_mode()
@@ -48,9 +53,11 @@ def _score(logits: Tensor, labels: Tensor) -> Evaluation:
         raise TrainingError("The model's outputs must be finite, got NaN or infinity: check its weights, or lower peak_lr.")
     right = (logits.argmax(1) == labels).double()
     counts = torch.bincount(labels, minlength=logits.shape[1])
-    recalls = torch.bincount(labels, weights=right, minlength=logits.shape[1])[counts > 0] / counts[counts > 0]
+    hits = torch.bincount(labels, weights=right, minlength=logits.shape[1])
+    recalls = hits[counts > 0] / counts[counts > 0]
     loss = F.cross_entropy(logits.double(), labels)
-    return Evaluation(right.mean().item(), recalls.mean().item(), loss.item(), logits)
+    per_class = tuple(int(n) for n in hits.tolist()), tuple(counts.tolist())
+    return Evaluation(right.mean().item(), recalls.mean().item(), loss.item(), logits, *per_class)
 
 
 def check_output(output: object, batch: int, num_classes: int) -> None:
@@ -152,13 +159,13 @@ def loss_with_batch_statistics(model: nn.Module, images: Images, side_px: int, d
     return total / count
 
 
-def weight_gradient_products(model: nn.Module, images: Images, side_px: int, device: torch.device, *, num_images: int) -> dict[str, Tensor]:
-    """Return weight x gradient of the mean cross-entropy for every parameter, by name, on the CPU; the model keeps no gradient."""
+def loss_gradients(model: nn.Module, images: Images, side_px: int, device: torch.device, *, num_images: int) -> dict[str, Tensor]:
+    """Return the gradient of the cross-entropy, summed over batches, for every parameter by name, on the CPU; the model keeps none."""
     PLAIN.place(model, device).eval()
     plain = _plain(images)
     for batch in images.epoch(side_px, plain, seed=0, epoch=0, limit=max(num_images, plain.batch_size)):
         output = model(batch.images.to(device, memory_format=torch.channels_last)).float()
         F.cross_entropy(output, batch.labels.to(device)).backward()
-    products = {n: (p * p.grad).detach().cpu() for n, p in model.named_parameters() if p.grad is not None}
+    gradients = {n: p.grad.detach().cpu() for n, p in model.named_parameters() if p.grad is not None}
     model.zero_grad(set_to_none=True)
-    return products
+    return gradients

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +19,9 @@ from torch.optim.swa_utils import AveragedModel
 from triaxis.data.images import Images, hash_seed, require_batch, resize
 from triaxis.errors import TrainingError
 from triaxis.training.evaluate import Teacher, calibrate, check_output
+from triaxis.training.logits import main_logits
 from triaxis.training.mode import Mode
+from triaxis.training.resume import discard_resume, read_resume, remove_resume, write_resume
 from triaxis.values import Recipe
 
 OnStep = Callable[[int, int], None]
@@ -86,7 +87,7 @@ def finetune(
         calibrate(model, images, side_px, device, recipe=recipe, num_images=calibrate_images)
     model.eval()
     if resume_path is not None:
-        resume_path.unlink(missing_ok=True)
+        remove_resume(resume_path)
     return TrainingLog(loop.num_steps * recipe.batch_size, time.perf_counter() - start, tuple(loop.losses))
 
 
@@ -152,7 +153,7 @@ class _Loop:
 
     def _train_step(self, pictures: Tensor, targets: Tensor, soft: Tensor | None) -> Tensor:
         with self.mode.autocast(self.device):
-            output = self.model(pictures.contiguous(memory_format=self.mode.torch_format))
+            output = main_logits(self.model(pictures.contiguous(memory_format=self.mode.torch_format)))
         if self.step == 0:
             check_output(output, len(pictures), self.images.num_classes)
         loss = self._loss(output.float(), targets, soft)
@@ -206,19 +207,24 @@ class _Loop:
             "schedule": {key: value for key, value in self.schedule.state_dict().items() if isinstance(value, int | float | list)},
             "average": self.average.state_dict() if self.average else None,
         }
-        part = path.with_suffix(".part")
-        torch.save(state, part)
-        os.replace(part, path)
+        write_resume(path, state)
 
     def restore(self, path: Path | None) -> int:
-        """Return the first epoch to run: after those of the saved state, if there is one."""
-        if path is None or not path.exists():
+        """Return the first epoch to run: after those of the saved state, if there is one that is whole and fits."""
+        state = None if path is None else read_resume(path)
+        if path is None or state is None:
             return 0
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        self.step, self.losses = state["step"], state["losses"]
-        return state["epochs_done"]
+        untrained = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.schedule.load_state_dict(state["schedule"])
+            if self.average is not None:
+                self.average.load_state_dict(state["average"])
+            self.step, self.losses = state["step"], state["losses"]
+            return state["epochs_done"]
+        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+            discard_resume(path, error)
+        self.model.load_state_dict(untrained)
+        self.__post_init__()
+        return 0

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from triaxis.training.logits import main_logits
 from triaxis.values import Value
 
 
@@ -73,7 +74,7 @@ def _step_seconds(model: nn.Module, input_shape: tuple[int, int, int, int], devi
     for _ in range(steps + 1):
         start = time.perf_counter()
         with mode.autocast(device):
-            loss = model(images).float().square().mean()
+            loss = main_logits(model(images)).float().square().mean()
         loss.backward()
         if device.type == "cuda":
             torch.cuda.synchronize(device)

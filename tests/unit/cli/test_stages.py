@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +20,7 @@ import triaxis.cli
 from triaxis import errors
 from triaxis.cli import app, stages
 from triaxis.cli.frame import StageProgress
+from triaxis.cli.output import NO_OUTPUT, NO_READER
 from triaxis.config import Config, config_from_plain, load_config
 from triaxis.store.directory import RunDirectory
 from triaxis.store.files import write_json
@@ -219,6 +223,7 @@ def test_every_error_class_becomes_its_exit_code(tmp_path: Path, monkeypatch: py
 def test_collect_and_prune_go_on_with_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
     fake_pipeline(monkeypatch, calls)
+    (tmp_path / "config.yaml").write_text("{}\n")
     invoke("collect", tmp_path)
     invoke("collect", tmp_path, "--trials", 3)
     invoke("prune", tmp_path)
@@ -264,3 +269,66 @@ def test_the_console_script_is_the_app() -> None:
     command = [sys.executable, "-c", "import triaxis.cli; triaxis.cli.main()", "--help"]
     assert "frontier" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert callable(triaxis.cli.main)
+
+
+def piped(arguments: list[str], shell: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line with its output sent somewhere by a shell."""
+    words = [sys.executable, "-m", "triaxis", *arguments]
+    script = f'"$@" {shell}; exit ${{PIPESTATUS[0]}}'
+    return subprocess.run(["bash", "-c", script, "bash", *words], capture_output=True, text=True, timeout=60, check=False)
+
+
+OUTPUTS = [["status", "RUN"], ["status", "RUN", "--json"], ["solve", "RUN"], ["--help"]]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("words", OUTPUTS, ids=" ".join)
+def test_a_full_disk_behind_the_output_is_one_sentence(fitted: Path, words: list[str]) -> None:
+    done = piped([str(fitted) if word == "RUN" else word for word in words], "> /dev/full")
+    assert done.returncode == NO_OUTPUT
+    assert (
+        done.stderr == "error: What is printed must go somewhere, got 'No space left on device': send standard output to another place.\n"
+    )
+
+
+@pytest.mark.parametrize("words", OUTPUTS, ids=" ".join)
+def test_a_reader_that_has_left_ends_the_program_in_silence(fitted: Path, words: list[str]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "triaxis", *(str(fitted) if word == "RUN" else word for word in words)]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (NO_READER, "")
+
+
+def test_both_streams_closed_is_no_traceback(fitted: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-m", "triaxis", "solve", "nowhere"], stdout=write, stderr=write, timeout=60, check=False)
+    os.close(write)
+    assert done.returncode == NO_READER
+
+
+def test_another_failing_file_is_not_taken_for_the_output(monkeypatch: pytest.MonkeyPatch, fitted: Path) -> None:
+    def fail(run: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("triaxis.cli.progress_of.progress_of", fail)
+    result = runner.invoke(app, ["status", str(fitted)])
+    assert isinstance(result.exception, OSError) and result.exception.errno == errno.ENOSPC
+
+
+@pytest.mark.parametrize("command", ["status", "solve", "report", "fit", "frontier"])
+@pytest.mark.parametrize("harm", ["no database", "no JSON", "no trial", "no cost table"])
+def test_a_damaged_store_is_one_sentence(fitted: Path, command: str, harm: str) -> None:
+    store = RunDirectory(fitted).store_file
+    if harm == "no database":
+        store.write_text("this is only a text\n" * 100)
+    else:
+        with sqlite3.connect(store) as connection:
+            connection.execute("UPDATE trials SET body = ?", ("{}" if harm == "no trial" else "{",))
+            connection.execute("UPDATE records SET body = ? WHERE key = 'cost_table'", ("[]" if harm == "no cost table" else "{}",))
+        connection.close()
+    result = runner.invoke(app, [command, str(fitted)], env={"COLUMNS": "160"})
+    assert result.exit_code == errors.StoreError.exit_code, (result.output, result.exception)
+    assert "store.sqlite" in result.stderr and "damaged" in result.stderr and "Traceback" not in result.stderr

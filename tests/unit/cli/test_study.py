@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -57,3 +58,23 @@ def test_fit_points_predicts_and_solves_within_the_formula(points: Path, tmp_pat
 def test_fit_points_refuses_budgets_that_a_file_cannot_price(points: Path) -> None:
     done = RUNNER.invoke(app, ["fit", str(points), "--budget", "latency=3ms"])
     assert done.exit_code == 3
+
+
+def test_fit_points_refuses_two_budgets_for_one_metric(points: Path) -> None:
+    done = RUNNER.invoke(app, ["fit", str(points), "--budget", "macs=40%", "--budget", "macs=60%"])
+    assert done.exit_code == 3 and "at most one budget for each metric" in " ".join(done.stderr.split())
+
+
+def test_fit_points_takes_ten_thousand_rows(tmp_path: Path) -> None:
+    """Half of the rows measure a place again."""
+    rng = np.random.default_rng(0)
+    x = np.tile(rng.uniform(0.3, 1.0, (5000, 3)), (2, 1))
+    y = separable(x) + 0.002 * rng.normal(size=len(x))
+    path = tmp_path / "many.csv"
+    path.write_text("\n".join(["depth,width,resolution,accuracy", *(f"{d},{w},{r},{v}" for (d, w, r), v in zip(x, y, strict=True))]))
+    start = time.process_time()
+    done = RUNNER.invoke(app, ["fit", str(path), "--json"])
+    assert done.exit_code == 0, done.output
+    assert time.process_time() - start < 5
+    report = json.loads(done.output)["fit_report"]
+    assert (report["num_points"], report["num_distinct"]) == (10_000, 5000) and report["rmse"] < 0.003

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import time
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -90,3 +93,30 @@ def test_a_fit_never_rises_even_where_the_truth_does() -> None:
     assert truth.gradient(rising, grid).min() < -0.1
     predictor, _ = fit(measure(lambda x: truth.value(rising, x), np.vstack([X, off])))
     assert gradient(predictor, grid).min() > -0.005
+
+
+def test_many_places_give_what_few_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turned into p + 1 numbers or not, weighted or not, on the axes and off: the same posterior and leave-one-out errors."""
+    rng = np.random.default_rng(4)
+    x = np.exp(-rng.uniform(0, 1, (90, 3)) * FORM.spans)
+    y, weight = separable(x) + 0.004 * rng.normal(size=90), rng.uniform(0.3, 3.0, 90)
+    direct = bayes.average(FORM, x, y, weight, 4, 1e-4)
+    monkeypatch.setattr(bayes, "MAX_PLACES", 60)
+    turned = bayes.average(FORM, x, y, weight, 4, 1e-4)
+    for one, other in zip(direct, turned, strict=True):
+        assert np.allclose(one, other, rtol=1e-6, atol=1e-9)
+    assert np.abs(direct.leave_one_out).max() > 0.001
+
+
+def test_ten_thousand_places_are_fitted_in_seconds_and_little_memory() -> None:
+    rng = np.random.default_rng(5)
+    x = np.exp(-rng.uniform(0, 1, (10_000, 3)) * FORM.spans)
+    y = separable(x) + 0.002 * rng.normal(size=len(x))
+    tracemalloc.start()
+    start = time.process_time()
+    found = bayes.average(FORM, x, y, np.ones(len(x)), 0, 0.0)
+    seconds, (_, peak) = time.process_time() - start, tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert seconds < 5 and peak < 2**28
+    assert found.noise == pytest.approx(0.0022)  # the nearest of the grid
+    assert np.abs(FORM.value(found.coefficients, x) - separable(x)).max() < 0.001

@@ -50,8 +50,17 @@ def test_a_figure_without_its_records_is_none(figure) -> None:  # type: ignore[n
 def test_wilson_is_its_closed_form() -> None:
     p, n, z = 0.9, 400, 1.959963984540054
     centre, half = p + z**2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    assert figures.wilson(p, n) == pytest.approx(((centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n)), abs=1e-9)
-    assert figures.wilson(p, None) is None
+    expected = ((centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n))
+    assert figures.val_interval(Records(collection={"num_val": n}), p) == pytest.approx(expected, abs=1e-9)
+    assert figures.val_interval(Records(), p) is None
+
+
+def test_the_interval_of_a_balanced_accuracy_is_not_that_of_all_images() -> None:
+    """Of 910 images 900 are of one class: the ten of the other make the balanced accuracy far less sure."""
+    records = Records(collection={"num_val": 910, "val_class_sizes": [900, 10]})
+    low, high = figures.val_interval(records, 0.9) or (0.0, 0.0)
+    of_all_images = figures.val_interval(Records(collection={"num_val": 910}), 0.9)
+    assert low < 0.82 and high > 0.93 and of_all_images and of_all_images[0] > 0.87
 
 
 def test_the_chosen_cut_is_within_budget_and_no_rival_is_predicted_better(records: Records) -> None:

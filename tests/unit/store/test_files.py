@@ -11,10 +11,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from triaxis.errors import StoreError
 from triaxis.store.checkpoints import load_checkpoint, save_checkpoint
 from triaxis.store.files import remove_temporary, write_atomic, write_json, write_text
+
+
+def damage(path: Path) -> None:
+    """Flip one bit of the last byte, which is one of the values."""
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
 
 KILLED_WHILE_WRITING = """
 import os, signal, sys
@@ -37,7 +46,8 @@ def test_a_writer_that_is_killed_leaves_the_old_file(tmp_path: Path) -> None:
     path = write_text(tmp_path / "a.txt", "whole")
     assert subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, str(path)], check=False).returncode == -signal.SIGKILL
     assert path.read_text() == "whole"
-    stale = remove_temporary(tmp_path)
+    assert remove_temporary(tmp_path, r"b\.txt") == []
+    stale = remove_temporary(tmp_path, r"a\.txt")
     assert len(stale) == 1
     assert list(tmp_path.iterdir()) == [path]
 
@@ -120,7 +130,7 @@ def test_a_checkpoint_comes_back_bit_for_bit(tmp_path: Path) -> None:
         "count": torch.tensor(3),
         "empty": torch.zeros(0),
     }
-    found = load_checkpoint(save_checkpoint(tmp_path / "c" / "x.safetensors", state, {"kind": "base"}))
+    found = load_checkpoint(save_checkpoint(tmp_path / "c" / "x.safetensors", state))
     assert set(found) == set(state)
     for name, tensor in state.items():
         assert found[name].dtype == tensor.dtype
@@ -134,3 +144,44 @@ def test_a_checkpoint_that_is_none_is_named(tmp_path: Path, content: bytes | Non
         path.write_bytes(content)
     with pytest.raises(StoreError, match=r"x\.safetensors"):
         load_checkpoint(path)
+
+
+def test_any_flipped_bit_of_a_checkpoint_is_found(tmp_path: Path) -> None:
+    state = {"weight": torch.arange(3.0), "half": torch.ones(2, dtype=torch.bfloat16), "none": torch.zeros(0, 3), "count": torch.tensor(7)}
+    whole = save_checkpoint(tmp_path / "x.safetensors", state).read_bytes()
+    path, said, accepted = tmp_path / "y.safetensors", set(), []
+    for place in range(8 * len(whole)):
+        flipped = bytearray(whole)
+        flipped[place // 8] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        try:
+            load_checkpoint(path)
+        except StoreError as error:
+            said.add(str(error))
+        else:
+            accepted.append(place)
+    assert accepted == []
+    assert all("y.safetensors" in words and "put a copy" in words and "\n" not in words for words in said)
+
+
+def test_a_damaged_weight_is_called_so_with_what_to_do(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path / "x.safetensors", {"w": torch.ones(64)})
+    damage(path)
+    with pytest.raises(StoreError, match=r"x\.safetensors .*damaged.*: remove it\.$"):
+        load_checkpoint(path, "remove it")
+
+
+def test_a_checkpoint_of_version_0_1_has_no_digest_and_is_read(tmp_path: Path) -> None:
+    save_file({"w": torch.ones(3)}, tmp_path / "x.safetensors")
+    assert torch.equal(load_checkpoint(tmp_path / "x.safetensors")["w"], torch.ones(3))
+
+
+def test_temporary_files_of_others_stay(tmp_path: Path) -> None:
+    ours = tmp_path / ".a.txt.17.tmp"
+    others = [tmp_path / name for name in (".b.txt.17.tmp", ".a.txt.tmp", "a.txt.17.tmp", ".a.txt.17.tmp.old", "in/.a.txt.17.tmp")]
+    (tmp_path / "in").mkdir()
+    for path in [ours, *others]:
+        path.write_text("kept")
+    assert remove_temporary(tmp_path, r"a\.txt") == [ours]
+    assert all(path.exists() for path in others) and not ours.exists()
+    assert remove_temporary(tmp_path / "nowhere", r"a\.txt") == []

@@ -171,3 +171,18 @@ def test_a_store_sent_to_another_process_reads_and_cannot_write(tmp_path: Path) 
             assert sent.record("base") == {"macs": 3}
             with pytest.raises(StoreError):
                 sent.put_record("base", {"macs": 4})
+
+
+@pytest.mark.parametrize("body", ["no JSON", "[]", "null", "{}", '{"schema": 1}', '{"schema": 1, "spec": 3, "state": "done"}', b"\xff\xfe"])
+def test_a_damaged_trial_is_named_in_one_sentence(tmp_path: Path, body: str | bytes) -> None:
+    path, trial_id = tmp_path / "store.sqlite", RESULTS[0].trial_id
+    with open_store(path) as store:
+        store.put_trial(RESULTS[0])
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE trials SET body = ?", (body,))
+    connection.close()
+    with open_store(path) as store:
+        for read in (store.trials, lambda: store.trial(trial_id), lambda: store.put_trial(RESULTS[0])):
+            with pytest.raises(StoreError, match=rf"trial {trial_id} in .*store\.sqlite is damaged") as caught:
+                read()
+            assert "\n" not in str(caught.value)

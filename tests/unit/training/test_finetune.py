@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import copy
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -94,6 +99,98 @@ def test_a_training_cut_off_between_epochs_ends_as_if_undisturbed(images, tmp_pa
     assert not path.exists()
 
 
+class Killed(BaseException):
+    pass
+
+
+def interrupted(images: ResidentImages, path: Path) -> None:
+    """Leave the state after the first of three epochs of six steps."""
+
+    def kill(step: int, steps: int) -> None:
+        if step == 8:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(network(), images, on_step=kill, resume_path=path)
+
+
+def cut_in_half(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def flip_a_bit(content: bytes) -> bytes:
+    place = content.index(b"model.") if b"model." in content else len(content) // 2
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+def flip_a_value(content: bytes) -> bytes:
+    place = len(content) // 2
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+def of_another_network(content: bytes) -> bytes:
+    file = io.BytesIO()
+    state = torch.load(io.BytesIO(content), weights_only=True)
+    torch.save({**state, "model": {name.replace("5.", "6."): tensor for name, tensor in state["model"].items()}}, file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("harm", [cut_in_half, flip_a_bit, flip_a_value, of_another_network, lambda _: b"", lambda _: b"no archive"])
+def test_a_damaged_state_costs_its_epochs_and_does_not_block(images, tmp_path, harm, caplog):
+    path, whole, steps = tmp_path / "trial.resume", network(), []
+    train(whole, images)
+    interrupted(images, path)
+    path.write_bytes(harm(path.read_bytes()))
+    again = network()
+    train(again, images, on_step=lambda step, _: steps.append(step), resume_path=path)
+    assert steps[0] == 1 and same(whole, again) and not path.exists()
+    assert [r.levelname for r in caplog.records] == ["WARNING"] and "trial.resume cannot be used" in caplog.text
+
+
+def test_a_state_of_version_0_1_is_gone_on_from(images, tmp_path):
+    path, whole, steps = tmp_path / "trial.resume", network(), []
+    train(whole, images)
+    interrupted(images, path)
+    torch.save(torch.load(path, weights_only=True), path)  # as that version wrote it: by name
+    again = network()
+    train(again, images, on_step=lambda step, _: steps.append(step), resume_path=path)
+    assert steps[0] == 7 and same(whole, again)
+
+
+def test_the_state_is_synced_before_it_is_renamed_and_the_directory_after(images, tmp_path, monkeypatch):
+    events: list[str] = []
+    sync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (events.append("directory" if os.path.isdir(f"/proc/self/fd/{fd}") else "file"), sync(fd)))
+    monkeypatch.setattr(os, "replace", lambda old, new: (events.append("rename"), replace(old, new)))
+    interrupted(images, tmp_path / "trial.resume")
+    assert events == ["file", "rename", "directory"]
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+import torch
+from triaxis.errors import StoreError
+from triaxis.training.resume import write_resume
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+path = Path(sys.argv[1])
+write_resume(path, {"epochs_done": 1})
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+try:
+    write_resume(path, {"epochs_done": 2, "model": torch.zeros(100_000)})
+except StoreError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_the_state_before(tmp_path):
+    path = tmp_path / "base.resume"
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, str(path)], capture_output=True, text=True, check=True)
+    assert "base.resume must have room, but the disk is full" in done.stdout and done.stdout.count("\n") == 1
+    assert torch.load(path, weights_only=True) == {"epochs_done": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_distillation_pulls_the_student_to_the_teacher(images):
     teacher = Teacher(network(3), 8, CPU, Mode())
     wanted = evaluate(teacher.model, images, 8, CPU).logits.softmax(1)
@@ -179,6 +276,7 @@ def test_balanced_accuracy_is_the_mean_recall():
     data = ResidentImages(torch.zeros(10, 3, 2, 2, dtype=torch.uint8), torch.tensor([0] * 9 + [1]), 2, Preprocess())
     found = evaluate(constant, data, 2, CPU)
     assert (found.accuracy, found.balanced_accuracy) == (pytest.approx(0.9), pytest.approx(0.5))
+    assert (found.num_right, found.num_images) == ((9, 0), (9, 1))
 
 
 def test_the_fastest_mode_is_chosen():

@@ -1,0 +1,114 @@
+"""The choice holds its budget under noise, learns from what it measured, and never gives a run up for it."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from torch import nn
+
+from triaxis.errors import InfeasibleBudgetError
+from triaxis.maths.fit import fit
+from triaxis.metrics.gauge import Measurement, in_turns
+from triaxis.stages import choose
+from triaxis.stages.decide import points_from_trials
+from triaxis.testing import FakeTrainer, chain_specs
+from triaxis.values import Budget, KeepRatios, Solution
+
+LIMIT = 0.5
+
+
+class Bench:
+    """What `choose` uses of a workbench; a cut is a module that knows its levels."""
+
+    def __init__(self, trainer: FakeTrainer) -> None:
+        self.records: dict[str, Any] = {}
+        self.store = SimpleNamespace(record=self.records.get, put_record=self.records.__setitem__, trials=lambda: ())
+        self.source = SimpleNamespace(in_channels=3)
+        self.surgeon = SimpleNamespace(cut=self._cut)
+        self.trainer = trainer
+
+    def _cut(self, plan: Any) -> nn.Module:
+        model = nn.Identity()
+        model.levels = plan.levels  # type: ignore[assignment]
+        return model
+
+
+class Gauge:
+    """Measures the known latency of a cut, `factor` times what the table says, on a machine that is busy at random."""
+
+    def __init__(self, table: Any, factor: float, noise: float, seed: int) -> None:
+        self.metric = SimpleNamespace(is_counted=False)
+        self.table, self.factor, self.noise = table, factor, noise
+        self.generator = random.Random(seed)
+        self.measured = 0
+
+    def measure(self, model: Any, shape: Any, *, is_clear: Any, seconds: float = 1.0) -> Measurement:
+        self.measured += 1
+        true = self.share(model.levels)
+
+        def slowness() -> float:
+            return self.generator.lognormvariate(0, self.noise)
+
+        return in_turns(slowness, lambda: true * slowness(), seconds=0.0, is_clear=is_clear)
+
+    def share(self, levels: Any) -> float:
+        i, j, k = levels
+        base = self.table.costs["latency_ms"][0][0][0]
+        return min(1.0, self.factor * self.table.costs["latency_ms"][i][j][k] / base) if any(levels) else 1.0
+
+
+@pytest.fixture
+def setting(monkeypatch: pytest.MonkeyPatch):
+    def make(factor: float, noise: float, seed: int = 0, limit: float = LIMIT):
+        trainer = FakeTrainer()
+        table = trainer.cost_table()
+        table = dataclasses.replace(table, costs={**table.costs, "latency_ms": table.costs["macs"]})
+        predictor, _ = fit(points_from_trials([trainer(spec) for spec in chain_specs()]))
+        gauge, bench = Gauge(table, factor, noise, seed), Bench(trainer)
+        monkeypatch.setattr(choose, "gauge_of", lambda bench, key: gauge)
+        monkeypatch.setattr(choose, "starting_point", lambda bench, blocks: ("start", {}))
+        monkeypatch.setattr(choose, "final_plan", lambda bench, solution, order, start: _plan(table, solution))
+        budget = Budget(metric="latency_ms", limit=limit * table.base_cost("latency_ms"), fraction=limit)
+        return bench, predictor, table, budget, gauge
+
+    return make
+
+
+def _plan(table: Any, solution: Solution) -> Any:
+    levels = (table.blocks.index(solution.blocks), table.widths.index(solution.width), table.sides_px.index(solution.side_px))
+    return SimpleNamespace(levels=levels, side_px=solution.side_px, achieved=KeepRatios())
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("noise", [0.0, 0.1, 0.5])
+def test_the_chosen_cut_is_within_its_budget_whatever_the_noise(setting, noise: float, seed: int) -> None:
+    bench, predictor, table, budget, gauge = setting(1.0, noise, seed)
+    found = choose.choose(bench, predictor, table, [budget], ())
+    # A 90 % interval from turns on a very noisy machine may be wrong by a little, and never by much.
+    assert gauge.share(found.plan.levels) <= LIMIT * (1 + 0.25 * noise + 1e-9)
+
+
+def test_a_table_that_is_too_hopeful_is_corrected(setting) -> None:
+    bench, predictor, table, budget, gauge = setting(1.6, 0.0)
+    found = choose.choose(bench, predictor, table, [budget], ())
+    assert gauge.share(found.plan.levels) <= LIMIT
+    assert gauge.measured < 10, "what was measured must steer what is tried next"
+
+
+def test_a_run_that_goes_on_does_not_measure_again(setting) -> None:
+    bench, predictor, table, budget, gauge = setting(1.0, 0.2)
+    first = choose.choose(bench, predictor, table, [budget], ())
+    measured = gauge.measured
+    again = choose.choose(bench, predictor, table, [budget], ())
+    assert again.solution == first.solution
+    assert gauge.measured == measured
+
+
+def test_a_budget_below_every_cut_is_refused_with_the_smallest_cost(setting) -> None:
+    bench, predictor, table, budget, _ = setting(1e4, 0.0)
+    with pytest.raises(InfeasibleBudgetError, match="raise the budget"):
+        choose.choose(bench, predictor, table, [budget], ())

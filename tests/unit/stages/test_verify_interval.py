@@ -1,0 +1,37 @@
+"""The interval that `verify` puts on the accuracy a run asks for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from triaxis.config import config_from_plain
+from triaxis.data.images import Preprocess, ResidentImages
+from triaxis.maths.interval import balanced, wilson
+from triaxis.stages import verify
+from triaxis.stages.context import Workbench
+from triaxis.training.evaluate import evaluate
+
+
+@pytest.mark.parametrize(
+    ("target", "accuracy", "expected"),
+    [("accuracy", 0.9, wilson(0.9, 100)), ("balanced_accuracy", 0.5, balanced([90, 0], [90, 10]))],
+)
+def test_each_accuracy_has_its_own_interval(tmp_path: Path, target: str, accuracy: float, expected: tuple[float, float]) -> None:
+    """A network that always answers with the class of 90 of 100 images."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+    with torch.no_grad():
+        model[1].weight.zero_()
+        model[1].bias.copy_(torch.tensor([1.0, 0.0]))
+    test = ResidentImages(torch.zeros(100, 3, 2, 2, dtype=torch.uint8), torch.tensor([0] * 90 + [1] * 10), 2, Preprocess())
+    config = config_from_plain({"fit": {"target": target}, "profile": {"batches": [1], "repeats": 3}})
+    bench = SimpleNamespace(config=config, device=torch.device("cpu"), source=SimpleNamespace(in_channels=3))
+    bench.accuracy = lambda found: Workbench.accuracy(bench, found)  # type: ignore[arg-type]
+    (tmp_path / "model").touch()
+    tested = evaluate(model, test, 2, bench.device)
+    found = verify._measured(bench, model, 2, tested, 100, 0.9, tmp_path / "model", {})  # type: ignore[arg-type]
+    assert (found.test_accuracy, found.test_interval) == (pytest.approx(accuracy), expected)
