@@ -12,7 +12,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from triaxis.report import figures, plots, words
+from triaxis.report import figures, plots, times, words
 from triaxis.report.records import Records
 from triaxis.store.files import write_text
 from triaxis.values import TrialResult, metric_spec
@@ -68,6 +68,7 @@ def render(records: Records, title: str) -> str:
         "prediction": _prediction(records),
         "removal": figures.removal(records),
         "seconds": figures.stage_seconds(records),
+        "parts": times.part_seconds(records),
         "trials": [_trial(trial) for trial in records.trials],
         "failed": [t for t in records.trials if t.state == "failed"],
         "collection": words.collection_text(records),

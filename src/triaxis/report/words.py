@@ -169,7 +169,11 @@ def collection_text(records: Records) -> str | None:
     failed = sum(t.state == "failed" for t in records.trials)
     said = f"{len(records.trials)} trials" + (f", {failed} of them failed" if failed else "")
     ratio = records.collection.get("cost_ratio")
-    return f"{said}. They took {ratio:.2f} of the base model's training (images x MACs)." if ratio is not None else f"{said}."
+    if ratio is None:
+        return f"{said}."
+    time_ratio = records.collection.get("time_ratio")
+    time_text = f" and {time_ratio:.2f} of its wall time" if time_ratio is not None else ""
+    return f"{said}. They took {ratio:.2f} of the base model's training (images x MACs){time_text}."
 
 
 def _listed(parts: Sequence[str]) -> str:

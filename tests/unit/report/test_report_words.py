@@ -138,3 +138,9 @@ def test_a_budget_that_is_not_used_up_is_said_to_be_so(records: Records) -> None
     assert records.solution
     found = dataclasses.replace(records, solution=dataclasses.replace(records.solution, status="unconstrained"))
     assert any("not used up" in sentence for sentence in words.lead(found))
+
+
+def test_the_collections_price_is_told_in_macs_and_in_time(records: Records) -> None:
+    told = words.collection_text(dataclasses.replace(records, collection={"cost_ratio": 0.43, "time_ratio": 0.97}))
+    assert told is not None and told.endswith("They took 0.43 of the base model's training (images x MACs) and 0.97 of its wall time.")
+    assert "wall time" not in (words.collection_text(records) or "")
