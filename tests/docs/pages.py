@@ -130,7 +130,8 @@ def shorten(path: Path) -> None:
     plain = yaml.safe_load(path.read_text())
     for recipe in (plain["base"], plain["finetune"], plain["collect"]["recipe"]):
         recipe.update(SHORT)
-    plain["collect"].update(num_trials=4, block_images=16, calibrate_images=16)
+    plain["collect"].update(num_trials=4, block_images=16, calibrate_images=16, min_width=0.5, min_resolution=0.75)
     plain["profile"].update(batches=[1], repeats=3)
+    plain["export"].update(formats=["safetensors"])  # writing the others takes seconds; each is written where a page uses it
     plain.update(threads=1, precision="fp32")
     path.write_text(yaml.safe_dump(plain))

@@ -56,6 +56,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for block in pages["blocks"](page):
             if block.language == "sh" and re.search(r"^triaxis (init|run) ", block.text):
                 pages["run_block"](block, {})
+        pages["run_command"](["triaxis", "export", "runs/photos", "--format", "pt2"])
     shutil.copytree(folder / "runs" / "photos", folder / "runs" / "demo")
     return folder
 
