@@ -5,19 +5,17 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from triaxis.config import BASE_RECIPE, Config
-from triaxis.data.identity import differences, identity_of
 from triaxis.data.images import Splits
-from triaxis.errors import ExperimentMismatchError, StoreError
+from triaxis.errors import StoreError
 from triaxis.metrics.macs import count_macs, count_params
 from triaxis.models.load import ModelSource
 from triaxis.progress import Advance, Meter, Moment, Progress
+from triaxis.stages.identity import base_resume, identity_of_run, require_the_same
 from triaxis.stages.timing import timed
 from triaxis.store.base import Store
 from triaxis.store.checkpoints import REMEDY, load_into, save_checkpoint
@@ -44,9 +42,9 @@ def train_base(
     is_trained: bool,
 ) -> None:
     """Give the network its trained weights: from an earlier process, or by training now."""
-    record, identity = store.record("base"), _identity(network, splits, is_trained)
-    _require_the_same(run, store, identity)
-    if record is not None:
+    identity = identity_of_run(state_digest(network.state_dict()) if is_trained else None, splits)
+    require_the_same(run, store, identity)
+    if store.record("base") is not None:
         load_into(network, run.checkpoint("base"))
         _require_same_base(run, store, network)
         return
@@ -72,42 +70,6 @@ def train_base(
     }
     store.put_record("base", measured | identity)
     log.info("base model: val accuracy %.4f, %d MACs", found.accuracy, macs)
-
-
-def _identity(network: nn.Module, splits: Splits, is_trained: bool) -> dict[str, Any]:
-    """What trials depend on and the configuration does not hold: the weights that were given, and the images."""
-    images = f"{len(splits.train)} train and {len(splits.val)} val images of {splits.train.num_classes} classes"
-    return {"given": state_digest(network.state_dict()) if is_trained else None, "images": images, "data": identity_of(splits)}
-
-
-def _base_resume(run: RunDirectory) -> Path:
-    return run.checkpoints / "base.resume"
-
-
-def _require_the_same(run: RunDirectory, store: Store, now: dict[str, Any]) -> None:
-    """Compare with what the run began with; keep it where nothing was trained yet.
-
-    Raises:
-        ExperimentMismatchError: The weights or the images are others.
-    """
-    before = store.record("base") or (store.record("identity") if _base_resume(run).exists() else None)
-    if before is None:
-        store.put_record("identity", now)
-        return
-    advice = "take these again, or choose another directory with --out"
-    if before.get("given", now["given"]) != now["given"]:
-        raise ExperimentMismatchError(f"The run in {run.path} began with other weights of the base model than it is given now: {advice}.")
-    # Version 0.1 kept only the sentence.
-    if "data" in before and (changed := differences(before["data"], now["data"])):
-        at_random = "Images that a data set changes at random are other images each time: leave that to the recipes."
-        hint = f" {at_random}" if any("pixels" in line for line in changed) else ""
-        raise ExperimentMismatchError(
-            f"The run in {run.path} must go on with the images it began with, but {'; '.join(changed)}: {advice}.{hint}"
-        )
-    if before.get("images", now["images"]) != now["images"]:
-        raise ExperimentMismatchError(
-            f"The run in {run.path} was made with {before['images']}, but there are {now['images']} now: {advice}."
-        )
 
 
 def _tell(advance: Advance, note: str, share: float, moment: Moment) -> None:
@@ -145,7 +107,7 @@ def _finetune_base(
         device=device,
         mode=mode,
         on_step=on_step,
-        resume_path=_base_resume(run),
+        resume_path=base_resume(run),
         calibrate_images=config.collect.calibrate_images,
         machine=machine,
         save_s=60 * config.save_minutes,
