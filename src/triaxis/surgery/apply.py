@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from triaxis.surgery.channels import Place
+from triaxis.surgery.rewriting import Edit, rewrite
 from triaxis.surgery.rules_layers import keeps_groups
+from triaxis.surgery.sites import Site
 from triaxis.surgery.tracing import Sizes
 
 State = Mapping[str, Tensor]
@@ -112,6 +114,10 @@ def complement(removed: Mapping[Place, Tensor], tensors: State) -> dict[str, dic
 FITTED = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.PReLU)
 
 
+GEOMETRY = ("window", "size", "ratio", "stride", "kernel", "dilation", "area", "depth", "patch", "resolution", "grid")
+"""Words in names of attributes that hold no number of channels, though they may have the same value."""
+
+
 def fit_attributes(model: nn.Module, base: nn.Module, changed: Iterable[str]) -> None:
     """Make the attributes of the modules that hold these tensors agree with the tensors' shapes."""
     for path in {name.rpartition(".")[0] for name in changed}:
@@ -140,6 +146,13 @@ def _fit_convolution(module: nn.modules.conv._ConvNd, original: nn.modules.conv.
     module.in_channels = module.weight.shape[inputs] * (1 if module.transposed else module.groups)
 
 
+def fit_numbers(model: nn.Module, sites: Sequence[Site], length: Callable[[Tensor, int], int]) -> None:
+    """Replace numbers in the code of the modules that these sites are in; `length` gives what is left of a label plane."""
+    for path in dict.fromkeys(site.path for site in sites):
+        edits = [Edit(s.frames, {d: length(p, d) for d, p in s.labels.items()}, s.number) for s in sites if s.path == path]
+        rewrite(model.get_submodule(path), edits)
+
+
 def fit_sizes(model: nn.Module, base: nn.Module, sizes: Sequence[Sizes], survivors: Callable[[Tensor], int]) -> None:
     """Change the lengths that modules keep as attributes for taking a channel dimension apart.
 
@@ -159,6 +172,9 @@ def fit_sizes(model: nn.Module, base: nn.Module, sizes: Sequence[Sizes], survivo
             continue
         for name, value in vars(original).items():
             key = tuple(value) if isinstance(value, list) else value
-            if type(value) in (int, list, tuple) and len(known.get(key, ())) == 1:
+            if any(word in name for word in GEOMETRY) and not any(word in name for word in ("head", "hidden")):
+                continue
+            is_length = type(value) is int or (type(value) in (list, tuple) and all(type(v) is int for v in value))
+            if is_length and len(known.get(key, ())) == 1:
                 (after,) = known[key]
                 setattr(module, name, type(value)(after))

@@ -11,9 +11,10 @@ from time import thread_time
 import torch
 from torch import Tensor, nn
 
-from triaxis.errors import PlanError, UnsupportedModelError
-from triaxis.surgery import apply
-from triaxis.surgery.blocks import Block, find_blocks, inside, stages, weighted_paths
+from triaxis.errors import PlanError
+from triaxis.surgery import apply, caches
+from triaxis.surgery.attention import freed
+from triaxis.surgery.blocks import Block, find_blocks, inside, stages
 from triaxis.surgery.channels import ChannelGroup, find_groups
 from triaxis.surgery.importance import unit_scores
 from triaxis.surgery.layout import Layout, Loss, lay_out, loss_of
@@ -21,8 +22,10 @@ from triaxis.surgery.metadata import correct_metadata
 from triaxis.surgery.planning import Scope, channel_cuts
 from triaxis.surgery.proof import Proof
 from triaxis.surgery.ratios import width_levels
-from triaxis.surgery.sides import accepted_sides, candidate_sides, first_line
-from triaxis.surgery.tracing import ChannelTracer, trace
+from triaxis.surgery.reading import Reading, find_sites, read, read_otherwise
+from triaxis.surgery.sides import accepted_sides, candidate_sides
+from triaxis.surgery.sites import Site
+from triaxis.surgery.tracing import ChannelTracer
 from triaxis.values import Anatomy, BlockInfo, GroupInfo, PrunePlan
 
 
@@ -39,6 +42,8 @@ class Surgeon:
     tracer: ChannelTracer
     round_to: int
     min_width: float
+    sites: tuple[Site, ...] = ()
+    constants: frozenset[caches.Cache] = frozenset()
     _groups: list[ChannelGroup] = field(default_factory=list)
     _layouts: dict[frozenset[str], Layout] = field(default_factory=dict)
 
@@ -69,15 +74,16 @@ class Surgeon:
             UnsupportedModelError: The model does not run on such images.
         """
         deadline = thread_time() + seconds_limit
-        base = copy.deepcopy(model).cpu().eval()
+        base = freed(copy.deepcopy(model).cpu().eval())
         example = torch.randn(1, in_channels, side_px, side_px, generator=torch.Generator().manual_seed(0))
-        tracer = _traced(base, example)
+        constants = caches.empty(base, example)
+        reading = read(base, example)
         sides, refusal = accepted_sides(base, candidate_sides(side_px, min_resolution), in_channels, deadline)
         empty = Anatomy(base_side_px=side_px, in_channels=in_channels, blocks=(), groups=(), sides_px=sides or (side_px,))
-        surgeon = cls(base, empty, (), tracer, round_to, min_width)
-        surgeon._explore(deadline)
+        surgeon = cls(base, empty, (), reading.tracer, round_to, min_width, constants=constants)
+        surgeon._explore(reading, example, deadline)
         surgeon._close(refusal)
-        tracer.release()
+        surgeon.tracer.release()
         return surgeon
 
     def identity(self) -> PrunePlan:
@@ -130,7 +136,7 @@ class Surgeon:
         layout = self.layout(removed_blocks)
         tensors = {**apply.tensors_of(self.base), **(state or {})}
         ranked = {g.name: unit_scores(g, tensors, importance, scores) for g in layout.groups} if width < 1 else {}
-        lost = self._loss(parent) if parent is not None and parent.channels else None
+        lost = self.loss(parent) if parent is not None and parent.channels else None
         return PrunePlan(
             num_blocks=max(1, len(self.blocks)),
             removed_blocks=tuple(b.name for b in self.blocks if b.name in removed_blocks),
@@ -147,15 +153,21 @@ class Surgeon:
             PlanError: The plan names blocks, groups or sides that this model does not have.
         """
         self._check(plan.removed_blocks, 1.0, plan.side_px)
-        loss, layout = self._loss(plan), self.layout(plan.removed_blocks)
+        loss, layout = self.loss(plan), self.layout(plan.removed_blocks)
         kept = apply.complement(loss.positions, apply.tensors_of(self.base))
         given = state or {}
         removed = self._removed_blocks(plan)
+        caches.forget(self.base, self.constants)
         stand_ins = {path: apply.Skip() if block.passes_input else apply.Nothing() for block in removed for path in block.modules}
         model = apply.rebuilt(self.base, lambda name, t: apply.cut_tensor(given.get(name, t), kept.get(name, {})), stand_ins)
         apply.fit_attributes(model, self.base, [name for name in kept if not self._is_gone(name, plan)])
         sizes = [s for s in self.tracer.sizes if not self._is_gone(f"{s.path}.", plan)] if len(loss.classes) else []
         apply.fit_sizes(model, self.base, sizes, lambda labels: loss.survivors(layout.atoms, labels))
+        apply.fit_numbers(
+            model,
+            [s for s in self.sites if not self._is_gone(f"{s.path}.", plan)] if len(loss.classes) else [],
+            lambda p, d: loss.length(layout.atoms, p, d),
+        )
         apply.drop_from_containers(model, [b.name for b in removed if not b.passes_input])
         outputs = {call.path: call.out_labels for call in self.tracer.calls}
 
@@ -168,7 +180,7 @@ class Surgeon:
 
     def masked(self, plan: PrunePlan, state: Mapping[str, Tensor] | None = None) -> nn.Module:
         """Return a model of the base model's shape in which all that the plan removes is zero or bypassed; it agrees with `cut`."""
-        lost = apply.by_tensor(self._loss(plan).positions)
+        lost = apply.by_tensor(self.loss(plan).positions)
         given = state or {}
         blocks = self._removed_blocks(plan)
         bypassed = {path: apply.Skip() for b in blocks if b.kind != "dense" for path in b.modules}
@@ -186,7 +198,7 @@ class Surgeon:
         Raises:
             PlanError: The state dict is not one of a model cut by this plan.
         """
-        kept = apply.complement(self._loss(plan).positions, apply.tensors_of(self.base))
+        kept = apply.complement(self.loss(plan).positions, apply.tensors_of(self.base))
         full = {}
         for name, base in self.base.state_dict().items():
             if self._is_gone(name, plan):
@@ -206,22 +218,30 @@ class Surgeon:
             self._layouts[key] = lay_out(self.base, self.tracer, self._groups, [b for b in self.blocks if b.name in key])
         return self._layouts[key]
 
-    def _explore(self, deadline: float) -> None:
+    def _explore(self, reading: Reading, example: Tensor, deadline: float) -> None:
         """Find groups and blocks; leave whole what the proof finds at fault, then look again."""
-        self._find()
-        if faults := Proof(self, deadline).faulty_groups():
+        self._find(example)
+        faults = Proof(self, deadline).faulty_groups()
+        other = read_otherwise(self.base, example, reading, [g for g in self._groups if g.name in faults]) if faults else None
+        if other is not None:
+            self.tracer = other.tracer
+            self._find(example)
+            faults = Proof(self, deadline).faulty_groups()
+        if faults:
             roots = {g.name: g.roots for g in self._groups}
             for name, problem in faults.items():
                 self.tracer.atoms.pin(roots[name], problem)
-            self._find()
+            self._find(example)
         if stuck := Proof(self, deadline).faulty_blocks():
             self._describe([dataclasses.replace(b, is_removable=b.is_removable and b.name not in stuck) for b in self.blocks])
 
-    def _find(self) -> None:
+    def _find(self, example: Tensor) -> None:
         self._groups, whole = find_groups(self.base, self.tracer)
         groups = tuple(GroupInfo(name=g.name, num_channels=g.num_channels, num_units=g.num_units) for g in self._groups)
         self.anatomy = dataclasses.replace(self.anatomy, groups=groups, whole=whole)
         self._describe(find_blocks(self.base, self.tracer, self._groups))
+        self.sites = ()
+        self.sites = find_sites(self, example) if self._groups else ()
 
     def _describe(self, blocks: list[Block]) -> None:
         """Set the blocks and write them down."""
@@ -247,7 +267,8 @@ class Surgeon:
             closed["resolution"] = f"Only {self.anatomy.base_side_px} px works: {refusal or 'no smaller side was allowed'}."
         self.anatomy = dataclasses.replace(self.anatomy, closed=closed)
 
-    def _loss(self, plan: PrunePlan) -> Loss:
+    def loss(self, plan: PrunePlan) -> Loss:
+        """Return what a plan removes, by tensor and by label."""
         return loss_of(plan, self.layout(plan.removed_blocks))
 
     def _removed_blocks(self, plan: PrunePlan) -> list[Block]:
@@ -270,23 +291,3 @@ class Surgeon:
         if side_px not in self.anatomy.sides_px:
             choice = ", ".join(map(str, self.anatomy.sides_px))
             raise PlanError(f"The side must be one that the model accepts ({choice} px), got {side_px!r} px.")
-
-
-def _traced(base: nn.Module, example: Tensor) -> ChannelTracer:
-    """Trace in eval mode; if layers are idle then (auxiliary classifiers), with their owners in training mode, where that works."""
-    try:
-        tracer = trace(base, example)
-    except Exception as error:
-        shape = tuple(example.shape)
-        raise UnsupportedModelError(f"The model must run on images of shape {shape}, but it fails: {first_line(error)}.") from error
-    called = {call.path for call in tracer.calls}
-    idle = weighted_paths(base) - called
-    owners = [base.get_submodule(path.rpartition(".")[0]) for path in idle if path.rpartition(".")[0] in called]
-    try:
-        for owner in owners:
-            owner.training = True
-        wider = trace(base, example) if owners else tracer
-    except Exception:  # noqa: BLE001 - a part that cannot run at this side is left out, as in eval mode
-        wider = tracer
-    base.eval()
-    return wider if called <= {call.path for call in wider.calls} else tracer
