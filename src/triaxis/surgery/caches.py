@@ -18,6 +18,8 @@ Cache = tuple[str, str]
 def empty(model: nn.Module, example: Tensor) -> frozenset[Cache]:
     """Empty a model's dictionaries of tensors, in place, and return those that it cannot run without: they are no caches."""
     held = {(path, name): getattr(model.get_submodule(path), name) for path, name in _filled(model)}
+    if not held:
+        return frozenset()
     forget(model)
     try:
         with torch.no_grad():

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from triaxis.errors import UnsupportedModelError
 from triaxis.surgery.attention import plain_attention
-from triaxis.surgery.blocks import weighted_paths
+from triaxis.surgery.blocks import inside, weighted_paths
 from triaxis.surgery.channels import ChannelGroup
 from triaxis.surgery.sides import first_line
 from triaxis.surgery.sites import Key, ScaleAndLengths, Site
@@ -76,11 +76,10 @@ def read_otherwise(base: nn.Module, example: Tensor, reading: Reading, groups: S
 
 
 def _attentions(tracer: ChannelTracer) -> list[str]:
-    """Return the modules that take channels apart which then meet in a product of activations."""
-    if not tracer.attended:
-        return []
-    met = tracer.atoms.find(torch.cat(tracer.attended)).unique()
-    return list(dict.fromkeys(s.path for s in tracer.splits if torch.isin(tracer.atoms.find(s.labels), met).any()))
+    """Return the modules that take channels apart and multiply activations, themselves or in a module beside, inside or around."""
+    near = {*tracer.attending, *(path.rpartition(".")[0] for path in tracer.attending)}
+    paths = dict.fromkeys(s.path for s in tracer.splits)
+    return [p for p in paths if p in near or p.rpartition(".")[0] in near - {""} or any(inside(a, p) for a in tracer.attending)]
 
 
 def _num_open(tracer: ChannelTracer, path: str) -> int:
@@ -122,22 +121,24 @@ def find_sites(surgeon: Surgeon, example: Tensor) -> tuple[Site, ...]:
     found: dict[Key, Site] = {}
     for turn in range(len(full.channels).bit_length() + 1):
         chosen = tuple(c for i, c in enumerate(full.channels, 1) if not turn or i >> (turn - 1) & 1)
-        found = {**_compared(surgeon, replace(full, channels=chosen), example), **found}
+        for key, site in _compared(surgeon, replace(full, channels=chosen), example).items():
+            found[key] = replace(site, dims={**site.dims, **found[key].dims}) if key in found else site
     return tuple(found.values())
 
 
 def _compared(surgeon: Surgeon, plan: PrunePlan, example: Tensor) -> dict[Key, Site]:
     """Run one cut model and return the calls whose numbers are wrong there."""
     loss, atoms, model = surgeon.loss(plan), surgeon.tracer.atoms, surgeon.cut(plan)
-    stack: list[tuple[str, nn.Module]] = []
+    stack: list[str] = []
     numbers = ScaleAndLengths(
-        lambda: stack[-1] if stack else ("", None),
+        lambda: stack[-1] if stack else "",
         notes=surgeon.tracer.notes,
         survivors=lambda plane, dim: loss.length(atoms, plane, dim),
+        model=model,
     )
     for name, module in model.named_modules():
-        module.register_forward_pre_hook(lambda m, _inputs, name=name: stack.append((name, m)))
-        module.register_forward_hook(lambda m, _inputs, _out: stack.pop() and None)
+        module.register_forward_pre_hook(lambda _m, _inputs, name=name: stack.append(name))
+        module.register_forward_hook(lambda _m, _inputs, _out: stack.pop() and None)
     with suppress(Exception), torch.no_grad(), plain_attention(), numbers:
         model(example)
     return numbers.sites

@@ -148,7 +148,7 @@ def matmul(tracer: ChannelTracer, func: Any, args: tuple[Any, ...], kwargs: dict
     columns, summed_too = _sides(tracer, second, rank - 2)
     contract(tracer, summed, summed_too, "a matrix")
     if rank == 3:
-        tracer.attended += [labels.reshape(-1) for labels in (summed, summed_too, *columns) if labels is not None]
+        tracer.note_product(first, second)
         for planes, other in ((rows, second), (columns, first)):
             for plane in planes:
                 if 0 in support(plane) and other.shape[0] > 1 and not any(0 in support(p) for p in tracer.planes(other)):

@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from triaxis.surgery.atoms import support
 
-SHAPED = {"reshape": 0, "view": 0, "expand": 0, "repeat": 0}
+SHAPED = {"reshape", "view", "expand"}
 SCALED = {"mul", "mul_", "__mul__", "__rmul__", "__imul__", "div", "div_", "__truediv__", "__itruediv__", "true_divide", "multiply"}
 ATTENTION = "scaled_dot_product_attention"
 LIBRARY = ("/torch/_tensor.py", "/torch/functional.py", "/torch/overrides.py", "/torch/nn/functional.py", "/torch/_jit_internal.py")
@@ -36,9 +36,9 @@ Frame = tuple[CodeType, int]
 
 @dataclass(frozen=True)
 class Note:
-    """What a call of the base model did: labels along each dimension of its result, or the number that it multiplied by."""
+    """What a call of the base model did: labels or length of each dimension of its result, or the number that it multiplied by."""
 
-    labels: Mapping[int, Tensor] = field(default_factory=dict)
+    dims: Mapping[int, Tensor | int] = field(default_factory=dict)
     number: float | None = None
 
 
@@ -46,12 +46,13 @@ class Note:
 class Site:
     """A call whose numbers must be replaced. `frames` lead from the module's own method to the call.
 
-    `labels` are planes whose survivors along the dimension are its new length; `number` is the scale to keep.
+    `dims` holds, for each dimension whose length is wrong after some cut, the label plane whose survivors along it are the right
+    one, or the length itself where nothing goes; `number` is the scale to keep.
     """
 
     path: str
     frames: tuple[Frame, ...]
-    labels: Mapping[int, Tensor]
+    dims: Mapping[int, Tensor | int]
     number: float | None
 
 
@@ -59,23 +60,26 @@ class ScaleAndLengths(TorchFunctionMode):
     """Note the numbers of one run, or compare them with those of an earlier run.
 
     Args:
-        running: Gives the path of the running module and the module itself.
+        running: Gives the path of the running module.
         planes: Gives a tensor's label planes; None in a run that compares.
         notes: The earlier run's notes; None in a run that notes.
         survivors: Gives the length that is left along a dimension of a label plane; for a run that compares.
+        model: The cut model; for a run that compares.
     """
 
     def __init__(
         self,
-        running: Callable[[], tuple[str, nn.Module | None]],
+        running: Callable[[], str],
         planes: Callable[[Tensor], list[Tensor]] | None = None,
         notes: Mapping[Key, Note] | None = None,
         survivors: Callable[[Tensor, int], int] | None = None,
+        model: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.notes: dict[Key, Note] = {}
         self.sites: dict[Key, Site] = {}
         self._running, self._planes, self._earlier, self._survivors = running, planes, notes, survivors
+        self._paths = {id(module): path for path, module in model.named_modules()} if model is not None else {}
         self._counts: Counter[tuple[str, str]] = Counter()
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
@@ -83,7 +87,7 @@ class ScaleAndLengths(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name not in SHAPED and name not in SCALED and name != ATTENTION:
             return func(*args, **kwargs)
-        path, module = self._running()
+        path = self._running()
         key = (path, name, self._counts[path, name])
         self._counts[path, name] += 1
         if self._planes is not None:
@@ -94,22 +98,21 @@ class ScaleAndLengths(TorchFunctionMode):
         if note is not None:
             changed = self._compared(name, note, args, kwargs)
             if changed is not None:
-                frames = _frames(sys._getframe(1), module)
+                dims, number, args, kwargs = changed
+                owner, frames = _frames(sys._getframe(1), self._paths)
                 if frames:
-                    labels, number, args, kwargs = changed
-                    self.sites[key] = Site(path, frames, labels, number)
+                    self.sites[key] = Site(owner, frames, dims, number)
         return func(*args, **kwargs)
 
     def _compared(self, name: str, note: Note, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return the labels or number that must replace what was asked for, and the repaired arguments; None if all is right."""
         if name in SHAPED:
             shape = asked_shape(args[1:], kwargs)
-            lengths = {d: self._survivors(p, d) for d, p in note.labels.items()}  # type: ignore[misc]
-            wrong = [d for d, length in lengths.items() if d < len(shape) and shape[d] not in (-1, length)]
+            lengths = {d: p if isinstance(p, int) else self._survivors(p, d) for d, p in note.dims.items()}  # type: ignore[misc]
+            wrong = {d: note.dims[d] for d, length in lengths.items() if d < len(shape) and shape[d] not in (-1, length)}
             if not wrong:
                 return None
-            repaired = [lengths.get(d, n) if n != -1 else n for d, n in enumerate(shape)]
-            return note.labels, None, (args[0], *repaired), {}
+            return wrong, None, (args[0], *(lengths[d] if d in wrong else n for d, n in enumerate(shape))), {}
         number = _number(name, args, kwargs)
         if number is None or note.number is None or abs(number - note.number) <= 1e-9 * abs(note.number):
             return None
@@ -135,21 +138,22 @@ def _number(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> floa
     return None
 
 
-def _along(planes: list[Tensor], out: Any) -> dict[int, Tensor]:
-    """Return for each labelled dimension of a result the plane over it."""
+def _along(planes: list[Tensor], out: Any) -> dict[int, Tensor | int]:
+    """Return for each dimension of a result the plane over it, or its length if it has none."""
     if not isinstance(out, Tensor):
         return {}
-    return {d: plane for plane in planes for d in support(plane)}
+    return {**dict(enumerate(out.shape)), **{d: plane for plane in planes for d in support(plane)}}
 
 
-def _frames(frame: FrameType | None, module: nn.Module | None) -> tuple[Frame, ...]:
-    """Return the frames from the module's own method down to the call, or nothing if they cannot be told."""
+def _frames(frame: FrameType | None, paths: Mapping[int, str]) -> tuple[str, tuple[Frame, ...]]:
+    """Return the module whose method leads to the call, and the frames from there to it; no frames if that cannot be told."""
     found: list[Frame] = []
     while frame is not None and len(found) < MAX_FRAMES:
         code = frame.f_code
         if not code.co_filename.endswith(LIBRARY) or found:
             found.append((code, frame.f_lasti))
-            if code.co_argcount and frame.f_locals.get(code.co_varnames[0]) is module:
-                return tuple(reversed(found))
+            owner = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
+            if isinstance(owner, nn.Module) and id(owner) in paths:
+                return paths[id(owner)], tuple(reversed(found))
         frame = frame.f_back
-    return ()
+    return "", ()

@@ -162,7 +162,7 @@ class Surgeon:
         model = apply.rebuilt(self.base, lambda name, t: apply.cut_tensor(given.get(name, t), kept.get(name, {})), stand_ins)
         apply.fit_attributes(model, self.base, [name for name in kept if not self._is_gone(name, plan)])
         sizes = [s for s in self.tracer.sizes if not self._is_gone(f"{s.path}.", plan)] if len(loss.classes) else []
-        apply.fit_sizes(model, self.base, sizes, lambda labels: loss.survivors(layout.atoms, labels))
+        apply.fit_sizes(model, self.base, sizes, lambda labels: loss.survivors(layout.atoms, labels), self.tracer.counts_heads)
         apply.fit_numbers(
             model,
             [s for s in self.sites if not self._is_gone(f"{s.path}.", plan)] if len(loss.classes) else [],

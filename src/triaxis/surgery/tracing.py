@@ -79,7 +79,7 @@ class ChannelTracer(TorchDispatchMode):
         self.inexact: set[str] = set()
         self.sizes: list[Sizes] = []
         self.splits: list[Split] = []
-        self.attended: list[Tensor] = []
+        self.attending: set[str] = set()
         self.notes: dict[Key, Note] = {}
         self._units = units or {}
         self.labelled: dict[tuple[str, int], Tensor] = {}
@@ -149,9 +149,20 @@ class ChannelTracer(TorchDispatchMode):
         """Remember how the running module takes a channel dimension apart."""
         self.splits.append(Split(self._stack[-1].path if self._stack else "", lengths, kept, labels))
 
-    def running(self) -> tuple[str, None]:
+    def note_product(self, first: Tensor, second: Tensor) -> None:
+        """Remember that the running module multiplies activations, as attention does."""
+        if id(first) not in self._names and id(second) not in self._names:
+            self.attending.add(self._stack[-1].path if self._stack else "")
+
+    def counts_heads(self, labels: Tensor) -> bool:
+        """Say whether these labels are one for each head, where whole heads are cut."""
+        heads = [s.labels for s in self.splits if self._units.get(s.path) == "heads"]
+        roots = self.atoms.find(labels).unique()
+        return len(roots) == len(labels) and bool(heads) and bool(torch.isin(roots, self.atoms.find(torch.cat(heads))).all())
+
+    def running(self) -> str:
         """Return the path of the running module."""
-        return self._stack[-1].path if self._stack else "", None
+        return self._stack[-1].path if self._stack else ""
 
     def enter(self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Record that a module is called."""
