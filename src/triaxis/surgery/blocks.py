@@ -99,7 +99,8 @@ def passes_on(call: Call) -> bool:
 def returns_input(module: nn.Module, shape: torch.Size, given: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})) -> bool:
     """Say whether a module with zero parameters returns its input, or an activation of it such as ReLU, SiLU or GELU.
 
-    `given` are the arguments of the call that was seen, of which the first is replaced. Such activations lie between 0 and the input, and near the input where that is large; a gate or an average does not.
+    Such activations lie between 0 and the input, and near the input where that is large; a gate or an average does not.
+    `given` are the arguments of the call that was seen, of which the first is replaced.
     """
     zeroed = copy.deepcopy(module)
     args, kwargs = given

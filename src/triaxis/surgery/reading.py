@@ -138,7 +138,7 @@ def _compared(surgeon: Surgeon, plan: PrunePlan, example: Tensor) -> dict[Key, S
     )
     for name, module in model.named_modules():
         module.register_forward_pre_hook(lambda _m, _inputs, name=name: stack.append(name))
-        module.register_forward_hook(lambda _m, _inputs, _out: stack.pop() and None)
+        module.register_forward_hook(lambda _m, _inputs, _out: stack.__delitem__(-1))
     with suppress(Exception), torch.no_grad(), plain_attention(), numbers:
         model(example)
     return numbers.sites

@@ -20,10 +20,11 @@ from triaxis.surgery.importance import unit_scores
 from triaxis.surgery.layout import Layout, Loss, lay_out, loss_of
 from triaxis.surgery.metadata import correct_metadata
 from triaxis.surgery.planning import Scope, channel_cuts
+from triaxis.surgery.positions import resampled, resize
 from triaxis.surgery.proof import Proof
 from triaxis.surgery.ratios import width_levels
 from triaxis.surgery.reading import Reading, find_sites, read, read_otherwise
-from triaxis.surgery.sides import accepted_sides, candidate_sides
+from triaxis.surgery.sides import accepted_sides, candidate_sides, runs
 from triaxis.surgery.sites import Site
 from triaxis.surgery.tracing import ChannelTracer
 from triaxis.values import Anatomy, BlockInfo, GroupInfo, PrunePlan
@@ -46,6 +47,7 @@ class Surgeon:
     constants: frozenset[caches.Cache] = frozenset()
     _groups: list[ChannelGroup] = field(default_factory=list)
     _layouts: dict[frozenset[str], Layout] = field(default_factory=dict)
+    _needs_resize: dict[int, bool] = field(default_factory=dict)
 
     @classmethod
     def examine(
@@ -154,15 +156,14 @@ class Surgeon:
         """
         self._check(plan.removed_blocks, 1.0, plan.side_px)
         loss, layout = self.loss(plan), self.layout(plan.removed_blocks)
-        kept = apply.complement(loss.positions, apply.tensors_of(self.base))
-        given = state or {}
+        base, given = self._at(plan.side_px, state)
+        kept = apply.complement(loss.positions, apply.tensors_of(base))
         removed = self._removed_blocks(plan)
-        caches.forget(self.base, self.constants)
         stand_ins = {path: apply.Skip() if block.passes_input else apply.Nothing() for block in removed for path in block.modules}
-        model = apply.rebuilt(self.base, lambda name, t: apply.cut_tensor(given.get(name, t), kept.get(name, {})), stand_ins)
-        apply.fit_attributes(model, self.base, [name for name in kept if not self._is_gone(name, plan)])
+        model = apply.rebuilt(base, lambda name, t: apply.cut_tensor(given.get(name, t), kept.get(name, {})), stand_ins)
+        apply.fit_attributes(model, base, [name for name in kept if not self._is_gone(name, plan)])
         sizes = [s for s in self.tracer.sizes if not self._is_gone(f"{s.path}.", plan)] if len(loss.classes) else []
-        apply.fit_sizes(model, self.base, sizes, lambda labels: loss.survivors(layout.atoms, labels), self.tracer.counts_heads)
+        apply.fit_sizes(model, base, sizes, lambda labels: loss.survivors(layout.atoms, labels), self.tracer.counts_heads)
         apply.fit_numbers(
             model,
             [s for s in self.sites if not self._is_gone(f"{s.path}.", plan)] if len(loss.classes) else [],
@@ -175,13 +176,13 @@ class Surgeon:
             labels = outputs.get(path)
             return None if labels is None else loss.survivors(layout.atoms, labels)
 
-        correct_metadata(model, self.base, plan.side_px, self.anatomy.base_side_px, channels)
+        correct_metadata(model, base, plan.side_px, self.anatomy.base_side_px, channels)
         return model
 
     def masked(self, plan: PrunePlan, state: Mapping[str, Tensor] | None = None) -> nn.Module:
         """Return a model of the base model's shape in which all that the plan removes is zero or bypassed; it agrees with `cut`."""
         lost = apply.by_tensor(self.loss(plan).positions)
-        given = state or {}
+        base, given = self._at(plan.side_px, state)
         blocks = self._removed_blocks(plan)
         bypassed = {path: apply.Skip() for b in blocks if b.kind != "dense" for path in b.modules}
         silent = tuple(f"{b.name}." for b in blocks if b.kind == "dense" and b.passes_input)
@@ -190,7 +191,7 @@ class Surgeon:
             masked = apply.zeroed(given.get(name, tensor), lost.get(name, {}))
             return torch.zeros_like(masked) if silent and name.startswith(silent) and isinstance(tensor, nn.Parameter) else masked
 
-        return apply.rebuilt(self.base, change, bypassed)
+        return apply.rebuilt(base, change, bypassed)
 
     def expand(self, plan: PrunePlan, cut_state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return a base-shaped state dict with a cut model's weights in their places, and the base model's elsewhere.
@@ -198,17 +199,22 @@ class Surgeon:
         Raises:
             PlanError: The state dict is not one of a model cut by this plan.
         """
-        kept = apply.complement(self.loss(plan).positions, apply.tensors_of(self.base))
+        resized, _ = self._at(plan.side_px, None)
+        shapes = {name: t.shape for name, t in resized.state_dict().items()}
+        kept = apply.complement(self.loss(plan).positions, apply.tensors_of(resized))
         full = {}
         for name, base in self.base.state_dict().items():
             if self._is_gone(name, plan):
                 full[name] = base.clone()
                 continue
-            expected = tuple(len(kept.get(name, {}).get(d, range(n))) for d, n in enumerate(base.shape))
+            expected = tuple(len(kept.get(name, {}).get(d, range(n))) for d, n in enumerate(shapes[name]))
             found = tuple(cut_state[name].shape) if name in cut_state else None
             if found != expected:
                 raise PlanError(f"Under this plan {name} must have shape {expected}, got {found}; take the weights of a model cut by it.")
-            full[name] = apply.scattered(base, cut_state[name], kept.get(name, {}))
+            own = base if shapes[name] == base.shape else resized.state_dict()[name]
+            full[name] = apply.scattered(own, cut_state[name], kept.get(name, {}))
+            if shapes[name] != base.shape:
+                full[name] = resampled(full[name], tuple(base.shape)) if base.is_floating_point() else base.clone()
         return full
 
     def layout(self, removed_blocks: tuple[str, ...]) -> Layout:
@@ -270,6 +276,21 @@ class Surgeon:
     def loss(self, plan: PrunePlan) -> Loss:
         """Return what a plan removes, by tensor and by label."""
         return loss_of(plan, self.layout(plan.removed_blocks))
+
+    def _at(self, side_px: int, state: Mapping[str, Tensor] | None) -> tuple[nn.Module, Mapping[str, Tensor]]:
+        """Return the base model as it takes a side, and the tensors to put into it; a new model where tables must be resampled."""
+        caches.forget(self.base, self.constants)
+        base_px, given = self.anatomy.base_side_px, state or {}
+        if side_px not in self._needs_resize:
+            image = torch.zeros(1, self.anatomy.in_channels, side_px, side_px)
+            with torch.no_grad():
+                self._needs_resize[side_px] = side_px != base_px and not runs(self.base, image)
+            caches.forget(self.base, self.constants)
+        if not self._needs_resize[side_px]:
+            return self.base, given
+        full = apply.rebuilt(self.base, lambda name, t: given.get(name, t).detach().cpu().clone(), {})
+        resize(full, base_px, side_px)
+        return full, {}
 
     def _removed_blocks(self, plan: PrunePlan) -> list[Block]:
         return [b for b in self.blocks if b.name in plan.removed_blocks]
