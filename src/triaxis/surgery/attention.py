@@ -45,7 +45,7 @@ class FreeAttention(nn.MultiheadAttention):
             products = q @ k.transpose(-2, -1) * self.scale
             weights = (products if mask is None else products + mask).softmax(-1)
             out = F.dropout(weights, dropout) @ v
-            weights = weights.mean(1) if average_attn_weights else weights
+            weights = weights.sum(1) / self.num_heads if average_attn_weights else weights
         else:
             out = F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal and mask is None, scale=self.scale)
         out = self.out_proj(out.transpose(1, 2).flatten(2))

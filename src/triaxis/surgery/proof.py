@@ -115,7 +115,7 @@ class Proof:
     deadline: float
 
     def __post_init__(self) -> None:
-        side = self.surgeon.anatomy.sides_px[-1]
+        self.side_px = side = self.surgeon.anatomy.sides_px[-1]
         generator = torch.Generator().manual_seed(1)
         self.example = torch.randn(2, self.surgeon.anatomy.in_channels, side, side, generator=generator)
         self.state = shaken(self.surgeon.base)
@@ -136,21 +136,22 @@ class Proof:
         """Return {channel group: problem} of the groups that cannot be cut."""
         found: dict[str, str] = {}
         for width in (0.5, self.surgeon.min_width):
-            plan = self.surgeon.plan(width=width, importance="random")
+            plan = self.surgeon.plan(width=width, side_px=self.side_px, importance="random")
             names = [c.group for c in plan.channels if c.group not in found]
             found |= self._faulty(names, lambda some, plan=plan: self.problem(_only(plan, some)))  # type: ignore[misc]
         return found
 
     def faulty_blocks(self) -> dict[str, str]:
         """Return {block: problem} of the blocks that cannot go, with and without the channels cut too."""
-        plan = self.surgeon.identity()
+        plan = self.surgeon.plan(side_px=self.side_px)
         while choice := self.surgeon.removable(plan):
             plan = dataclasses.replace(plan, removed_blocks=(*plan.removed_blocks, choice[-1]))
         removed = plan.removed_blocks
-        found = self._faulty(list(removed), lambda some: self.problem(self.surgeon.plan(removed_blocks=tuple(some))))
+        found = self._faulty(list(removed), lambda some: self.problem(self.surgeon.plan(removed_blocks=tuple(some), side_px=self.side_px)))
         left = tuple(name for name in removed if name not in found)
         return found | self._faulty(
-            list(left), lambda some: self.problem(self.surgeon.plan(removed_blocks=tuple(some), width=0.5, importance="random"))
+            list(left),
+            lambda some: self.problem(self.surgeon.plan(removed_blocks=tuple(some), width=0.5, side_px=self.side_px, importance="random")),
         )
 
     def _faulty(self, names: Sequence[str], problem: Callable[[Sequence[str]], str]) -> dict[str, str]:

@@ -36,7 +36,14 @@ def move(tracer: ChannelTracer, func: Any, args: tuple[Any, ...], kwargs: dict[s
     if name == "expand":
         planes[0] += _repeated(tracer, source, out)
     for result, labels in zip(results, planes, strict=True):
-        tracer.label(result, labels)
+        tracer.label(result, _without_repeats(tracer, labels))
+
+
+def _without_repeats(tracer: ChannelTracer, planes: list[Tensor]) -> list[Tensor]:
+    """Drop the labels of repeated positions where a view has merged them with others: those go together, as one head's keys do."""
+    kept = [p for p in planes if not tracer.is_repeat(p)]
+    taken = {d for p in kept for d in support(p)}
+    return kept + [p for p in planes if tracer.is_repeat(p) and not support(p) & taken]
 
 
 @rule("new_zeros", "new_ones", "new_full", "new_empty", "new_empty_strided")
@@ -73,7 +80,7 @@ def _repeated(tracer: ChannelTracer, source: Tensor, out: Tensor) -> list[Tensor
     """Return new labels for dimensions along which one position is repeated: they lose what they meet loses."""
     old = (1,) * (out.ndim - source.ndim) + tuple(source.shape)
     new = [d for d in range(1, out.ndim) if old[d] == 1 and out.shape[d] > 1]
-    return [tracer.atoms.new(out.shape[d]).reshape([-1 if e == d else 1 for e in range(out.ndim)]) for d in new]
+    return [tracer.repeats(out.shape[d]).reshape([-1 if e == d else 1 for e in range(out.ndim)]) for d in new]
 
 
 @rule("cat", "concat")

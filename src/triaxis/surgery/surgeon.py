@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import thread_time
 
@@ -16,6 +16,7 @@ from triaxis.surgery import apply, caches
 from triaxis.surgery.attention import freed
 from triaxis.surgery.blocks import Block, find_blocks, inside, stages
 from triaxis.surgery.channels import ChannelGroup, find_groups
+from triaxis.surgery.control import Control
 from triaxis.surgery.importance import unit_scores
 from triaxis.surgery.layout import Layout, Loss, lay_out, loss_of
 from triaxis.surgery.metadata import correct_metadata
@@ -45,6 +46,7 @@ class Surgeon:
     min_width: float
     sites: tuple[Site, ...] = ()
     constants: frozenset[caches.Cache] = frozenset()
+    control: Control = field(default_factory=Control)
     _groups: list[ChannelGroup] = field(default_factory=list)
     _layouts: dict[frozenset[str], Layout] = field(default_factory=dict)
     _needs_resize: dict[int, bool] = field(default_factory=dict)
@@ -60,29 +62,35 @@ class Surgeon:
         min_width: float = 0.25,
         min_resolution: float = 0.5,
         seconds_limit: float = 60,
+        protect: Sequence[str] = (),
+        prune_only: Sequence[str] = (),
     ) -> Surgeon:
         """Look at a model once: its blocks, channel groups and sides; keep only what is proved to be cut right.
 
         Args:
-            model: Any CNN that takes (N, in_channels, side, side) images and returns (N, classes) logits; it is copied.
+            model: Any network that takes (N, in_channels, side, side) images and returns (N, classes) logits; it is copied.
             side_px: The side the model was trained at.
             in_channels: 3 for colour images, 1 for grey ones.
             round_to: Channel counts are rounded to multiples of this where the group is large enough.
             min_width: Least width keep ratio that is offered, in (0, 1].
             min_resolution: Least resolution keep ratio that is offered, in (0, 1].
             seconds_limit: CPU seconds; after this, what is not yet proved is left whole.
+            protect: Modules, by path or glob, of which nothing is cut; what is inside them is meant too.
+            prune_only: Modules that alone may lose blocks and the channels they make; all, if empty.
 
         Raises:
+            ConfigError: A name in `protect` or `prune_only` matches no module.
             UnsupportedModelError: The model does not run on such images.
         """
         deadline = thread_time() + seconds_limit
         base = freed(copy.deepcopy(model).cpu().eval())
+        control = Control.of(base, protect, prune_only)
         example = torch.randn(1, in_channels, side_px, side_px, generator=torch.Generator().manual_seed(0))
         constants = caches.empty(base, example)
         reading = read(base, example)
         sides, refusal = accepted_sides(base, candidate_sides(side_px, min_resolution), in_channels, deadline)
         empty = Anatomy(base_side_px=side_px, in_channels=in_channels, blocks=(), groups=(), sides_px=sides or (side_px,))
-        surgeon = cls(base, empty, (), reading.tracer, round_to, min_width, constants=constants)
+        surgeon = cls(base, empty, (), reading.tracer, round_to, min_width, constants=constants, control=control)
         surgeon._explore(reading, example, deadline)
         surgeon._close(refusal)
         surgeon.tracer.release()
@@ -242,10 +250,11 @@ class Surgeon:
             self._describe([dataclasses.replace(b, is_removable=b.is_removable and b.name not in stuck) for b in self.blocks])
 
     def _find(self, example: Tensor) -> None:
+        self.control.hold(self.base, self.tracer)
         self._groups, whole = find_groups(self.base, self.tracer)
         groups = tuple(GroupInfo(name=g.name, num_channels=g.num_channels, num_units=g.num_units) for g in self._groups)
         self.anatomy = dataclasses.replace(self.anatomy, groups=groups, whole=whole)
-        self._describe(find_blocks(self.base, self.tracer, self._groups))
+        self._describe(self.control.held(find_blocks(self.base, self.tracer, self._groups)))
         self.sites = ()
         self.sites = find_sites(self, example) if self._groups else ()
 

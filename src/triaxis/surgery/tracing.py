@@ -82,6 +82,7 @@ class ChannelTracer(TorchDispatchMode):
         self.attending: set[str] = set()
         self.notes: dict[Key, Note] = {}
         self._units = units or {}
+        self._repeats: set[int] = set()
         self.labelled: dict[tuple[str, int], Tensor] = {}
         self._names = {id(t): name for name, t in [*model.named_parameters(), *model.named_buffers()] if t.ndim and t.is_floating_point()}
         self._planes: dict[int, list[Tensor]] = {}
@@ -153,6 +154,16 @@ class ChannelTracer(TorchDispatchMode):
         """Remember that the running module multiplies activations, as attention does."""
         if id(first) not in self._names and id(second) not in self._names:
             self.attending.add(self._stack[-1].path if self._stack else "")
+
+    def repeats(self, count: int) -> Tensor:
+        """Return new labels for one position that is repeated."""
+        labels = self.atoms.new(count)
+        self._repeats.update(labels.tolist())
+        return labels
+
+    def is_repeat(self, plane: Tensor) -> bool:
+        """Say whether a plane's labels are of a repeated position, and have met no others."""
+        return bool(self._repeats) and self._repeats.issuperset(self.atoms.find(plane).unique().tolist())
 
     def counts_heads(self, labels: Tensor) -> bool:
         """Say whether these labels are one for each head, where whole heads are cut."""
