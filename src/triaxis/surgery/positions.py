@@ -23,7 +23,7 @@ from triaxis.surgery import caches
 MAX_PREFIX = 8
 """Most tokens of another kind (class, registers) that may stand before the patches in a table."""
 
-SIDE_WORDS = ("size", "resolution", "img", "image", "grid", "feat")
+SIDE_WORDS = ("size", "resolution", "img", "image", "grid", "feat", "shape")
 
 
 def resize(model: nn.Module, old_px: int, new_px: int) -> None:
@@ -109,10 +109,10 @@ def _grid(side: int, old_px: int, new_px: int) -> int:
     """Return the side of a grid at the new side, or 0 if it does not follow the image."""
     if side < 2:
         return 0
-    if old_px % side == 0:
-        return -(-new_px // (old_px // side))
-    strides = [1 << power for power in range(1, 7) if -(-old_px // (1 << power)) == side]
-    return -(-new_px // strides[0]) if strides else 0
+    strides = [1 << power for power in range(1, 8) if -(-old_px // (1 << power)) == side]
+    if strides or old_px % side == 0:
+        return -(-new_px // (strides[0] if strides else old_px // side))
+    return 0
 
 
 def _new_shape(tensor: Tensor, old_px: int, new_px: int) -> tuple[int, ...]:
@@ -148,10 +148,11 @@ def _replace_sides(module: nn.Module, old_px: int, new_px: int) -> None:
             continue
         if type(value) is int and value == old_px:
             setattr(module, name, new_px)
-        elif type(value) is tuple and len(value) == 2 and value[0] == value[1] and type(value[0]) is int:
-            side = new_px if value[0] == old_px else _grid(value[0], old_px, new_px) if "patch" not in name and "window" not in name else 0
+        elif type(value) in (tuple, list) and len(value) == 2 and value[0] == value[1] and type(value[0]) is int:
+            is_window = any(word in name for word in ("patch", "window", "kernel"))
+            side = new_px if value[0] == old_px else 0 if is_window else _grid(value[0], old_px, new_px)
             if side:
-                setattr(module, name, (side, side))
+                setattr(module, name, type(value)((side, side)))
 
 
 def _replace_numbers(module: nn.Module, counts: dict[int, int], only: tuple[str, ...] = ()) -> None:
