@@ -25,6 +25,9 @@ MAX_PREFIX = 8
 
 SIDE_WORDS = ("size", "resolution", "img", "image", "grid", "feat", "shape")
 
+CHANNEL_WORDS = ("head", "dim", "width", "channels", "features", "groups")
+"""Words in names of attributes that hold no number of positions, though they may have the same value."""
+
 
 def resize(model: nn.Module, old_px: int, new_px: int) -> None:
     """Make a model take images of another side, in place; whether it then does is for the caller to try.
@@ -158,7 +161,7 @@ def _replace_sides(module: nn.Module, old_px: int, new_px: int) -> None:
 def _replace_numbers(module: nn.Module, counts: dict[int, int], only: tuple[str, ...] = ()) -> None:
     """Set attributes that hold a number of positions, alone or in a tuple."""
     for name, value in list(vars(module).items()):
-        if only and name not in only:
+        if (only and name not in only) or any(word in name for word in CHANNEL_WORDS):
             continue
         new: Any = counts.get(value, value) if type(value) is int else value
         if type(value) is tuple and all(type(v) is int for v in value):

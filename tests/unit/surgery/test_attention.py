@@ -253,3 +253,34 @@ def test_small_models_of_timm_open_every_axis(name: str) -> None:
     assert surgeon.anatomy.open_axes == ("depth", "width", "resolution")
     plan = surgeon.plan(width=0.5, side_px=surgeon.sides_px()[-1])
     assert disagreement(surgeon.cut(plan), surgeon.masked(plan), images(plan.side_px), plain_norms=True) < EXACT
+
+
+class Indexed(nn.Module):
+    """Biases by relative position, with as many heads as positions: a number of heads must not follow the grid."""
+
+    def __init__(self, grid: int = 4) -> None:
+        super().__init__()
+        self.num_heads, self.resolution = grid * grid, (grid, grid)
+        self.qkv, self.proj = nn.Linear(DIM, 3 * DIM), nn.Linear(DIM, DIM)
+        self.table = nn.Parameter(torch.randn((2 * grid - 1) ** 2, self.num_heads))
+        at = torch.stack(torch.meshgrid(torch.arange(grid), torch.arange(grid), indexing="ij")).flatten(1)
+        apart = at[:, :, None] - at[:, None] + grid - 1
+        self.register_buffer("index", apart[0] * (2 * grid - 1) + apart[1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, n, c = x.shape
+        q, k, v = self.qkv(x).reshape(b, n, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        bias = self.table[self.index].permute(2, 0, 1)
+        return self.proj(F.scaled_dot_product_attention(q, k, v, bias).transpose(1, 2).reshape(b, n, c))
+
+
+def test_an_index_of_relative_positions_keeps_a_smaller_grid() -> None:
+    torch.manual_seed(0)
+    surgeon = Surgeon.examine(Transformer(Indexed, token=False), side_px=16, round_to=2)
+    assert surgeon.sides_px() == (16, 12, 8)
+    plan = surgeon.plan(width=0.5, side_px=8)
+    cut = surgeon.cut(plan)
+    attention = cut.blocks[0].attention
+    assert (attention.num_heads, attention.resolution, tuple(attention.index.shape)) == (8, (2, 2), (4, 4))
+    assert attention.table.shape == (49, 8) and attention.index[0].tolist() == [24, 23, 17, 16]
+    assert disagreement(cut, surgeon.masked(plan), images(8), plain_norms=True) < EXACT
