@@ -192,7 +192,8 @@ class Chart:
     @property
     def key(self) -> list[Entry]:
         """What is named, each name once, in the order of lines and then marks."""
-        names = dict.fromkeys(part.name for part in (*self.lines, *self.marks) if part.name) if self.has_key else {}
+        parts: tuple[Line | Mark, ...] = (*self.lines, *self.marks)
+        names = dict.fromkeys(part.name for part in parts if part.name) if self.has_key else {}
         line = {part.name: part for part in reversed(self.lines)}
         mark = {part.name: part for part in reversed(self.marks)}
         return [Entry(name=name, line=line.get(name), mark=mark.get(name)) for name in names]

@@ -22,7 +22,8 @@ class Channels:
     @property
     def says(self) -> str:
         """The group in words."""
-        return f"{self.name}: {self.after} of {self.before} channels" if self.after < self.before else f"{self.name}: all {self.before} channels"
+        stays = f"{self.after} of {self.before}" if self.after < self.before else f"all {self.before}"
+        return f"{self.name}: {stays} channels"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,10 +85,9 @@ def _made_in(block: dict[str, Any], groups: Iterable[Channels]) -> Iterable[Chan
 
 
 def _stage(number: int, blocks: Sequence[dict[str, Any]], removed: set[str], inside: dict[str, tuple[Channels, ...]]) -> Stage:
-    shown = [
-        Block(name=name, short=_short(name), is_kept=name not in removed, groups=inside[name]) for name in (block["name"] for block in blocks)
-    ]
-    return Stage(name=f"stage {number}", blocks=tuple(shown))
+    names = [block["name"] for block in blocks]
+    shown = tuple(Block(name=name, short=_short(name), is_kept=name not in removed, groups=inside[name]) for name in names)
+    return Stage(name=f"stage {number}", blocks=shown)
 
 
 def _short(name: str) -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from triaxis.errors import ConfigError
-from triaxis.report.figures import CostPoint, Frontier, frontier_figure, frontier_view, stairs
 from triaxis.report.draw import DASHES, INKS, SHAPES, shape_of
+from triaxis.report.figures import CostPoint, Frontier, frontier_figure, frontier_view, stairs
 from triaxis.report.records import Records
 from triaxis.report.templates import templates
 from triaxis.report.words import headline, percent

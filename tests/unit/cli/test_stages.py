@@ -252,7 +252,7 @@ from triaxis.cli import app
 for arguments in {arguments!r}:
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
-loaded = {{"torch", "torchvision", "timm", "plotly", "ray", "sklearn"}} & set(sys.modules)
+loaded = {{"torch", "torchvision", "timm", "ray", "sklearn"}} & set(sys.modules)
 assert not loaded, loaded
 """
 
