@@ -11,8 +11,7 @@ import argparse
 import dataclasses
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from rivals.picture import svg
@@ -21,7 +20,7 @@ from rivals.results import gather
 from rivals.tables import markdown
 
 from triaxis.errors import TriaxisError
-from triaxis.progress import Advance
+from triaxis.progress import Progress, Step
 from triaxis.store.directory import RunDirectory
 from triaxis.store.files import write_json, write_text
 
@@ -31,13 +30,20 @@ HERE = Path(__file__).parent
 class Lines:
     """Prints one line when a stage begins and one when it ends."""
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[Advance]:
-        """Open a stage."""
-        start, last = time.monotonic(), [""]
-        say(f"  {name} ...")
-        yield lambda share, note: last.__setitem__(0, note)
-        say(f"  {name}: {time.monotonic() - start:.0f} s  {last[0]}")
+    def __init__(self) -> None:
+        self.last = ""
+
+    def hear(self, step: Step) -> None:
+        """Print a line."""
+        if step.event == "begin":
+            say(f"  {step.stage} ...")
+        elif step.event == "end":
+            say(f"  {step.stage}: {step.seconds:.0f} s  {self.last}")
+        else:
+            self.last = ", ".join(step.details)
+
+    def close(self) -> None:
+        """Nothing is left to say."""
 
 
 def say(text: str) -> None:
@@ -112,7 +118,7 @@ def train_profile(options: argparse.Namespace, profile: Profile, work: Path, dea
         if order.is_over:
             return False
         say(f"{profile.name}, seed {seed}")
-        is_complete &= run_seed(order, seed, work / f"seed-{seed}", splits, Lines(), say)
+        is_complete &= run_seed(order, seed, work / f"seed-{seed}", splits, Progress(Lines()), say)
         report(profile, work, options.out)
     return is_complete
 

@@ -81,7 +81,7 @@ def our_loop(model: nn.Module, data: ResidentImages, recipe: Recipe, device: tor
     """Return the seconds of a step of triaxis's trainer."""
     stamps: list[float] = []
 
-    def on_step(step: int, steps: int) -> None:
+    def on_step(step: int, steps: int, loss: torch.Tensor) -> None:
         if device.type == "cuda" and step in (WARMUP_STEPS + 1, steps):
             torch.cuda.synchronize(device)
         stamps.append(time.perf_counter())

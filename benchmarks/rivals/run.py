@@ -164,7 +164,7 @@ def _watch_test(case: Case, model: nn.Module, side_px: int, steps_per_epoch: int
     bench, key = case.bench, f"best_on_test:{case.key}"
     test = bench.splits.test.open()
 
-    def on_step(step: int, steps: int) -> None:
+    def on_step(step: int, steps: int, loss: torch.Tensor) -> None:
         if step % steps_per_epoch == 0:
             accuracy = evaluate(model, test, side_px, bench.device).accuracy
             bench.store.put_record(key, max(accuracy, bench.store.record(key) or 0.0))

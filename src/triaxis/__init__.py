@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from triaxis.api import Result, compress
     from triaxis.config import Config, load_config
+    from triaxis.data.datasets import from_datasets
     from triaxis.data.images import Splits
-    from triaxis.data.sources import from_datasets
     from triaxis.deliver.deployed import predict_files
     from triaxis.deliver.export import load
     from triaxis.deliver.inspect import inspect_model
@@ -36,7 +36,7 @@ _HOMES = {
     "TriaxisError": "errors",
     "compress": "api",
     "fit": "maths.fit",
-    "from_datasets": "data.sources",
+    "from_datasets": "data.datasets",
     "frontier": "maths.frontier",
     "inspect_model": "deliver.inspect",
     "load": "deliver.export",

@@ -11,12 +11,13 @@ from typing import Any
 from torch import nn
 
 from triaxis.config import Config
+from triaxis.data.datasets import from_datasets
 from triaxis.data.images import Splits
-from triaxis.data.sources import from_datasets
 from triaxis.errors import ConfigError
 from triaxis.progress import Progress
 from triaxis.stages.pipeline import run
 from triaxis.store.directory import RunDirectory
+from triaxis.usual_torch import usual_torch
 from triaxis.values import Budget, BudgetSpec, Solution, Verification
 
 
@@ -43,6 +44,7 @@ class Result:
         return report_run(self.directory)
 
 
+@usual_torch()
 def compress(
     model: nn.Module,
     splits: Splits | Sequence[Any],
@@ -56,13 +58,15 @@ def compress(
 
     Args:
         model: A trained CNN that takes (B, C, S, S) images and returns (B, classes) logits; it is not changed.
-        splits: `Splits`, or (train, val, test) map-style data sets of (image, label) pairs. Images are (C, S, S) tensors, floating
-            point as the model wants them or uint8 pixels that are normalised by train's mean and deviation, or PIL images likewise.
+        splits: `Splits`, or (train, val, test) map-style data sets of (image, label) pairs, or DataLoaders of such. Images are (C, S, S)
+            tensors, floating point as the model wants them or uint8 pixels that are normalised by train's mean and deviation, or PIL
+            images likewise; see `from_datasets`.
         budget: Such as ``Budget.macs(fraction=0.5)`` or ``"latency=3ms"`` (at batch ``config.profile.latency_batch``, 1 by default);
             a sequence for several at once.
         out: Run directory; a new temporary one if None. The same directory goes on where an earlier call stopped, and answers
             another budget from the trials already there.
-        config: Everything else; the defaults if None. Its sections `model` and `data` play no part.
+        config: Everything else; the defaults if None. Its sections `model` and `data` play no part, save that `data.mean` and
+            `data.std` normalise pixels, and say of images that come normalised by what, which `predict` needs.
         progress: Shows how far it is; silent if None.
 
     Raises:
@@ -76,7 +80,7 @@ def compress(
         raise ConfigError(f"model must be a torch.nn.Module, got {type(model).__name__}: `triaxis run` takes a configuration alone.")
     budgets = [budget] if isinstance(budget, BudgetSpec | Budget | str) else list(budget)
     chosen = (config or Config()).model_copy(update={"budget": tuple(_text(item) for item in budgets)})
-    data = splits if isinstance(splits, Splits) else _from_sequence(splits)
+    data = splits if isinstance(splits, Splits) else _from_sequence(splits, chosen)
     place = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="triaxis-"))
     wanted, settled = chosen.budgets, RunDirectory(place)
     if settled.holds_run:
@@ -85,10 +89,11 @@ def compress(
     return Result(outcome.model, outcome.summary, outcome.solution, outcome.verification, place)
 
 
-def _from_sequence(splits: Sequence[Any]) -> Splits:
-    if len(splits) != 3:
-        raise ConfigError(f"splits must be a Splits or three data sets (train, val, test), got {len(splits)}.")
-    return from_datasets(*splits)
+def _from_sequence(splits: Sequence[Any], config: Config) -> Splits:
+    if not isinstance(splits, list | tuple) or len(splits) != 3:
+        found = f"a {type(splits).__name__} of {len(splits)}" if isinstance(splits, list | tuple) else type(splits).__name__
+        raise ConfigError(f"splits must be a Splits or three data sets (train, val, test), got {found}.")
+    return from_datasets(*splits, mean=config.data.mean, std=config.data.std)
 
 
 def _text(budget: BudgetSpec | Budget | str) -> str:

@@ -5,15 +5,16 @@
     |   +-- ExperimentMismatchError a run directory belongs to another configuration
     +-- DataError                   images, labels or splits are unusable
     +-- UnsupportedModelError       a model cannot be loaded, traced or cut; names the module
-    |   +-- PlanError               a prune plan does not fit the model it is applied to
+    |   +-- PlanError               a prune plan does not fit the model it is applied to, or plan.json is damaged
     +-- InfeasibleBudgetError       no cut is cheap enough; names the smallest possible cost
     +-- FitError                    the trials do not determine the predictor
     +-- TrainingError               the loss became NaN or infinite, or training cannot start
     +-- StoreError                  the run directory cannot be read or written
     |   +-- StoreLockedError        another process is using the run directory
-    +-- ExportError                 an exported file disagrees with the live model
+    +-- ExportError                 an exported file disagrees with the live model, or torch refuses to write it
     +-- MissingDependencyError      an optional package is needed; names the extra
     +-- BudgetMissedError           the finished model measures over its budget; it is kept, and the sentence says by how much
+    +-- InterruptedRunError         a signal asked the run to stop; the same command goes on
 
 A message says what must hold, what was got, where, and what to do next. Every error takes one
 message string, so that it pickles. ``exit_code`` is what the command line returns.
@@ -35,7 +36,7 @@ class ConfigError(TriaxisError):
 
 
 class ExperimentMismatchError(ConfigError):
-    """The run directory was made with another configuration; names the differing keys."""
+    """The run directory was made with another configuration, other weights or other images; names what differs."""
 
     exit_code = 4
 
@@ -53,7 +54,7 @@ class UnsupportedModelError(TriaxisError):
 
 
 class PlanError(UnsupportedModelError):
-    """A prune plan does not fit the model it is applied to."""
+    """A prune plan does not fit the model it is applied to, or ``plan.json`` is damaged or asks for what it must not."""
 
     exit_code = 7
 
@@ -89,7 +90,7 @@ class StoreLockedError(StoreError):
 
 
 class ExportError(TriaxisError):
-    """An exported file disagrees with the live model."""
+    """An exported file disagrees with the live model, or torch refuses to write a format that was asked for."""
 
     exit_code = 13
 
@@ -104,3 +105,9 @@ class BudgetMissedError(TriaxisError):
     """The finished model measures over its budget; nothing is taken back, and the sentence says by how much."""
 
     exit_code = 15
+
+
+class InterruptedRunError(TriaxisError):
+    """A signal asked the run to stop; its state is saved, and the same command goes on."""
+
+    exit_code = 20

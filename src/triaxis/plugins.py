@@ -5,6 +5,7 @@
     metric     triaxis.metrics        how a cut's cost is counted or measured: `triaxis.metrics.base.Metric`
     runtime    triaxis.runtimes       what runs a model when it is timed: `triaxis.metrics.runtimes.base.Runtime`
     criterion  triaxis.criteria       scores of channels: `triaxis.surgery.criteria.base.Criterion`
+    listener   triaxis.listeners      hears how far a run is: `triaxis.progress.Listener`
 
 Nothing else is ever imported: neither from a plan nor from weights.
 """
@@ -74,7 +75,7 @@ def find_part(kind: str, name: str, box: Mapping[str, Any], *, setting: str) -> 
     """Return the class or function that makes a part: from the box, from an entry point, or the user's own.
 
     Args:
-        kind: ``task``, ``metric``, ``runtime`` or ``criterion``.
+        kind: ``task``, ``metric``, ``runtime``, ``criterion`` or ``listener``.
         name: A name of the box, of an entry point, or ``package.module:Name``.
         box: The parts that triaxis brings, by name.
         setting: The setting that holds the name, for the error.

@@ -33,7 +33,7 @@ PUBLIC_NAMES = [
 COMMANDS = {
     "run": ["CONFIG", "--out", "-o"],
     "init": ["--model", "-m", "--data", "-d", "--weights", "-w", "--budget", "-b", "--file", "-f", "--force"],
-    "status": ["RUN", "--json"],
+    "status": ["RUN", "--watch", "-w", "--json"],
     "collect": ["RUN", "--trials"],
     "fit": ["RUN|POINTS.csv", "--predict", "--budget", "-b", "--json"],
     "solve": ["RUN", "--budget", "-b", "--json"],

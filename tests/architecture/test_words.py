@@ -15,7 +15,7 @@ TEXTS = sorted(
 )
 
 # (file, forbidden word): places where the word is somebody else's, or means something else.
-ALLOWED: set[tuple[str, str]] = set()
+ALLOWED: set[tuple[str, str]] = {("src/triaxis/data/folders.py", "holdout")}
 
 
 def glossary() -> list[tuple[str, str, list[str]]]:

@@ -81,6 +81,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_file: Path, process:
     out = tmp_path_factory.mktemp("runs") / "undisturbed"
     done = process("run", tiny_file, "--out", out)
     assert done.returncode == 0, done.stderr
+    (out.parent / "stderr.txt").write_text(done.stderr)
     return out
 
 

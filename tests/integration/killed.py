@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import contextmanager
 
 from triaxis.config import load_config
+from triaxis.progress import Progress, Step
 from triaxis.stages.pipeline import run
 
 config, out, stage, share = (globals()[name] for name in ("CONFIG", "OUT", "STAGE", "SHARE"))
 
 
 class Deadly:
-    """Progress that does not survive the given stage."""
+    """A listener that does not survive the given stage."""
 
-    @contextmanager
-    def stage(self, name: str):
-        def advance(done: float, note: str) -> None:
-            if name == stage and done >= share:
-                os.kill(os.getpid(), signal.SIGKILL)
+    def hear(self, step: Step) -> None:
+        if step.stage == stage and step.event not in ("begin", "end") and step.share >= share:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-        yield advance
+    def close(self) -> None: ...
 
 
-run(load_config(config), out, progress=Deadly())
+run(load_config(config), out, progress=Progress(Deadly()))

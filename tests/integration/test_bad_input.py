@@ -17,7 +17,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 from typer.testing import CliRunner
 
 import triaxis
@@ -183,6 +183,25 @@ def test_what_compress_cannot_use_is_said_before_anything_is_trained(tmp_path, m
     with pytest.raises(error, match=words):
         triaxis.compress(model, (images, images, images), budget="macs=50%", out=tmp_path / "run", config=config)
     assert not list(tmp_path.glob("run/checkpoints/*"))
+
+
+@pytest.mark.parametrize(
+    ("splits", "error", "words"),
+    [
+        (5, ConfigError, "three data sets .*, got int"),
+        (images_of(96), ConfigError, "three data sets .*, got TensorDataset"),
+        (DataLoader(images_of(96)), ConfigError, "three data sets .*, got DataLoader"),
+        ({"train": 1, "val": 2, "test": 3}, ConfigError, "three data sets .*, got dict"),
+        ((images_of(96), images_of(96)), ConfigError, "three data sets .*, got a tuple of 2"),
+        ((images_of(96), images_of(96), None), DataError, "test split must be .*, got NoneType: hold some images back"),
+        ([np.zeros((96, 3, 8, 8))] * 3, DataError, "train split must be .*, got ndarray"),
+        ((images_of(96), images_of(96), [(torch.zeros(3, 8, 8), 7)]), DataError, r"in 0\.\.2 for 3 classes, got 7\.\.7 in the test split"),
+    ],
+)
+def test_what_compress_cannot_take_for_splits_is_said(tmp_path, splits, error, words):
+    with pytest.raises(error, match=words):
+        triaxis.compress(resnet(8, num_classes=3), splits, budget="macs=50%", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_plan_that_names_code_runs_it_only_with_leave(tmp_path, command):

@@ -41,6 +41,7 @@ def test_the_summary_has_the_promised_keys(summary):
     assert {"depth", "width", "resolution", "predicted_accuracy", "interval"} <= set(summary["solution"])
     assert {"degree", "rank", "leave_one_out_mae"} <= set(summary["predictor"])
     assert summary["collection_cost_ratio"] > 0
+    assert summary["collection_time_ratio"] > 0
     assert {"base", "collect", "prune", "verify"} <= set(summary["seconds"])
 
 

@@ -6,7 +6,6 @@ import functools
 import json
 import pickle
 import sqlite3
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from typer.testing import CliRunner
 
 from triaxis.cli import app
 from triaxis.errors import ExperimentMismatchError, TrainingError
+from triaxis.progress import Progress, Step
 from triaxis.study.grid import open_work, run_grid
 from triaxis.study.grid_config import load_grid_config
 from triaxis.study.grid_networks import NetworkSpec
@@ -62,15 +62,13 @@ def networks(out: Path) -> dict[str, tuple[str, float]]:
 
 
 class Interrupting:
-    """Progress that presses Ctrl-C when the training is about half done."""
+    """A listener that presses Ctrl-C when the training is about half done."""
 
-    @contextmanager
-    def stage(self, name: str):
-        def advance(share: float, note: str) -> None:
-            if name == "train" and share > 0.5:
-                raise KeyboardInterrupt
+    def hear(self, step: Step) -> None:
+        if step.stage == "train" and step.event != "end" and step.share > 0.5:
+            raise KeyboardInterrupt
 
-        yield advance
+    def close(self) -> None: ...
 
 
 def test_all_cells_are_trained_and_analysed(finished: Path) -> None:
@@ -99,7 +97,7 @@ def test_finished_networks_are_not_trained_again(finished: Path, tiny_grid: Path
 def test_an_interrupted_grid_ends_with_the_same_numbers(finished: Path, tiny_grid: Path, tmp_path: Path) -> None:
     config = load_grid_config(tiny_grid)
     with pytest.raises(KeyboardInterrupt):
-        run_grid(config, tmp_path / "grid", progress=Interrupting())
+        run_grid(config, tmp_path / "grid", progress=Progress(Interrupting()))
     store = sqlite3.connect(tmp_path / "grid" / "store.sqlite")
     num_before = store.execute("select count(*) from records where key like 'network/%'").fetchone()[0]
     store.close()

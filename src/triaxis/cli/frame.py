@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,7 +14,9 @@ from typer.core import TyperGroup
 
 from triaxis.cli.output import guarded_output
 from triaxis.errors import TriaxisError
-from triaxis.progress import Advance
+from triaxis.interrupt import heeding_signals
+from triaxis.progress import Listener, Progress, Step
+from triaxis.stages.listeners import Lines
 
 INTERRUPTED = 130
 
@@ -25,11 +25,14 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 class Warnings(logging.Handler):
-    """Shows on standard error what the package warns of; log.txt has it too."""
+    """Shows on standard error what the package warns of, and what it marks as told to the user; log.txt has it too."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one line."""
-        err.print(f"[yellow]warning[/]: {escape(record.getMessage())}")
+        if record.levelno >= logging.WARNING:
+            err.print(f"[yellow]warning[/]: {escape(record.getMessage())}")
+        elif getattr(record, "is_told", False):
+            err.print(escape(record.getMessage()))
 
 
 class Commands(TyperGroup):
@@ -46,10 +49,13 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
-        logger, shown = logging.getLogger("triaxis"), Warnings(logging.WARNING)
+        logger, shown = logging.getLogger("triaxis"), Warnings(logging.INFO)
+        before = logger.level
         logger.addHandler(shown)
+        logger.setLevel(min(before, logging.INFO) if before else logging.INFO)
         try:
-            return super().invoke(ctx)
+            with heeding_signals():
+                return super().invoke(ctx)
         except TriaxisError as error:
             err.print(f"[bold red]error[/]: {escape(str(error))}")
             raise typer.Exit(error.exit_code) from None
@@ -58,41 +64,54 @@ class Commands(TyperGroup):
             raise typer.Exit(INTERRUPTED) from None
         finally:
             logger.removeHandler(shown)
+            logger.setLevel(before)
 
 
-class StageProgress:
-    """One bar with the time left for each stage; what `triaxis.progress.Progress` asks for."""
+class StageProgress(Progress):
+    """What a command shows of its stages on standard error: bars on a terminal, plain lines elsewhere."""
 
     def __init__(self) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        shown = Bars() if err.is_terminal else Lines(lambda line: err.print(line, markup=False))
+        super().__init__(shown)
+        self._shown: Listener = shown
 
-        self._bars = Progress(
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._shown.close()
+
+
+class Bars:
+    """One bar for each stage, with what happens and the time left; it stays, and is full when the stage ends without an error."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as RichProgress
+
+        self._bar: TaskID | None = None
+        self._bars = RichProgress(
             TextColumn("{task.description:10}"),
             BarColumn(bar_width=30),
             TextColumn("{task.percentage:3.0f} %"),
             TimeElapsedColumn(),
-            TextColumn("[dim]left"),
-            TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[left]}"),
             TextColumn("[dim]{task.fields[note]}"),
             console=err,
         )
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[Advance]:
-        """Show a bar for one stage; it stays, and is full when the stage ends without an error."""
-        bar = self._bars.add_task(name, total=1.0, note="")
-
-        def advance(share: float, note: str) -> None:
-            self._bars.update(bar, completed=share, note=escape(note))
-
-        yield advance
-        self._bars.update(bar, completed=1.0, note="")
-
-    def __enter__(self) -> Self:
         self._bars.start()
-        return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def hear(self, step: Step) -> None:
+        """Move the stage's bar."""
+        if step.event == "begin":
+            self._bar = self._bars.add_task(step.stage, total=1.0, note="", left="")
+        elif self._bar is not None:
+            is_over = step.event in ("end", "error")
+            left = "" if is_over else ", ".join(step.left)
+            self._bars.update(self._bar, completed=step.share, note="" if is_over else escape(", ".join(step.details)), left=left)
+
+    def close(self) -> None:
+        """Leave the bars as they are."""
         self._bars.stop()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from triaxis.cli.frame import out
+from triaxis.progress import Step, roughly
 from triaxis.values import FitReport, Solution, metric_spec
 
 BAR_WIDTH = 24
@@ -134,13 +136,29 @@ def status(found: dict[str, Any]) -> None:
     table.add_row("budget", ", ".join(found["budget"]))
     for name, is_done in found["stages"].items():
         seconds = found["seconds"].get(name)
-        table.add_row(name, ("done" if is_done else "to do") + (f", {seconds:.1f} s" if seconds else ""))
+        state = "running" if name == found["running"] else "done" if is_done else "to do"
+        table.add_row(name, state + (f", {seconds:.1f} s" if seconds else ""))
+    for name, words in now(found["progress"]):
+        table.add_row(name, escape(words))
     table.add_row("trials", f"{found['trials']['done']} done, {found['trials']['failed']} failed")
     for trial_id, reason in found["failures"].items():
         table.add_row(f"failed {trial_id[:8]}", escape(reason))
     out.print(table)
     if found["summary"]:
         out.print(summary_table(found["summary"]))
+
+
+def now(progress: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """Return rows on what is under way, or on what was when the process ended without a word."""
+    if progress is None:
+        return []
+    step = Step.from_json(progress)
+    doing = ", ".join((f"{step.stage} {step.share:.0%}", *step.details))
+    ago = roughly(max(0.0, time.time() - progress["time"]))
+    if not progress["is_running"]:
+        return [("stopped", f"{ago} ago, process {progress['pid']} on {progress['host']} is gone; it was at {doing}")]
+    left = ", ".join(step.left) or "not known yet"
+    return [("now", f"{doing} ({ago} ago, process {progress['pid']})"), ("time left", left)]
 
 
 def rows(header: Sequence[str], body: Sequence[Sequence[object]]) -> None:

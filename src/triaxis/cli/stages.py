@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,8 @@ BudgetOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for another program.")]
+
+WATCH_S = 2.0
 
 
 def run(
@@ -174,12 +177,22 @@ def _write_report(run_dir: Path, progress: StageProgress) -> Path:
         return report_run(run_dir)
 
 
-def status(run_dir: RunArgument, as_json: JsonOption = False) -> None:
+def status(
+    run_dir: RunArgument,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Say it again every 2 seconds until the run ends or stops.")] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Say how far a run is; works while it is running.
 
-    Example: `triaxis status runs/demo`
+    Examples: `triaxis status runs/demo`, `triaxis status runs/demo --watch`
     """
     from triaxis.cli.progress_of import progress_of
 
-    found = progress_of(run_dir)
-    print_json(found) if as_json else show.status(found)
+    while True:
+        found = progress_of(run_dir)
+        if watch and out.is_terminal and not as_json:
+            out.clear()
+        print_json(found) if as_json else show.status(found)
+        if not watch or not found["running"]:
+            return
+        time.sleep(WATCH_S)

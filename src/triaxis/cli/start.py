@@ -8,7 +8,7 @@ from typing import Any
 
 from triaxis.config import Config, config_from_plain
 from triaxis.config.text import commented_yaml
-from triaxis.data.folders import SMALL_PX, class_names, median_side, pictures, split_folders
+from triaxis.data.folders import SMALL_PX, class_names, median_side, pictures, split_folders, tell_classes
 from triaxis.errors import DataError
 
 MIN_STEPS = 16
@@ -45,6 +45,7 @@ def look_at_folder(path: str | Path) -> FolderFacts:
     files = [file for folder in folders.values() for name in names for file in pictures(folder / name)]
     if not files:
         raise DataError(f"{root} must hold class folders with images in them, but no image was found.")
+    tell_classes(names)
     return FolderFacts(
         num_images=len(files),
         class_names=tuple(names),

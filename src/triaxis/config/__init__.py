@@ -13,6 +13,7 @@ from triaxis.config.tree import (
     CollectConfig,
     Config,
     DataConfig,
+    ExportConfig,
     ModelConfig,
     Section,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "CollectConfig",
     "Config",
     "DataConfig",
+    "ExportConfig",
     "ModelConfig",
     "Section",
     "config_diff",

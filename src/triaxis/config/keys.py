@@ -25,7 +25,7 @@ RECIPE_WORDS = {
     "clip_norm": "largest norm of the gradient; 0 is off",
     "crop_px": "padding of the random crop",
     "flip": "mirror images at random",
-    "randaugment": "OPERATIONS,MAGNITUDE of RandAugment, such as 2,9; empty is off",
+    "randaugment": "OPERATIONS,MAGNITUDE of RandAugment, such as 2,9, magnitude up to 30; empty is off",
     "mixup": "alpha of mixup; 0 is off",
     "cutmix": "alpha of cutmix; 0 is off",
 }

@@ -89,14 +89,14 @@ def _description(path: str) -> str:
 
 def idle_settings(config: Config) -> list[str]:
     """Return one sentence for each setting that was changed but has no effect, so that nobody waits for one."""
-    made_by_function = DataConfig(source=config.data.source) if config.data.has_function else config.data
+    own = DataConfig(source=config.data.source, mean=config.data.mean, std=config.data.std)
     known_here = config.data.source.startswith(("digits", "imagefolder"))
     side_px = config.model.side_px
     cases = (
         (side_px and config.data.side_px not in (None, side_px), "model.side_px has no effect: data.side_px is set"),
         (config.collect.executor == "serial" and config.collect.workers > 1, "collect.workers has no effect: collect.executor is serial"),
         (config.data.download and known_here, "data.download has no effect on this data.source"),
-        (config.data != made_by_function, "data has no effect but for its source: the function makes the splits"),
+        (config.data.has_function and config.data != own, "data has no effect but for source, mean and std: the function makes the splits"),
         (config.data.workers > 0 and config.data.memory == "resident", "data.workers has no effect: data.memory is resident"),
     )
     return [sentence + "." for holds, sentence in cases if holds]

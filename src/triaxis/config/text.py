@@ -58,6 +58,40 @@ def _dump(item: Any, style: str | None = None) -> list[str]:
     return text.removesuffix("...\n").splitlines()
 
 
+REPRODUCES = """## What reproduces
+
+Two trainings on a CPU give the same weights to the last bit where all of this is the same: configuration and data,
+versions of torch and triaxis, kind of processor, number of threads, and mode, which is precision and memory format. On
+another number of threads sums are taken in another order, which changes the last digits, in fp32 too, and then every
+later number a little. How threads wait for each other changes nothing, and neither does an interruption of the run.
+`environment` in `summary.json` says on what a run was trained.
+
+* **Rules.** With `threads: N` and `precision: fp32` (or `bf16`) two runs of the same file give the same numbers. The
+  memory format is then `channels_last`, and nothing is timed.
+* **`threads: null`** times training steps of the base model on all cores, half of them and one, in turns, and takes the
+  fewest threads that reach 90 % of the best speed.
+* **`precision: auto`** is fp32 and `channels_last`, unless bf16 or the other memory format makes over 20 % more steps a
+  second, timed in turns.
+* Both choices are made once for a run and stored. Two runs of the same file may choose differently.
+* The stored number of threads changes in one case: the speed falls below half of the best seen in a training, or of the
+  first measurement when a run goes on, and another number makes over 20 % more steps a second. `log.txt` says so.
+* A batch that does not fit in memory is trained in parts, whose gradients are added up. The step stays that of the
+  whole batch, but batch norm takes its statistics from one part at a time, as with a smaller batch. The number of parts
+  is kept for the run, and stored as `batch_parts` in `environment`.
+* Latency is measured on `threads`, or on all cores where that is null.
+
+## Beside other processes
+
+The threads of PyTorch's maths library wait for each other after every operation, by default in a loop that keeps the core
+busy. Where another process holds the core of one of them, training can so become a hundred times slower. The command
+`triaxis` therefore sets `OMP_WAIT_POLICY=PASSIVE`, which changes no number, unless that, `GOMP_SPINCOUNT` or
+`KMP_BLOCKTIME` is set already; and it warns where other processes take over 20 % of the machine. A program that imports
+triaxis has to set the variable itself, before it imports torch: `import os; os.environ["OMP_WAIT_POLICY"] = "PASSIVE"`.
+Beside other work, `threads: 1` is the safe choice for small networks.
+"""
+
+
+
 def config_reference() -> str:
     """Return the Markdown of docs/configuration.md; a test keeps the file equal to it."""
     return f"""# Configuration
@@ -71,9 +105,17 @@ all defaults. `triaxis init` writes such a file for your model and your images.
   `data: {{source: imagefolder:PATH}}`, and `budget` takes one budget or a list of budgets that hold together.
 * Missing keys of `base`, `collect.recipe` and `finetune` take the defaults of their own section, shown below.
 * Paths are relative to the directory in which the command is given.
+* `imagefolder:PATH` holds a folder of pictures for each class, or splits that do: `train` or `training`; `val`, `valid`,
+  `validation`, `dev` or `eval`; `test` or `testing`; in any case of letters. What a folder holds decides, so that a class
+  may be called `train`; the classes found are printed. Pictures of 16 bits are scaled, and floats in [0, 1]; other ranges
+  are refused with the file's name.
+* Data sets that a function makes hold pixels (uint8 or PIL images), which `data.mean` and `data.std` normalise, or floats
+  that are normalised already: then these two say by what, which `triaxis predict` and `export --with-preprocessing` need.
 * The whole tree is written to `RUN/config.yaml`. On an old run only `export`, `collect.executor`, `collect.workers`,
-  `data.workers`, `data.memory` and `data.download` may change, since they do not touch the numbers; anything else is refused.
+  `data.workers`, `data.memory`, `data.download`, `progress` and `save_minutes` may change, since they do not touch the numbers;
+  anything else is refused.
 
+{REPRODUCES}
 ```yaml
 {commented_yaml(Config())}```
 

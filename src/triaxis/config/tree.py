@@ -35,6 +35,7 @@ DATA_KINDS = ("digits", "imagefolder", "cifar10", "cifar100", "fashion_mnist", "
 DATA_FORM = r"^(digits|[\w.]+:.+)$"
 
 Format = Literal["safetensors", "pt2", "onnx"]
+ListenerName = Annotated[str, Field(pattern=r"^[\w.-]+(:\w+)?$")]
 
 
 CRITERIA = ("l1", "l2", "bn", "taylor", "random")
@@ -71,7 +72,9 @@ class ModelConfig(Section):
     name: str = Field(
         default="cifar:resnet20", pattern=MODEL_FORM, description="cifar:NAME, torchvision:NAME, timm:NAME or package.module:function"
     )
-    args: dict[str, Any] = Field(default={}, description="keyword arguments of the model's function")
+    args: dict[str, Any] = Field(
+        default={}, description="keyword arguments of the model's function; of a zoo's model numbers, words and lists of these"
+    )
     weights: str | None = Field(
         default=None, description="'pretrained', or a safetensors or weights-only checkpoint file; null trains the base model first"
     )
@@ -97,10 +100,10 @@ class DataConfig(Section):
         ge=4,
         description="side the images are brought to; null takes the model's, or the images' own up to 64 px and 224 for larger",
     )
-    mean: tuple[float, float, float] | None = Field(
-        default=None, description="of red, green and blue in [0, 1], as the model was trained; null takes the model's own, or measures"
+    mean: tuple[float, ...] | None = Field(
+        default=None, description="by channel, in [0, 1], as the model was trained; null takes the model's own, or measures"
     )
-    std: tuple[float, float, float] | None = Field(default=None, description="standard deviations, likewise")
+    std: tuple[float, ...] | None = Field(default=None, description="standard deviations, likewise")
     val_fraction: float = Field(
         default=0.1, gt=0, lt=1, description="share of what test leaves that steers every choice, where no val folder exists"
     )
@@ -209,7 +212,9 @@ class ProfileConfig(Section):
 class ExportConfig(Section):
     """What is written beside the compressed model's plan."""
 
-    formats: tuple[Format, ...] = Field(default=("safetensors", "pt2"), description="safetensors, pt2 and onnx")
+    formats: tuple[Format, ...] = Field(
+        default=("safetensors", "pt2"), description="safetensors, pt2 and onnx; each is tried before training"
+    )
 
 
 def metric_keys(own: dict[str, str]) -> tuple[str, ...]:
@@ -227,10 +232,13 @@ def metric_keys(own: dict[str, str]) -> tuple[str, ...]:
 class Config(Section):
     """Everything a run depends on."""
 
-    seed: int = Field(default=0, ge=0, lt=2**64, description="seed of training; the same seed on the same machine gives the same numbers")
+    seed: int = Field(default=0, ge=0, lt=2**64, description="of training; where threads and precision are given, it fixes the numbers")
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:N")
-    threads: int | None = Field(default=None, ge=1, le=1024, description="CPU threads; null uses all cores")
-    precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="of training; auto times a few steps in each")
+    threads: int | None = Field(default=None, ge=1, le=1024, description="CPU threads; null times all cores, half of them and one")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto", description="of training; auto is fp32 unless another is over 20 % faster"
+    )
+    save_minutes: float = Field(default=10, ge=0, description="minutes between two saved states of a training within an epoch")
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     metrics: dict[str, str] = Field(
@@ -246,6 +254,7 @@ class Config(Section):
     finetune: FinetuneRecipe = Field(default=FINETUNE_RECIPE, description="the final fine-tune of the compressed model")
     profile: ProfileConfig = ProfileConfig()
     export: ExportConfig = ExportConfig()
+    progress: tuple[ListenerName, ...] = Field(default=(), description="who hears how far it is: tensorboard, or package.module:Name")
 
     @model_validator(mode="before")
     @classmethod

@@ -8,8 +8,8 @@ trials comparable and lets the base model's logits for distillation be computed 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -17,7 +17,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode, RandAugment
 from torchvision.transforms.v2 import functional as tvf
 
-from triaxis.errors import DataError
+from triaxis.data.checks import check_labels, require_pixels
+from triaxis.errors import ConfigError, DataError
 from triaxis.values import Recipe, Value
 
 
@@ -25,11 +26,12 @@ from triaxis.values import Recipe, Value
 class Preprocess(Value):
     """How pixels in [0, 1] become the network's input; kept, and scaled with the side, when the resolution is cut.
 
-    `crop_fraction` is the share of the resized picture's side that the centre crop keeps.
+    `crop_fraction` is the share of the resized picture's side that the centre crop keeps. `mean` and `std` are None where the
+    images came normalised from code of the user's own, and nobody said by what.
     """
 
-    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
-    std: tuple[float, ...] = (0.25, 0.25, 0.25)
+    mean: tuple[float, ...] | None = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] | None = (0.25, 0.25, 0.25)
     crop_fraction: float = 1.0
     interpolation: str = "bilinear"
 
@@ -60,18 +62,26 @@ class Images(Protocol):
     def fingerprint(self) -> str:
         """Return 16 hexadecimal characters that change when the images or the labels do."""
 
-    def epoch(self, side_px: int, recipe: Recipe, *, seed: int, epoch: int, limit: int | None = None) -> Iterator[Batch]:
-        """Yield the shuffled, augmented batches of one epoch, all of `recipe.batch_size`; at most `limit` images."""
+    def epoch(self, side_px: int, recipe: Recipe, *, seed: int, epoch: int, limit: int | None = None, skip: int = 0) -> Iterator[Batch]:
+        """Yield the shuffled, augmented batches of one epoch, all of `recipe.batch_size`; at most `limit` images.
+
+        The first `skip` batches are left out at no cost; those that follow are the same.
+        """
 
     def in_order(self, side_px: int, *, batch_size: int = 256, limit: int | None = None) -> Iterator[Batch]:
         """Yield every image once, not augmented, in order; at most `limit` images."""
 
 
 class Sealed:
-    """A split that is opened on purpose only: `times_opened` says how often it was."""
+    """A split that is opened on purpose only: `times_opened` says how often it was.
 
-    def __init__(self, opener: Callable[[], Images]) -> None:
-        self._opener = opener
+    Args:
+        opener: Makes the split.
+        labels: (N,) class numbers, where they are known without a look at any image, so that wrong ones are said early.
+    """
+
+    def __init__(self, opener: Callable[[], Images], labels: Tensor | None = None) -> None:
+        self._opener, self.labels = opener, labels
         self.times_opened = 0
 
     def open(self) -> Images:
@@ -82,12 +92,25 @@ class Sealed:
 
 @dataclass(frozen=True)
 class Splits:
-    """The three splits. `val` steers every choice; `test` stays sealed until `verify` opens it once."""
+    """The three splits. `val` steers every choice; `test` stays sealed until `verify` opens it once.
+
+    `files` holds, where images are files, a digest of each split's file names and their bytes.
+
+    Raises:
+        DataError: `test` is not sealed, or its labels, where they are known, are unusable.
+    """
 
     train: Images
     val: Images
     test: Sealed
     class_names: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.test, Sealed):
+            raise DataError(f"The test split of Splits must be sealed, as Sealed(lambda: images), got {type(self.test).__name__}.")
+        if self.test.labels is not None:
+            check_labels(self.test.labels, self.train.num_classes, "test")
 
     def digest(self) -> str:
         """Return an identity of the train and val images (the test split stays closed)."""
@@ -100,13 +123,13 @@ class ResidentImages:
 
     Args:
         images: (N, C, S, S) uint8 pixels, or floating point if the data set is already normalised.
-        labels: (N,) int64 in [0, num_classes).
+        labels: (N,) whole numbers in [0, num_classes).
         num_classes: Number of classes of the task.
-        preprocess: Applied to uint8 pixels; ignored for floating point ones.
+        preprocess: Applied to uint8 pixels; of floating point ones it only says, for `predict`, how they were normalised.
         side_px: The side that the base model sees; `images` may be larger, then crops are taken from them.
 
     Raises:
-        DataError: The split is empty, or a label is out of range.
+        DataError: The split is empty, its images are neither uint8 nor floating point, or a label is no class number.
     """
 
     is_resident = True
@@ -118,10 +141,8 @@ class ResidentImages:
             raise DataError(f"The {name} split must hold at least one image, got none: name another folder or a larger fraction.")
         if len(images) != len(labels):
             raise DataError(f"The {name} split must have one label for each image, got {len(images)} images and {len(labels)} labels.")
-        low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= num_classes:
-            raise DataError(f"Labels must be in 0..{num_classes - 1} for {num_classes} classes, got {low}..{high} in the {name} split.")
-        self.images, self._labels = images, labels.long()
+        require_pixels(images, name)
+        self.images, self._labels = images, check_labels(labels, num_classes, name)
         self.num_classes, self.preprocess = num_classes, preprocess
         self.side_px = side_px or images.shape[-1]
         self.name = name
@@ -145,13 +166,14 @@ class ResidentImages:
         """Return the split with its images on `device`."""
         return ResidentImages(self.images.to(device), self._labels.to(device), self.num_classes, self.preprocess, self.side_px, self.name)
 
-    def epoch(self, side_px: int, recipe: Recipe, *, seed: int, epoch: int, limit: int | None = None) -> Iterator[Batch]:
+    def epoch(self, side_px: int, recipe: Recipe, *, seed: int, epoch: int, limit: int | None = None, skip: int = 0) -> Iterator[Batch]:
         """Yield shuffled, augmented batches, all of `recipe.batch_size` (images that do not fill one wait for the next epoch).
 
         Raises:
             DataError: There are fewer images than one batch holds.
+            ConfigError: The recipe does not suit the images.
         """
-        require_batch(len(self), recipe.batch_size, self.name)
+        require_recipe(self, recipe, self.name)
         generator = torch.Generator().manual_seed(hash_seed(seed, epoch))
         order = torch.randperm(len(self), generator=generator)
         margin = self.images.shape[-1] - self.side_px + 2 * recipe.crop_px
@@ -159,7 +181,7 @@ class ResidentImages:
         flips = torch.rand(len(self), generator=generator) < (0.5 if recipe.flip else 0.0)
         randaugment = _randaugment(recipe.randaugment)
         steps = min(len(self), limit or len(self)) // recipe.batch_size
-        for step in range(steps):
+        for step in range(skip, steps):
             indices = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
             images = self._crop(indices, offsets[indices], flips[indices], recipe.crop_px)
             if randaugment is not None:
@@ -199,7 +221,10 @@ class StreamedImages:
     Args:
         dataset: Map-style; ``dataset.picture(index, side_px, offset, flip)`` gives a (C, S, S) uint8 tensor, where offset in
             [0, 1]^2 places the crop (0.5 is the centre), and ``dataset.labels`` the (N,) labels.
-        num_workers: Processes that decode.
+        num_workers: Processes that decode; they start with the first epoch and stay for all that follow.
+
+    Raises:
+        DataError: The split is empty, or a label is no class number.
     """
 
     is_resident = False
@@ -211,7 +236,13 @@ class StreamedImages:
         self.side_px, self.name, self.num_workers = side_px, name, num_workers
         if len(dataset) == 0:
             raise DataError(f"The {name} split must hold at least one image, got none: name another folder or a larger fraction.")
+        check_labels(dataset.labels, num_classes, name)
         self._normalise = _normaliser(preprocess, torch.empty(1, 3, 1, 1, dtype=torch.uint8))
+        self._loader: torch.utils.data.DataLoader | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Worker processes belong to this process; a copy starts its own.
+        return {**self.__dict__, "_loader": None}
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -224,16 +255,17 @@ class StreamedImages:
         """Return 16 hexadecimal characters over the files' names, lengths and labels (not every pixel)."""
         return hashlib.sha256(repr(self.dataset.identity()).encode()).hexdigest()[:16]
 
-    def epoch(self, side_px: int, recipe: Recipe, *, seed: int, epoch: int, limit: int | None = None) -> Iterator[Batch]:
+    def epoch(self, side_px: int, recipe: Recipe, *, seed: int, epoch: int, limit: int | None = None, skip: int = 0) -> Iterator[Batch]:
         """Yield shuffled, augmented batches, all of `recipe.batch_size`."""
-        require_batch(len(self), recipe.batch_size, self.name)
+        require_recipe(self, recipe, self.name)
         generator = torch.Generator().manual_seed(hash_seed(seed, epoch))
         order = torch.randperm(len(self), generator=generator)
         count = min(len(self), limit or len(self)) // recipe.batch_size * recipe.batch_size
         places = torch.rand(len(self), 3, generator=generator)
         randaugment = _randaugment(recipe.randaugment)
         requests = [
-            (int(i), side_px, tuple(places[i, :2].tolist()), bool(recipe.flip and places[i, 2] < 0.5)) for i in order[:count].tolist()
+            (int(i), side_px, tuple(places[i, :2].tolist()), bool(recipe.flip and places[i, 2] < 0.5))
+            for i in order[skip * recipe.batch_size : count].tolist()
         ]
         for images, indices in self._load(requests, recipe.batch_size):
             if randaugment is not None:
@@ -247,21 +279,52 @@ class StreamedImages:
         for images, indices in self._load(requests, batch_size):
             yield Batch(self._normalise(images), self.labels[indices], indices)
 
-    def _load(self, requests: Sequence[tuple[int, int, tuple[float, ...], bool]], batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        pictures = _Pictures(self.dataset, requests)
-        yield from torch.utils.data.DataLoader(pictures, batch_size=batch_size, num_workers=self.num_workers)
+    def _load(self, requests: Sequence[Request], batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        # Taken away while in use, so that an epoch begun within another gets workers of its own.
+        loader, self._loader = self._loader, None
+        if loader is None or loader.num_workers != self.num_workers:
+            loader = torch.utils.data.DataLoader(
+                _Pictures(self.dataset),
+                batch_sampler=_Batches(),
+                num_workers=self.num_workers,
+                persistent_workers=self.num_workers > 0,
+                # One of its own: it must not draw from the numbers that dropout draws from.
+                generator=torch.Generator(),
+            )
+        batches = loader.batch_sampler
+        assert isinstance(batches, _Batches)
+        batches.requests, batches.batch_size = requests, batch_size
+        try:
+            yield from loader
+        except Exception:
+            loader = None  # Workers of which one failed serve no other epoch.
+            raise
+        finally:
+            self._loader = loader
+
+
+Request = tuple[int, int, tuple[float, ...], bool]
+"""What a worker is asked for: index, side in pixels, place of the crop, whether it is mirrored."""
+
+
+class _Batches(torch.utils.data.Sampler[list[Request]]):
+    """The batches of the epoch at hand; they change from epoch to epoch, while loader and workers stay."""
+
+    def __init__(self) -> None:
+        self.requests: Sequence[Request] = ()
+        self.batch_size = 1
+
+    def __iter__(self) -> Iterator[list[Request]]:
+        for first in range(0, len(self.requests), self.batch_size):
+            yield list(self.requests[first : first + self.batch_size])
 
 
 class _Pictures(torch.utils.data.Dataset):
-    def __init__(self, dataset: Any, requests: Sequence[tuple[int, int, tuple[float, ...], bool]]) -> None:
-        self.dataset, self.requests = dataset, requests
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
 
-    def __len__(self) -> int:
-        return len(self.requests)
-
-    def __getitem__(self, item: int) -> tuple[Tensor, int]:
-        index, side_px, offset, flip = self.requests[item]
-        return self.dataset.picture(index, side_px, offset, flip), index
+    def __getitem__(self, request: Request) -> tuple[Tensor, int]:
+        return self.dataset.picture(*request), request[0]
 
 
 def resize(images: Tensor, side_px: int, interpolation: str = "bilinear") -> Tensor:
@@ -284,11 +347,32 @@ def require_batch(num_images: int, batch_size: int, name: str) -> None:
         raise DataError(f"The {name} split must hold at least one batch of {batch_size} images, got {num_images}: lower batch_size.")
 
 
+def require_recipe(images: Images, recipe: Recipe, name: str) -> None:
+    """Check that a recipe suits a split.
+
+    Raises:
+        DataError: The split does not fill a batch.
+        ConfigError: The crop reaches beyond the mirrored picture, or RandAugment would not be given pixels.
+    """
+    require_batch(len(images), recipe.batch_size, name)
+    if recipe.crop_px >= images.side_px:
+        raise ConfigError(
+            f"crop_px must be smaller than the side of the {name} split's images, {images.side_px} px, got {recipe.crop_px}: lower crop_px."
+        )
+    if recipe.randaugment and isinstance(images, ResidentImages) and images.images.is_floating_point():
+        raise ConfigError(
+            f"randaugment must be empty where images come normalised, as those of the {name} split do, got {recipe.randaugment!r}: "
+            "hand over uint8 pixels instead."
+        )
+
+
 def _normaliser(preprocess: Preprocess, images: Tensor) -> Callable[[Tensor], Tensor]:
     if images.is_floating_point():
-        return lambda batch: batch
-    mean = torch.tensor(preprocess.mean, device=images.device).view(1, -1, 1, 1) * 255
-    scale = 1 / (torch.tensor(preprocess.std, device=images.device).view(1, -1, 1, 1) * 255)
+        return lambda batch: batch.to(torch.float32)
+    if preprocess.mean is None or preprocess.std is None:
+        raise DataError("The Preprocess of uint8 pixels must hold mean and std, got none.")
+    mean = torch.tensor(preprocess.mean, dtype=torch.float32, device=images.device).view(1, -1, 1, 1) * 255
+    scale = 1 / (torch.tensor(preprocess.std, dtype=torch.float32, device=images.device).view(1, -1, 1, 1) * 255)
     return lambda batch: (batch.to(torch.float32) - mean.to(batch.device)).mul_(scale.to(batch.device))
 
 

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 import torch
-from PIL import Image
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from triaxis.config import DataConfig
-from triaxis.data.folders import LARGE_PX, SMALL_PX, class_names, median_side, pictures, split_folders
+from triaxis.data.datasets import from_datasets, measured, require_channels
+from triaxis.data.folders import LARGE_PX, SMALL_PX, class_names, median_side, pictures, split_folders, tell_classes
+from triaxis.data.identity import digest_of_files
 from triaxis.data.images import Images, Preprocess, ResidentImages, Sealed, Splits, StreamedImages, resize
-from triaxis.data.pictures import PictureFiles, readable, to_tensor
+from triaxis.data.pictures import PictureFiles, readable
 from triaxis.errors import ConfigError, DataError
 from triaxis.plugins import import_named
 
@@ -34,36 +35,50 @@ Raw = tuple[Any, np.ndarray]
 
 @dataclass(frozen=True)
 class Source:
-    """Splits as they were found: at least ``train``, perhaps ``val`` and ``test``; `side_px` is the data set's own side, None for files."""
+    """Splits as they were found: at least ``train``, perhaps ``val`` and ``test``.
+
+    `side_px` is the data set's own side, None for files; `root` the folder that holds all files, None for pixels; `digests` that of
+    each file's bytes.
+    """
 
     splits: Mapping[str, Raw]
     class_names: tuple[str, ...]
     side_px: int | None = None
+    root: Path | None = None
+    digests: Mapping[Path, str] = field(default_factory=dict)
 
 
-def load_splits(config: DataConfig, *, side_px: int | None = None, preprocess: Preprocess | None = None) -> Splits:
+def load_splits(
+    config: DataConfig, *, side_px: int | None = None, preprocess: Preprocess | None = None, checked: MutableMapping[str, str] | None = None
+) -> Splits:
     """Return the train, val and sealed test splits that the configuration names.
 
     Args:
         config: The `data` section.
         side_px: The base model's input side, if it prescribes one; else the data's own.
         preprocess: The model's own normalisation; None measures mean and deviation on the train split.
+        checked: What an earlier opening found out about image files, which are then not decoded again to check them; what is found now
+            is added.
 
     Raises:
         DataError: Folders, files or labels are unusable.
-        ConfigError: The source is unknown.
+        ConfigError: The source is unknown, or `mean` and `std` do not suit it.
     """
+    if config.has_function:
+        return _from_function(config)
     kind, _, place = config.source.partition(":")
-    source = _from_function(config.source) if config.has_function else READERS[kind](place, config)
-    if isinstance(source, Splits):
-        return source
+    require_channels(config.mean, config.std, 3)
+    source = READERS[kind](place, config)
     side = config.side_px or side_px or _side_of(source)
-    source = _with_all_splits(source, config)
+    source = _with_all_splits(source, config, checked)
     stats = preprocess or _measure(source.splits["train"], side)
     if config.mean is not None and config.std is not None:
         stats = dataclasses.replace(stats, mean=config.mean, std=config.std)
     make = _maker(source, config, stats, side)
-    return Splits(train=make("train"), val=make("val"), test=Sealed(lambda: make("test")), class_names=source.class_names)
+    test = Sealed(lambda: make("test"), torch.from_numpy(source.splits["test"][1]))
+    root, digests = source.root, source.digests
+    files = {name: digest_of_files(paths, root, digests) for name, (paths, _) in source.splits.items()} if root else {}
+    return Splits(train=make("train"), val=make("val"), test=test, class_names=source.class_names, files=files)
 
 
 def _side_of(source: Source) -> int:
@@ -73,62 +88,6 @@ def _side_of(source: Source) -> int:
         return side
     log.warning("images of about %d px are brought to %d px: set data.side_px if the model was trained at another side", side, LARGE_PX)
     return LARGE_PX
-
-
-def from_datasets(train: Any, val: Any, test: Any, *, num_classes: int | None = None) -> Splits:
-    """Return splits made from map-style data sets of (image, label) pairs, decoded once and kept in memory.
-
-    Args:
-        train: Items are (C, S, S) tensors (uint8 pixels, or floating point if already normalised) or PIL images, with an int label.
-        val: Likewise.
-        test: Likewise; not touched until the final model is verified.
-        num_classes: None takes the largest label of train and val, plus one.
-
-    Raises:
-        DataError: A split is empty, its images differ in shape, or a label is out of range.
-    """
-    shuffled = np.random.default_rng(0).permutation(len(train))
-    raw = {"train": _stack(train, shuffled, "train"), "val": _stack(val, range(len(val)), "val")}
-    classes = num_classes or int(max(labels.max() for _, labels in raw.values())) + 1
-    images = raw["train"][0]
-    channels = images.shape[1]
-    as_they_are = Preprocess(mean=(0.0,) * channels, std=(1.0,) * channels)
-    stats = as_they_are if images.is_floating_point() else _measure(raw["train"], images.shape[-1])
-    opened = {name: ResidentImages(x, torch.as_tensor(y), classes, stats, name=name) for name, (x, y) in raw.items()}
-
-    def open_test() -> Images:
-        pixels, labels = _stack(test, range(len(test)), "test")
-        return ResidentImages(pixels, torch.as_tensor(labels), classes, stats, name="test")
-
-    return Splits(train=opened["train"], val=opened["val"], test=Sealed(open_test))
-
-
-def _stack(dataset: Any, order: Any, name: str) -> Raw:
-    if len(dataset) == 0:
-        raise DataError(f"The {name} split must hold at least one image, got none.")
-    pictures, labels = [], []
-    for index in order:
-        picture, label = dataset[int(index)]
-        pictures.append(_as_tensor(picture, name))
-        try:
-            labels.append(int(label))
-        except (TypeError, ValueError):
-            raise DataError(f"The labels of the {name} split must be whole numbers from 0, got {label!r}.") from None
-    shapes = {tuple(p.shape) for p in pictures}
-    first = next(iter(shapes))
-    if len(shapes) > 1 or len(first) != 3 or first[1] != first[2]:
-        raise DataError(
-            f"All images of the {name} split must have one shape (C, S, S), got {sorted(shapes)[:4]}: resize them in the data set."
-        )
-    return torch.stack(pictures), np.array(labels, dtype=np.int64)
-
-
-def _as_tensor(picture: Any, name: str) -> Tensor:
-    if isinstance(picture, Tensor):
-        return picture.float() if picture.is_floating_point() else picture
-    if not isinstance(picture, Image.Image):
-        raise DataError(f"The images of the {name} split must be tensors or PIL images, got {type(picture).__name__}.")
-    return to_tensor(picture.convert("RGB"))
 
 
 def _digits(place: str, config: DataConfig) -> Source:
@@ -182,7 +141,8 @@ def _imagefolder(place: str, config: DataConfig) -> Source:
             raise DataError(f"Every class must have train images, got none for {', '.join(missing)} in {present[name]}.")
         if missing:
             log.warning("the %s split has no images of %s", name, ", ".join(missing))
-    return Source(found, tuple(names))
+    tell_classes(names)
+    return Source(found, tuple(names), root=root)
 
 
 def _files(folder: Path, names: list[str]) -> tuple[list[Path], np.ndarray]:
@@ -195,14 +155,17 @@ def _files(folder: Path, names: list[str]) -> tuple[list[Path], np.ndarray]:
     return files, np.array(labels, dtype=np.int64)
 
 
-def _from_function(name: str) -> Source | Splits:
+def _from_function(config: DataConfig) -> Splits:
     """Call the user's ``package.module:function``, which returns `Splits`, or (train, val, test) data sets."""
+    name = config.source
     made = import_named(name, setting="data.source")()
     if isinstance(made, Splits):
+        if config.mean is not None:
+            log.warning("data.mean and data.std have no effect: %s makes Splits, whose Preprocess holds their own", name)
         return made
-    if not isinstance(made, Sequence) or len(made) != 3:
+    if not isinstance(made, Sequence) or isinstance(made, str) or len(made) != 3:
         raise ConfigError(f"{name} must return Splits, or a list of three data sets (train, val, test), got {type(made).__name__}.")
-    return from_datasets(*made)
+    return from_datasets(*made, mean=config.mean, std=config.std)
 
 
 READERS: dict[str, Callable[[str, DataConfig], Source]] = {
@@ -215,18 +178,18 @@ READERS: dict[str, Callable[[str, DataConfig], Source]] = {
 }
 
 
-def _with_all_splits(source: Source, config: DataConfig) -> Source:
+def _with_all_splits(source: Source, config: DataConfig, checked: MutableMapping[str, str] | None) -> Source:
     """Draw the splits that were not found, stratified, and shuffle train."""
-    splits = dict(source.splits)
+    splits, names = dict(source.splits), source.class_names
     if "test" not in splits:
-        splits["train"], splits["test"] = _draw(splits["train"], config.test_fraction, config.seed, "test")
+        splits["train"], splits["test"] = _draw(splits["train"], config.test_fraction, config.seed, "test", names)
     if "val" not in splits:
-        splits["train"], splits["val"] = _draw(splits["train"], config.val_fraction, config.seed + 1, "val")
+        splits["train"], splits["val"] = _draw(splits["train"], config.val_fraction, config.seed + 1, "val", names)
     order = np.random.default_rng(config.seed).permutation(len(splits["train"][1]))
     splits["train"] = _take(splits["train"], order)
     if config.max_train_images and config.max_train_images < len(order):
-        splits["train"] = _draw(splits["train"], config.max_train_images, config.seed + 2, "train")[1]
-    splits = _without_bad(splits, config.skip_bad)
+        splits["train"] = _draw(splits["train"], config.max_train_images, config.seed + 2, "train", names)[1]
+    splits, digests = _without_bad(splits, config.skip_bad, checked)
     for name, (_, labels) in splits.items():
         if len(labels) == 0:
             raise DataError(
@@ -237,24 +200,32 @@ def _with_all_splits(source: Source, config: DataConfig) -> Source:
         raise DataError(
             f"Every class must have train images that can be read, got none for {', '.join(source.class_names[i] for i in missing)}."
         )
-    return Source(splits, source.class_names, source.side_px)
+    return dataclasses.replace(source, splits=splits, digests=digests)
 
 
-def _without_bad(splits: dict[str, Raw], skip_bad: bool) -> dict[str, Raw]:
+def _without_bad(
+    splits: dict[str, Raw], skip_bad: bool, checked: MutableMapping[str, str] | None
+) -> tuple[dict[str, Raw], dict[Path, str]]:
     """Leave out the files that cannot be read, or raise with the list of them; also those of test, hours before it is needed."""
     files = [path for pixels, _ in splits.values() if not isinstance(pixels, Tensor) for path in pixels]
-    good = readable(files, skip_bad) if files else set()
+    good = readable(files, skip_bad, checked=checked) if files else {}
     if len(good) == len(files):
-        return splits
-    return {name: _take(raw, np.array([i for i, p in enumerate(raw[0]) if p in good], dtype=int)) for name, raw in splits.items()}
+        return splits, good
+    return {name: _take(raw, np.array([i for i, p in enumerate(raw[0]) if p in good], dtype=int)) for name, raw in splits.items()}, good
 
 
-def _draw(raw: Raw, amount: float | int, seed: int, name: str) -> tuple[Raw, Raw]:
+def _draw(raw: Raw, amount: float | int, seed: int, split: str, names: Sequence[str]) -> tuple[Raw, Raw]:
     labels = raw[1]
+    few = [f"{names[i]} ({n})" for i, n in enumerate(np.bincount(labels, minlength=len(names))) if n == 1]
+    if few:
+        raise DataError(
+            f"The {split} split cannot be drawn with some of each class, as these have one image: {', '.join(few[:20])}; "
+            f"add images of them, or leave them out."
+        )
     try:
         rest, drawn = train_test_split(np.arange(len(labels)), test_size=amount, random_state=seed, stratify=labels)
     except ValueError as error:
-        raise DataError(f"The {name} split cannot be drawn with some of each class: {error}") from None
+        raise DataError(f"The {split} split cannot be drawn with some of each class: {error}") from None
     return _take(raw, rest), _take(raw, drawn)
 
 
@@ -270,9 +241,7 @@ def _measure(raw: Raw, side_px: int) -> Preprocess:
     if not isinstance(pixels, Tensor):
         some = np.linspace(0, len(pixels) - 1, min(1000, len(pixels))).astype(int)
         pixels = PictureFiles([pixels[i] for i in some], labels[some].tolist(), Preprocess()).decode_all(min(side_px, 64))
-    values = pixels[:5000].float().div(255)
-    mean, std = values.mean((0, 2, 3)), values.std((0, 2, 3)).clamp_min(1e-3)
-    return Preprocess(mean=tuple(round(v, 4) for v in mean.tolist()), std=tuple(round(v, 4) for v in std.tolist()))
+    return measured(pixels)
 
 
 def _maker(source: Source, config: DataConfig, preprocess: Preprocess, side_px: int) -> Callable[[str], Images]:

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from triaxis.data.images import Preprocess, StreamedImages
+from triaxis.data.images import StreamedImages
 from triaxis.data.pictures import PictureFiles, readable
-from triaxis.deliver.export import is_configured, load, read_description
+from triaxis.deliver.export import is_configured, known_preprocess, load, read_description
 from triaxis.errors import ConfigError, DataError, MissingDependencyError
 from triaxis.metrics.gauge import Gauge
 from triaxis.metrics.latency import LatencyMetric
@@ -21,8 +21,10 @@ from triaxis.metrics.runtimes import RUNTIMES, Runtime, make_runtime
 from triaxis.models.load import ModelSource, build
 from triaxis.store.checkpoints import load_into
 from triaxis.store.directory import RunDirectory
+from triaxis.usual_torch import usual_torch
 
 
+@usual_torch()
 def predict_files(directory: Path, images: Sequence[Path], *, top: int = 5, allow_code: bool = False) -> dict[str, list[tuple[str, float]]]:
     """Return for each image file the most probable classes with their probabilities in [0, 1].
 
@@ -34,18 +36,21 @@ def predict_files(directory: Path, images: Sequence[Path], *, top: int = 5, allo
 
     Raises:
         DataError: A file is missing or cannot be read.
-        ConfigError: The folder holds no compressed model.
+        ConfigError: The folder holds no compressed model, or one that pictures cannot be made ready for.
     """
-    images = [Path(path) for path in images]
+    images, directory = [Path(path) for path in images], Path(directory)
     missing = [str(path) for path in images if not path.is_file()]
     if missing:
         raise DataError(f"Every image must be an existing file, got {', '.join(missing)}.")
-    readable(images, skip_bad=False)
-    description = read_description(Path(directory))
-    preprocess, side = Preprocess.from_json(description["preprocess"]), description["input"][1]
+    description = read_description(directory)
+    preprocess, (channels, side, _) = known_preprocess(directory, description), description["input"]
+    if channels not in (1, 3):
+        raise ConfigError(f"A picture has 1 or 3 channels, but the model in {directory} takes {channels}: call triaxis.load instead.")
+    readable(images, skip_bad=False, advice="repair them, or leave them out")
     names = description["class_names"]
     model = load(directory, allow_code=allow_code)
-    files = StreamedImages(PictureFiles(images, [0] * len(images), preprocess), len(names), preprocess, side, num_workers=0)
+    pictures = PictureFiles(images, [0] * len(images), preprocess, is_grey=channels == 1)
+    files = StreamedImages(pictures, max(len(names), 1), preprocess, side, num_workers=0)
     found = {}
     for batch in files.in_order(side):
         with torch.inference_mode():
@@ -58,6 +63,7 @@ def predict_files(directory: Path, images: Sequence[Path], *, top: int = 5, allo
     return found
 
 
+@usual_torch()
 def bench_run(run_dir: Path, *, batches: Sequence[int] = (1, 8, 64), runtimes: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """Measure base and compressed model in turns: latency, images per second and memory, a row per runtime and batch.
 

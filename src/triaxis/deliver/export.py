@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from triaxis.config import ExportConfig
 from triaxis.data.images import Preprocess
-from triaxis.errors import ConfigError, ExportError
+from triaxis.deliver.plan_file import build_base, read_description
+from triaxis.errors import ConfigError, ExportError, TriaxisError
 from triaxis.metrics.runtimes.onnx import run_onnx, write_onnx
-from triaxis.models.load import ModelSource, build, names_code
+from triaxis.models.load import ModelSource, names_code
 from triaxis.store.checkpoints import load_into, save_checkpoint
 from triaxis.store.directory import RunDirectory
 from triaxis.store.files import write_atomic, write_json
+from triaxis.surgery.sides import first_line
 from triaxis.surgery.surgeon import Surgeon
+from triaxis.usual_torch import usual_torch
 from triaxis.values import PrunePlan
+
+log = logging.getLogger(__name__)
 
 TOLERANCE = 1e-4
 """Largest difference of an exported file's logits from the live model's, relative to the largest logit."""
@@ -31,6 +40,7 @@ FILES = ("plan.json", "model.safetensors", *(f"{name}.{form}" for name in ("mode
 """All that is ever written; the plan, first, says what the others are."""
 
 
+@usual_torch()
 def export(
     directory: Path,
     model: nn.Module,
@@ -55,7 +65,8 @@ def export(
         The files written.
 
     Raises:
-        ExportError: A file's outputs differ from the live model's.
+        ExportError: A file's outputs differ from the live model's, or torch refuses to write it. Of the default formats, one that
+            fails so is left out with a warning.
         MissingDependencyError: ONNX was asked for without the extra.
     """
     directory.mkdir(parents=True, exist_ok=True)
@@ -74,20 +85,48 @@ def export(
     files = [save_checkpoint(directory / "model.safetensors", live.state_dict()), write_json(directory / "plan.json", description)]
     if source.name:
         check_parity(live, load(directory, allow_code=True), description["input"], "model.safetensors")
-    if "pt2" in formats:
-        files.append(_write_pt2(directory / "model.pt2", live, description["input"]))
-    if "onnx" in formats:
-        files.append(_write_onnx(directory / "model.onnx", live, description))
+    for form, write in WRITERS.items():
+        path = directory / f"model.{form}"
+        try:
+            files += [write(path, live, description)] if form in formats else []
+        except ExportError as error:
+            path.unlink(missing_ok=True)
+            if formats != ExportConfig().formats:
+                raise
+            log.warning("%s The other files are complete.", error)
     return tuple(files)
+
+
+def refusal(model: nn.Module, input_shape: tuple[int, ...], form: str) -> str:
+    """Return why torch cannot write `model` in a format, in its own words, or nothing where it can; takes seconds.
+
+    Args:
+        model: The network; it is copied, not changed.
+        input_shape: (C, S, S).
+        form: ``pt2`` or ``onnx``.
+    """
+    live = copy.deepcopy(model).cpu().float().eval().to(memory_format=torch.contiguous_format)
+    try:
+        if form == "pt2":
+            _program(live, input_shape)
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                run_onnx(write_onnx(Path(folder) / "model.onnx", live, tuple(input_shape)))
+    except TriaxisError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the exporters raise whatever the model's code makes them raise
+        return first_line(error)
+    return ""
 
 
 def _is_described(directory: Path, description: dict[str, Any]) -> bool:
     try:
         return read_description(directory) == json.loads(json.dumps(description))
-    except ConfigError:
+    except TriaxisError:
         return False
 
 
+@usual_torch()
 def export_run(run_dir: Path, form: str, *, with_preprocessing: bool = False, model: nn.Module | None = None) -> Path:
     """Write the compressed model of a finished run in one more format.
 
@@ -98,22 +137,21 @@ def export_run(run_dir: Path, form: str, *, with_preprocessing: bool = False, mo
         model: As for `load`.
 
     Raises:
-        ConfigError: The format is unknown, or the run has no compressed model.
-        ExportError: The file's outputs differ from the live model's.
+        ConfigError: The format is unknown, the run has no compressed model, or nobody said how its images were normalised.
+        ExportError: The file's outputs differ from the live model's, or torch refuses to write it.
     """
     directory = RunDirectory(run_dir).compressed
     description = read_description(directory)
     live = load(directory, model=model, allow_code=is_configured(run_dir, ModelSource.from_json(description["source"])))
     if form == "safetensors":
         return save_checkpoint(directory / "model.safetensors", live.state_dict())
+    if form not in WRITERS:
+        raise ConfigError(f"The format must be safetensors, pt2 or onnx, got {form!r}.")
     if with_preprocessing:
-        live = nn.Sequential(Normalise(Preprocess.from_json(description["preprocess"])), live).eval()
+        live = nn.Sequential(Normalise(known_preprocess(directory, description)), live).eval()
         description = {**description, "preprocess": {"input": "pixels in [0, 1]"}}
     name = f"model_from_pixels.{form}" if with_preprocessing else f"model.{form}"
-    writers = {"pt2": lambda path: _write_pt2(path, live, description["input"]), "onnx": lambda path: _write_onnx(path, live, description)}
-    if form not in writers:
-        raise ConfigError(f"The format must be safetensors, pt2 or onnx, got {form!r}.")
-    return writers[form](directory / name)
+    return WRITERS[form](directory / name, live, description)
 
 
 class Normalise(nn.Module):
@@ -124,6 +162,7 @@ class Normalise(nn.Module):
 
     def __init__(self, preprocess: Preprocess) -> None:
         super().__init__()
+        assert preprocess.mean is not None and preprocess.std is not None
         self.register_buffer("mean", torch.tensor(preprocess.mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(preprocess.std).view(1, -1, 1, 1))
 
@@ -137,6 +176,7 @@ def is_configured(run_dir: Path, source: ModelSource) -> bool:
     return (chosen.name, chosen.args) == (source.name, source.args)
 
 
+@usual_torch()
 def load(directory: str | Path, *, model: nn.Module | None = None, allow_code: bool = False) -> nn.Module:
     """Return the compressed network that `export` wrote, ready to run and to train on; nothing is unpickled.
 
@@ -147,7 +187,8 @@ def load(directory: str | Path, *, model: nn.Module | None = None, allow_code: b
 
     Raises:
         ConfigError: The folder is none, names code without leave, or the base model cannot be made again.
-        PlanError: The plan does not fit the base model.
+        PlanError: A field of ``plan.json`` is wrong, or the plan does not fit the base model.
+        StoreError: The weights are missing, damaged, or those of another network.
     """
     directory = Path(directory)
     description = read_description(directory)
@@ -161,30 +202,38 @@ def load(directory: str | Path, *, model: nn.Module | None = None, allow_code: b
             f"The base model in {directory} is made by code, {source.name}, which runs only with your leave: if you trust the folder, "
             "set allow_code=True (--allow-code), or pass the uncut model as model=."
         )
-    base = model if model is not None else build(source.name, source.args, source.num_classes)
+    base = model if model is not None else build_base(directory, source, plan)
     cut = Surgeon.examine(base, side_px=source.side_px, in_channels=source.in_channels).cut(plan)
     load_into(cut, directory / "model.safetensors", "copy the folder again, or write it again with `triaxis prune RUN`")
     return cut.eval()
 
 
-def read_description(directory: Path) -> dict[str, Any]:
-    """Return what ``plan.json`` says: plan, source, preprocess, class names and input shape.
+def known_preprocess(directory: Path, description: dict[str, Any]) -> Preprocess:
+    """Return what pixels must go through, as ``plan.json`` says.
 
     Raises:
-        ConfigError: The folder has no such file.
+        ConfigError: The images were normalised by code of the user's own, and nobody said by what.
     """
-    try:
-        return json.loads((directory / "plan.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    preprocess = Preprocess.from_json(description["preprocess"])
+    if preprocess.mean is None or preprocess.std is None:
         raise ConfigError(
-            f"{directory} must be a folder with plan.json and model.safetensors, such as RUN/compressed, got: {error}."
-        ) from None
+            f"{directory} must say how pixels are normalised, but its model saw images that came normalised from code of your own: "
+            "set data.mean and data.std to what they were normalised by before the run, or write them as preprocess.mean and "
+            f"preprocess.std, such as [0.5, 0.5, 0.5], into {directory / 'plan.json'} now."
+        )
+    return preprocess
 
 
-def _write_pt2(path: Path, live: nn.Module, input_shape: list[int]) -> Path:
+def _program(live: nn.Module, input_shape: Sequence[int]) -> torch.export.ExportedProgram:
     # Traced at batch 2: at 1, torch.export would freeze the batch.
     images = torch.zeros(2, *input_shape)
-    program = torch.export.export(live, (images,), dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=65536)},))
+    return torch.export.export(live, (images,), dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=65536)},))
+
+
+def _write_pt2(path: Path, live: nn.Module, description: dict[str, Any]) -> Path:
+    input_shape = description["input"]
+    with _as_export_error(path):
+        program = _program(live, input_shape)
 
     def write(temporary: Path) -> None:
         # torch.export insists on the suffix.
@@ -201,11 +250,28 @@ def _write_onnx(path: Path, live: nn.Module, description: dict[str, Any]) -> Pat
     metadata = {key: description[key] for key in ("preprocess", "class_names", "input", "plan")}
 
     def write(temporary: Path) -> None:
-        write_onnx(temporary, live, description["input"], metadata)
+        with _as_export_error(path):
+            write_onnx(temporary, live, description["input"], metadata)
 
     write_atomic(path, write)
     check_parity(live, run_onnx(path), description["input"], path.name)
     return path
+
+
+WRITERS: dict[str, Callable[[Path, nn.Module, dict[str, Any]], Path]] = {"pt2": _write_pt2, "onnx": _write_onnx}
+
+
+@contextmanager
+def _as_export_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (TriaxisError, OSError):
+        raise
+    except Exception as error:
+        raise ExportError(
+            f"{path} must be made by torch from the model's own code, but the model is refused: {first_line(error)}: "
+            "keep model.safetensors, which triaxis.load reads."
+        ) from error
 
 
 def check_parity(live: nn.Module, other: Callable[[Tensor], Tensor], input_shape: list[int], name: str) -> None:

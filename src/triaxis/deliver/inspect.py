@@ -11,12 +11,14 @@ from triaxis.errors import UnsupportedModelError
 from triaxis.metrics.macs import count_macs, count_params
 from triaxis.models.load import ModelSource, load_model
 from triaxis.surgery.surgeon import Surgeon
+from triaxis.usual_torch import usual_torch
 from triaxis.values import AXES, KeepRatios, PrunePlan
 
 DEFAULT_SIDE_PX = 32
 """Side of a model whose makers say nothing of it: the CIFAR families and users' own."""
 
 
+@usual_torch()
 def inspect_model(
     name: str,
     *,

@@ -7,6 +7,9 @@ from torch import Tensor, nn
 
 from triaxis.errors import ConfigError
 
+MAX_DEPTH, MAX_WIDTH = 2000, 100
+"""Beyond these a name is a slip of the pen: the deepest network of the paper's kind that was ever trained has 1,202 layers."""
+
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut; the shortcut is a 1x1 convolution where the shape changes."""
@@ -32,6 +35,7 @@ class ResNet(nn.Module):
     def __init__(self, depth: int = 20, width: float = 1.0, num_classes: int = 10, in_channels: int = 3) -> None:
         super().__init__()
         blocks_per_stage = _blocks("ResNet", depth, 6, 2)
+        _require_width(width)
         channels = [max(1, round(c * width)) for c in (16, 32, 64)]
         self.conv1 = nn.Conv2d(in_channels, channels[0], 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels[0])
@@ -81,6 +85,7 @@ class DenseNet(nn.Module):
     def __init__(self, depth: int = 40, growth: int = 12, width: float = 1.0, num_classes: int = 10, in_channels: int = 3) -> None:
         super().__init__()
         num_layers = _blocks("DenseNet", depth, 3, 4)
+        _require_width(width)
         growth = max(1, round(growth * width))
         channels = max(1, round(16 * width))
         self.conv1 = nn.Conv2d(in_channels, channels, 3, 1, 1, bias=False)
@@ -113,7 +118,7 @@ def resnet(depth: int = 20, width: float = 1.0, num_classes: int = 10, in_channe
         in_channels: 3 for colour images, 1 for grey ones.
 
     Raises:
-        ConfigError: `depth` is not 6n+2.
+        ConfigError: `depth` is not 6n+2, or depth or width is beyond all measure.
     """
     return ResNet(depth, width, num_classes, in_channels)
 
@@ -122,7 +127,7 @@ def densenet(depth: int = 40, growth: int = 12, width: float = 1.0, num_classes:
     """Return an untrained CIFAR DenseNet of `depth` 3n+4 layers (16, 28, 40, 52, 64, ...), without bottlenecks.
 
     Raises:
-        ConfigError: `depth` is not 3n+4.
+        ConfigError: `depth` is not 3n+4, or depth or width is beyond all measure.
     """
     return DenseNet(depth, growth, width, num_classes, in_channels)
 
@@ -132,7 +137,14 @@ def _blocks(family: str, depth: int, factor: int, offset: int) -> int:
     if rest or blocks < 1:
         examples = ", ".join(str(factor * n + offset) for n in (1, 2, 3, 5))
         raise ConfigError(f"A CIFAR {family}'s depth must be {factor}n+{offset} with n >= 1 (for example {examples}), got {depth}.")
+    if depth > MAX_DEPTH:
+        raise ConfigError(f"A CIFAR {family}'s depth must be at most {MAX_DEPTH}, got {depth}.")
     return blocks
+
+
+def _require_width(width: float) -> None:
+    if not 0 < width <= MAX_WIDTH:
+        raise ConfigError(f"A CIFAR network's width must be above 0 and at most {MAX_WIDTH}, got {width!r}.")
 
 
 def _initialise(model: nn.Module) -> None:

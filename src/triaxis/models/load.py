@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import logging
 import pickle
@@ -17,10 +18,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from triaxis.data.images import Preprocess
-from triaxis.errors import ConfigError, UnsupportedModelError
+from triaxis.errors import ConfigError, TriaxisError, UnsupportedModelError
 from triaxis.models import cifar
+from triaxis.models.arguments import check_args
 from triaxis.plugins import import_named
 from triaxis.store.checkpoints import put_state
+from triaxis.surgery.plain import check_plain
 from triaxis.values import Value
 
 log = logging.getLogger(__name__)
@@ -63,11 +66,15 @@ def build(name: str, args: dict[str, Any], num_classes: int) -> nn.Module:
     """
     if names_code(name):
         return _own(name, args, num_classes)
+    check_args(name, args)
     zoo, _, kind = name.partition(":")
     try:
         return ZOOS[zoo](kind, args, num_classes)
-    except TypeError as error:
-        raise ConfigError(f"model.args must fit {name}, got {args}: {error}.") from None
+    except TriaxisError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the zoos check few of their arguments, and fail on the others as they may
+        reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+        raise ConfigError(f"model.args must fit {name}, got {args}: {reason}.") from None
 
 
 def load_model(name: str, args: dict[str, Any], num_classes: int, weights: str | None = None) -> Loaded:
@@ -106,8 +113,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, safetensors.SafetensorError) as error:
-        reason = str(error).partition("\n")[0]
+    except Exception as error:  # noqa: BLE001 - on a text file the reader of pickles fails as its letters happen to say
+        known = isinstance(error, pickle.UnpicklingError | RuntimeError | OSError | safetensors.SafetensorError)
+        reason = (str(error).partition("\n")[0] if known else "") or "it is no file of weights"
         raise ConfigError(
             f"{path} must be a safetensors file or a checkpoint of tensors alone, got: {reason}. "
             "Save it again with safetensors.torch.save_file(model.state_dict(), ...)."
@@ -116,7 +124,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
             break
-    tensors = {k: v for k, v in loaded.items() if isinstance(v, Tensor)} if isinstance(loaded, dict) else {}
+    tensors = {k: v for k, v in loaded.items() if isinstance(k, str) and isinstance(v, Tensor)} if isinstance(loaded, dict) else {}
     if not tensors:
         raise ConfigError(f"{path} must hold a state dict (names to tensors), got {type(loaded).__name__}.")
     return tensors
@@ -192,9 +200,11 @@ def _without_prefix(state: dict[str, Tensor], own: set[str]) -> dict[str, Tensor
 
 
 def _cifar(kind: str, args: dict[str, Any], num_classes: int) -> nn.Module:
-    found = re.fullmatch(r"(resnet|densenet)(\d+)", kind)
+    found = re.fullmatch(r"(resnet|densenet)(\d{1,9})", kind)
     if not found:
-        raise ConfigError(f"A cifar model must be cifar:resnetN or cifar:densenetN (for example cifar:resnet20), got {kind!r}.")
+        close = difflib.get_close_matches(kind, _names("cifar"), 1)
+        hint = f"; did you mean cifar:{close[0]}?" if close else "."
+        raise ConfigError(f"A cifar model must be cifar:resnetN or cifar:densenetN (for example cifar:resnet20), got {kind!r}{hint}")
     maker = cifar.resnet if found[1] == "resnet" else cifar.densenet
     return maker(int(found[2]), num_classes=num_classes, **args)
 
@@ -203,7 +213,7 @@ def _torchvision(kind: str, args: dict[str, Any], num_classes: int) -> nn.Module
     from torchvision import models
 
     if kind not in models.list_models(module=models):
-        raise ConfigError(_unknown("torchvision", kind, models.list_models(module=models)))
+        raise ConfigError(_unknown("torchvision", kind, _names("torchvision")))
     # The auxiliary classifiers of GoogLeNet and Inception only serve training from scratch.
     extra = {"aux_logits": False, "init_weights": True} if kind in ("googlenet", "inception_v3") else {}
     return models.get_model(kind, weights=None, num_classes=num_classes, **extra, **args)
@@ -212,8 +222,9 @@ def _torchvision(kind: str, args: dict[str, Any], num_classes: int) -> nn.Module
 def _timm(kind: str, args: dict[str, Any], num_classes: int) -> nn.Module:
     import timm
 
-    if not timm.is_model(kind.split(".")[0]):
-        raise ConfigError(_unknown("timm", kind, timm.list_models()))
+    # Colons and slashes would name a model of a hub or of a folder, with weights of its own.
+    if not re.fullmatch(r"[\w.-]+", kind) or not timm.is_model(kind.split(".")[0]):
+        raise ConfigError(_unknown("timm", kind, _names("timm")))
     return timm.create_model(kind, pretrained=False, num_classes=num_classes, **args)
 
 
@@ -226,7 +237,14 @@ def names_code(name: str) -> bool:
 
 
 def _own(name: str, args: dict[str, Any], num_classes: int) -> nn.Module:
-    function = import_named(name, setting="model.name")
+    try:
+        if not re.fullmatch(r"\w+(\.\w+)*:\w+", name):
+            raise ConfigError(f"model.name must name an importable package.module:Name, got {name!r}.")
+        function = import_named(name, setting="model.name")
+    except ConfigError as error:
+        near = nearest(name)
+        hint = f"; did you mean {' or '.join(near)}?" if near else "."
+        raise ConfigError(f"{error} The zoos' models are {', '.join(f'{zoo}:NAME' for zoo in ZOOS)}{hint}") from None
     signature = inspect.signature(function)
     takes = signature.parameters
     if "num_classes" in takes or any(p.kind is p.VAR_KEYWORD for p in takes.values()):
@@ -238,12 +256,34 @@ def _own(name: str, args: dict[str, Any], num_classes: int) -> nn.Module:
     model = function(**args)
     if not isinstance(model, nn.Module):
         raise ConfigError(f"{name} must return a torch.nn.Module, got {type(model).__name__}.")
-    return unwrap(model)
+    model = unwrap(model)
+    check_plain(model)
+    return model
+
+
+def nearest(name: str) -> list[str]:
+    """Return the zoos' models whose names are most like a misspelt one, at most three: of the zoo that was meant, else of all."""
+    zoo, _, kind = name.rpartition(":")
+    meant = difflib.get_close_matches(zoo, ZOOS, 1)
+    known = [(other, model) for other in meant or ZOOS for model in _names(other)]
+    exact = [kind] if any(kind == model for _, model in known) else None
+    close = exact or difflib.get_close_matches(kind, sorted({model for _, model in known}), 3, 0.6 if meant else 0.8)
+    return [f"{other}:{model}" for wanted in close for other, model in known if model == wanted][:3]
+
+
+def _names(zoo: str) -> list[str]:
+    if zoo == "timm":
+        import timm
+
+        return timm.list_models()
+    if zoo == "torchvision":
+        from torchvision import models
+
+        return models.list_models(module=models)
+    return [*(f"resnet{6 * n + 2}" for n in range(1, 19)), *(f"densenet{3 * n + 4}" for n in range(4, 33, 4))]
 
 
 def _unknown(zoo: str, kind: str, known: list[str]) -> str:
-    import difflib
-
     near = difflib.get_close_matches(kind, known, 3)
     return f"{zoo} must have a model of that name, got {kind!r}" + (f"; did you mean {' or '.join(near)}?" if near else ".")
 

@@ -20,7 +20,7 @@ from triaxis.maths.solve import MARGIN
 from triaxis.report.records import Records
 from triaxis.values import AXES, AccuracyPredictor, Axis, Budget, CostTable, KeepRatios, Measured, Solution, TrialResult
 
-STAGES = ("load", "base", "cost", "collect", "fit", "solve", "prune", "verify", "export", "report")
+STAGES = ("load", "base", "examine", "blocks", "cost", "collect", "refine", "fit", "solve", "prune", "verify", "export", "report")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from markupsafe import escape
 
-from triaxis.report import figures, plots, words
+from triaxis.report import figures, plots, times, words
 from triaxis.report.draw import Chart
 from triaxis.report.network import network
 from triaxis.report.records import Records
@@ -57,6 +57,7 @@ def render(records: Records, title: str) -> str:
         "removal": figures.removal(records),
         "network": network(records),
         "seconds": [(*row, "chosen") for row in figures.stage_seconds(records) or ()],
+        "parts": [(*row, "chosen") for row in times.part_seconds(records) or ()],
         "trial_seconds": _trial_seconds(records),
         "trials": [_trial(trial) for trial in records.trials],
         "failed": [t for t in records.trials if t.state == "failed"],

@@ -171,7 +171,10 @@ def collection_text(records: Records) -> str | None:
     ratio = records.collection.get("cost_ratio")
     if ratio is None:
         return f"{said}."
-    return f"{said}. Their training took {ratio:.2f} times the effort of the base model's training (effort is images x MACs)."
+    time_ratio = records.collection.get("time_ratio")
+    time_text = f" Their wall time was {time_ratio:.2f} times that of the base model's training." if time_ratio is not None else ""
+    effort = f"Their training took {ratio:.2f} times the effort of the base model's training (effort is images x MACs)."
+    return f"{said}. {effort}{time_text}"
 
 
 def _listed(parts: Sequence[str]) -> str:

@@ -8,13 +8,26 @@ from triaxis.data.images import Images
 from triaxis.surgery.surgeon import Surgeon
 from triaxis.training.evaluate import loss_with_batch_statistics
 from triaxis.values import PrunePlan
+from triaxis.walltime import part
 
 GREEDY_CANDIDATES = 60
 """Losses that a choice may measure; beyond that, several blocks are chosen from one ranking."""
 
+Losses = dict[tuple[str, ...], float]
+"""Mean cross-entropy by the blocks that are removed."""
 
+
+@part("block choice")
 def choose_blocks(
-    surgeon: Surgeon, plan: PrunePlan, state: dict[str, Tensor], count: int, images: Images, device: object, *, num_images: int
+    surgeon: Surgeon,
+    plan: PrunePlan,
+    state: dict[str, Tensor],
+    count: int,
+    images: Images,
+    device: object,
+    *,
+    num_images: int,
+    known: Losses | None = None,
 ) -> tuple[str, ...]:
     """Return the blocks that `plan` removes, and `count` more, in the order of removal.
 
@@ -26,10 +39,16 @@ def choose_blocks(
         images: Split to measure the loss on.
         device: Where to measure.
         num_images: Images per loss.
+        known: Losses that were measured before with the same weights; those of now are added.
     """
-    removed = plan.removed_blocks
+    removed, known = plan.removed_blocks, {} if known is None else known
 
     def loss_without(name: str) -> float:
+        if (*removed, name) not in known:
+            known[(*removed, name)] = measured_without(name)
+        return known[(*removed, name)]
+
+    def measured_without(name: str) -> float:
         child = surgeon.plan(removed_blocks=(*removed, name), side_px=plan.side_px, state=state, parent=plan)
         return loss_with_batch_statistics(surgeon.cut(child, state), images, child.side_px, device, num_images=num_images)  # type: ignore[arg-type]
 

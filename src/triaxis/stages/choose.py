@@ -142,7 +142,8 @@ class _Search:
         for budget in self.budgets:
             gauge, base = self.gauge(budget.metric), self.table.base_cost(budget.metric)
             share = budget.limit / base
-            found = gauge.measure(model, shape, is_clear=functools.partial(is_clear, share))
+            with self.bench.measuring():
+                found = gauge.measure(model, shape, is_clear=functools.partial(is_clear, share))
             costs[budget.metric] = cost_of(gauge, found, base)
             verdicts.add(side_of(found, share))
             if "over" in verdicts:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -17,21 +17,20 @@ from triaxis.execution.base import Work
 from triaxis.maths.design import axis_design, on_axis, steepest
 from triaxis.maths.solve import Levels
 from triaxis.metrics.macs import count_macs, count_params
-from triaxis.progress import Silent
-from triaxis.stages.block_choice import choose_blocks
+from triaxis.progress import Moment, Silent, Tell
+from triaxis.stages.block_choice import Losses, choose_blocks
 from triaxis.stages.context import Workbench
+from triaxis.stages.forecast import TEACHER_SHARE, effort
 from triaxis.store.checkpoints import load_checkpoint, save_checkpoint
 from triaxis.surgery.criteria import criterion_of
 from triaxis.training.evaluate import evaluate, loss_gradients
 from triaxis.values import AXES, Axis, CostTable, KeepRatios, PrunePlan, Recipe, TrialResult, TrialSpec
+from triaxis.walltime import added, ledger
 
 log = logging.getLogger(__name__)
 
 GAIN_OF_A_TRAINED_MODEL = 0.02
 """What a short fine-tune with distillation may add to a trained model's val accuracy."""
-
-TEACHER_SHARE = 1 / 3
-"""A forward pass costs about a third of a training step (forward, and backward for weights and for inputs)."""
 
 
 def collect(bench: Workbench, table: CostTable) -> tuple[TrialResult, ...]:
@@ -46,9 +45,12 @@ def collect(bench: Workbench, table: CostTable) -> tuple[TrialResult, ...]:
     Raises:
         StoreError: A checkpoint or record cannot be written.
     """
-    trials = measure_trials(bench, design(bench, table), "collect")
-    if more := between(bench, table, trials):
-        trials += measure_trials(bench, more, "collect")
+    specs = design(bench, table)
+    trials = measure_trials(bench, specs, "collect", num_trials=len(specs) + _num_between(bench))
+    more = between(bench, table, trials)
+    bench.progress.expect({"between": 0.0})
+    if more:
+        trials += measure_trials(bench, more, "collect", first=len(specs))
     record_cost(bench, bench.store.trials())
     _require_some(trials)
     if remark := undertrained(trials):
@@ -79,23 +81,42 @@ def undertrained(trials: Sequence[TrialResult]) -> str:
     )
 
 
-def measure_trials(bench: Workbench, specs: Sequence[TrialSpec], stage: str) -> tuple[TrialResult, ...]:
-    """Measure the trials that are not in the store yet, and return the results of all, in order."""
-    shares = [_share(spec) for spec in specs]
+def measure_trials(
+    bench: Workbench, specs: Sequence[TrialSpec], stage: str, *, first: int = 0, num_trials: int | None = None
+) -> tuple[TrialResult, ...]:
+    """Measure the trials that are not in the store yet, and return the results of all, in order.
+
+    Args:
+        bench: The data, the base model, the device.
+        specs: The trials.
+        stage: Under which their time is shown.
+        first: Trials before these, for their numbers.
+        num_trials: Trials in all, these and those before and after; None if none follow.
+    """
+    places = {spec.trial_id: Moment(trial=n, num_trials=num_trials or first + len(specs)) for n, spec in enumerate(specs, first + 1)}
+    total = sum(_effort(spec) for spec in specs)
     known = (bench.store.trial(spec.trial_id) for spec in specs)
-    done = sum(_share(result.spec) for result in known if result and result.state == "done")
+    done = sum(_effort(result.spec) for result in known if result and result.state == "done")
+    bench.progress.expect({stage: total})
     with bench.timed(stage) as advance:
+        advance(done / total, "")
 
         def on_result(result: TrialResult) -> None:
             nonlocal done
             bench.store.put_trial(result)
-            done += _share(result.spec)
-            advance(done / sum(shares), _words(result))
-            log.info("trial %s %s: %s", result.trial_id, result.spec.axis, _words(result))
+            done += _effort(result.spec)
+            place = dataclasses.replace(places[result.trial_id], event="result", val_accuracy=result.val_accuracy)
+            advance(done / total, f"{result.spec.axis} {_words(result)}", place)
 
         def work(spec: TrialSpec) -> TrialResult:
-            share = _share(spec)
-            return run_trial(bench, spec, lambda part: advance((done + part * share) / sum(shares), f"{spec.axis} {spec.target}"))
+            start, place = done, places[spec.trial_id]
+
+            def tell(part: float, moment: Moment) -> None:
+                at = dataclasses.replace(moment, trial=place.trial, num_trials=place.num_trials)
+                advance((start + part * _effort(spec)) / total, f"{spec.axis} {spec.target}", at)
+
+            tell(0.0, Moment())
+            return run_trial(bench, spec, tell)
 
         collect = bench.config.collect
         job = work if collect.executor == "serial" else _work_elsewhere(bench)
@@ -168,11 +189,17 @@ def _spec(bench: Workbench, table: CostTable, levels: Levels, axis: str, parent:
     )
 
 
-def run_trial(bench: Workbench, spec: TrialSpec, advance: Callable[[float], None] | None = None) -> TrialResult:
+def run_trial(bench: Workbench, spec: TrialSpec, advance: Tell | None = None) -> TrialResult:
     """Cut, fine-tune briefly, calibrate and evaluate one trial; its checkpoint is on disk when this returns."""
     start = time.perf_counter()
+    with ledger() as spent:
+        done = _measured(bench, spec, advance)
+    return dataclasses.replace(done, seconds=time.perf_counter() - start, seconds_by_part=spent)
+
+
+def _measured(bench: Workbench, spec: TrialSpec, advance: Tell | None) -> TrialResult:
     parent, state = parent_of(bench, spec)
-    plan = child_plan(bench, spec.target, parent, state)
+    plan = child_plan(bench, spec.target, parent, state, known=bench.base_losses if spec.parent is None else None)
     model = bench.surgeon.cut(plan, state)
     shape = (bench.source.in_channels, plan.side_px, plan.side_px)
     macs = count_macs(model, shape)
@@ -188,7 +215,6 @@ def run_trial(bench: Workbench, spec: TrialSpec, advance: Callable[[float], None
         macs=macs,
         params=count_params(model),
         train_macs=float(done.num_images * macs),
-        seconds=time.perf_counter() - start,
         checkpoint=str(path.relative_to(bench.run.path)),
     )
 
@@ -202,8 +228,10 @@ def parent_of(bench: Workbench, spec: TrialSpec) -> tuple[PrunePlan, dict[str, T
     return parent.plan, bench.surgeon.expand(parent.plan, load_checkpoint(bench.run.path / parent.checkpoint))
 
 
-def child_plan(bench: Workbench, target: KeepRatios, parent: PrunePlan, state: dict[str, Tensor]) -> PrunePlan:
-    """Return the plan that cuts a parent down to the target ratios, blocks chosen by measured loss."""
+def child_plan(
+    bench: Workbench, target: KeepRatios, parent: PrunePlan, state: dict[str, Tensor], *, known: Losses | None = None
+) -> PrunePlan:
+    """Return the plan that cuts a parent down to the target ratios, blocks chosen by measured loss; `known` as for `choose_blocks`."""
     surgeon, config = bench.surgeon, bench.config
     wanted = parent.num_blocks - round(target.depth * parent.num_blocks)
     removed = choose_blocks(
@@ -214,6 +242,7 @@ def child_plan(bench: Workbench, target: KeepRatios, parent: PrunePlan, state: d
         bench.splits.train,
         bench.device,
         num_images=config.collect.block_images,
+        known=known,
     )
     side_px = round(target.resolution * parent.base_side_px)
     return narrowed(bench, removed, target.width, side_px, parent, state)
@@ -250,15 +279,18 @@ def first_block_order(bench: Workbench) -> tuple[str, ...]:
     """Return every removable block in an order of removal, judged on the base model before any trial."""
     surgeon = bench.surgeon
     removable = len(surgeon.removable(surgeon.identity()))
-    return choose_blocks(
-        surgeon,
-        surgeon.identity(),
-        surgeon.base.state_dict(),
-        removable,
-        bench.splits.train,
-        bench.device,
-        num_images=bench.config.collect.block_images,
-    )
+    with bench.timed("blocks") as advance:
+        advance(0.0, "finding in which order blocks can go")
+        return choose_blocks(
+            surgeon,
+            surgeon.identity(),
+            surgeon.base.state_dict(),
+            removable,
+            bench.splits.train,
+            bench.device,
+            num_images=bench.config.collect.block_images,
+            known=bench.base_losses,
+        )
 
 
 def final_block_order(bench: Workbench, trials: Sequence[TrialResult], first: Sequence[str]) -> tuple[str, ...]:
@@ -273,8 +305,9 @@ def final_block_order(bench: Workbench, trials: Sequence[TrialResult], first: Se
 
 
 def record_cost(bench: Workbench, trials: Sequence[TrialResult]) -> None:
-    """Store what the collection cost, beside the base model's training."""
+    """Store what the collection cost, beside the base model's training: in images x MACs, and in wall time of the trials."""
     base = bench.store.record("base") or {}
+    seconds, base_seconds = sum(t.seconds for t in trials), (bench.store.record("seconds") or {}).get("base")
     total = sum(t.train_macs for t in trials) + teacher_macs(bench, [t.spec.recipe for t in trials])
     # The intervals of balanced accuracies in the report need them.
     is_balanced = bench.config.fit.target == "balanced_accuracy"
@@ -288,6 +321,9 @@ def record_cost(bench: Workbench, trials: Sequence[TrialResult]) -> None:
             "num_val": len(bench.splits.val),
             "train_macs": total,
             "cost_ratio": total / base["train_macs"] if base.get("train_macs") else None,
+            "seconds": seconds,
+            "seconds_by_part": added(*(t.seconds_by_part for t in trials)),
+            "time_ratio": seconds / base_seconds if base.get("train_macs") and base_seconds else None,
         },
     )
 
@@ -301,18 +337,19 @@ def teacher_macs(bench: Workbench, recipes: Sequence[Recipe]) -> float:
     return TEACHER_SHARE * num_looked_at * float((bench.store.record("base") or {})["macs"])
 
 
-def _share(spec: TrialSpec) -> float:
-    """A trial's expected effort, for the progress bar."""
+def _effort(spec: TrialSpec) -> float:
+    """A trial's expected effort, in epochs of the base model."""
     target = spec.target
-    return (spec.recipe.epochs + 0.1) * (target.depth * target.width**2 * target.resolution**2 + 0.1)
+    return effort(spec.recipe, target.depth * target.width**2 * target.resolution**2)
 
 
 def _words(result: TrialResult) -> str:
     if result.state == "failed":
         return "failed: " + (result.error or "").strip().rpartition("\n")[2]
-    return f"{result.achieved}: val accuracy {result.val_accuracy:.4f}"
+    return str(result.achieved)
 
 
 def _work_elsewhere(bench: Workbench) -> Work:
     """Return the work as other processes do it: they read the store, this process alone writes."""
-    return functools.partial(run_trial, dataclasses.replace(bench, progress=Silent()))
+    machine = dataclasses.replace(bench.machine, is_free=False, remember=None)
+    return functools.partial(run_trial, dataclasses.replace(bench, progress=Silent(), machine=machine))

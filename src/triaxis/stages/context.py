@@ -3,35 +3,42 @@
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.metadata import version
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from triaxis.config import BASE_RECIPE, Config
-from triaxis.data.images import Splits, require_batch
+from triaxis.config import BASE_RECIPE, Config, ExportConfig
+from triaxis.data.identity import differences, identity_of
+from triaxis.data.images import Preprocess, Splits, require_recipe
 from triaxis.data.sources import load_splits
 from triaxis.errors import ConfigError, ExperimentMismatchError, StoreError, UnsupportedModelError
-from triaxis.metrics.latency import device_name
 from triaxis.metrics.macs import count_macs, count_params
 from triaxis.models.load import ModelSource, check_finite, load_model, unwrap
-from triaxis.progress import Advance, Progress, Silent
+from triaxis.progress import Advance, Meter, Moment, Progress, Silent, Tell
+from triaxis.stages.environment import how_to_train
+from triaxis.stages.forecast import forecast
+from triaxis.stages.readiness import formats_to_write, require_packages, require_runtime, require_trainable
 from triaxis.store.base import Store
 from triaxis.store.checkpoints import REMEDY, load_into, save_checkpoint
 from triaxis.store.directory import RunDirectory
 from triaxis.surgery.criteria import criterion_of
+from triaxis.surgery.plain import check_plain, trainable
 from triaxis.surgery.surgeon import Surgeon
 from triaxis.training.evaluate import Evaluation, Teacher, check_output, evaluate
-from triaxis.training.loop import TrainingLog, finetune
-from triaxis.training.mode import Mode, choose_mode
+from triaxis.training.loop import OnStep, TrainingLog, finetune
+from triaxis.training.machine import CpuTime, Machine, num_threads, warn_if_busy
+from triaxis.training.mode import Mode
 from triaxis.values import PrunePlan, Recipe
+from triaxis.walltime import added, ledger
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +59,9 @@ class Workbench:
     base_digest: str
     data_digest: str
     progress: Progress
+    machine: Machine = field(default_factory=Machine)
+    base_losses: dict[tuple[str, ...], float] = field(default_factory=dict)
+    """Losses of the base model without some of its blocks, as `choose_blocks` measured them in this process."""
 
     @property
     def side_px(self) -> int:
@@ -68,7 +78,7 @@ class Workbench:
         return evaluation.balanced_accuracy if self.config.fit.target == "balanced_accuracy" else evaluation.accuracy
 
     def finetune(
-        self, model: nn.Module, plan: PrunePlan, recipe: Recipe, *, seed: int, name: str, advance: Callable[[float], None] | None = None
+        self, model: nn.Module, plan: PrunePlan, recipe: Recipe, *, seed: int, name: str, advance: Tell | None = None
     ) -> TrainingLog:
         """Fine-tune a cut model in place at its plan's side, taught by the base model; cut off, the same `name` goes on.
 
@@ -78,7 +88,7 @@ class Workbench:
             recipe: How to train.
             seed: Fixes the order, the augmentation and dropout.
             name: Of the file that keeps the state between epochs.
-            advance: Told the share that is done.
+            advance: Told the share that is done, the epoch, the loss and the speed.
         """
         return finetune(
             model,
@@ -89,24 +99,38 @@ class Workbench:
             device=self.device,
             mode=self.mode,
             teacher=self.teacher,
-            on_step=(lambda step, steps: advance(step / steps)) if advance else None,
+            on_step=Meter(advance, epochs=recipe.epochs, batch_size=recipe.batch_size) if advance else None,
             resume_path=self.run.checkpoints / f"{name}.resume",
             calibrate_images=self.config.collect.calibrate_images,
+            machine=self.machine,
+            save_s=60 * self.config.save_minutes,
         )
+
+    def measuring(self) -> AbstractContextManager[None]:
+        """Work on the threads that latency is measured on: all that the run may use, however few training takes."""
+        return num_threads(self.machine.most)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[Advance]:
         """Show a stage and add its seconds to the record."""
-        start = time.perf_counter()
-        with self.progress.stage(stage) as advance:
+        with timed(self.store, self.progress, stage) as advance:
             yield advance
-        add_seconds(self.store, stage, time.perf_counter() - start)
 
 
-def add_seconds(store: Store, stage: str, seconds: float) -> None:
-    """Add to the time that a stage has taken, over all the processes that worked on it."""
-    record = store.record("seconds") or {}
-    store.put_record("seconds", {**record, stage: record.get(stage, 0.0) + seconds})
+@contextmanager
+def timed(store: Store, progress: Progress, stage: str) -> Iterator[Advance]:
+    """Show a stage, and add the time it takes to the records, over all the processes that work on it; one that is stopped counts too."""
+    start = time.perf_counter()
+    with ledger() as spent:
+        try:
+            with progress.stage(stage) as advance:
+                yield advance
+        finally:
+            record = store.record("seconds") or {}
+            store.put_record("seconds", {**record, stage: record.get(stage, 0.0) + time.perf_counter() - start})
+            if spent:
+                parts = store.record("seconds_by_part") or {}
+                store.put_record("seconds_by_part", {**parts, stage: added(parts.get(stage, {}), spent)})
 
 
 def open_workbench(
@@ -133,30 +157,27 @@ def open_workbench(
     """
     progress = progress or Silent()
     device = pick_device(config)
-    start = time.perf_counter()
-    with progress.stage("load") as advance:
+    require_packages(config, device)
+    since = CpuTime.now()
+    with timed(store, progress, "load") as advance:
         advance(0.0, "data and model")
         loaded = None
         if splits is None or model is None:
-            splits, loaded = _load(config, splits, model)
-        # A copy: what is handed over stays as it is.
-        network = copy.deepcopy(unwrap(model)) if model is not None else loaded.model  # type: ignore[union-attr]
+            splits, loaded = _load(config, store, splits, model)
+        network = _own_copy(model) if model is not None else trainable(loaded.model)  # type: ignore[union-attr]
         source = _source(config, splits, named=model is None)
         _require_usable(config, network, splits, source)
-    add_seconds(store, "load", time.perf_counter() - start)
-    for parameter in network.parameters():
-        parameter.requires_grad_(parameter.is_floating_point())
-    mode = _mode(config, store, network, source, device)
+        config = _with_formats(config, store, network, source, device)
+    train = splits.train
+    progress.expect(forecast(config, lambda recipe: Teacher.remembers(train, recipe)))
+    if store.record("base") is not None:
+        progress.expect({"base": 0.0})
+    shape = (min(config.base.batch_size, 64), source.in_channels, source.side_px, source.side_px)
+    mode, machine = how_to_train(config, store, network, shape, device)
+    warn_if_busy(since)
     trained = model is not None or (loaded is not None and loaded.is_trained)
-    _train_base(config, run, store, network, splits, source, device, mode, progress, trained)
-    surgeon = Surgeon.examine(
-        network,
-        side_px=source.side_px,
-        in_channels=source.in_channels,
-        round_to=config.width.round_to,
-        min_width=config.collect.min_width,
-        min_resolution=config.collect.min_resolution,
-    )
+    _train_base(config, run, store, network, splits, source, device, mode, machine, progress, trained)
+    surgeon = _surgeon(config, store, network, source, progress)
     store.put_record("anatomy", surgeon.anatomy.to_json())
     return Workbench(
         config=config,
@@ -171,7 +192,21 @@ def open_workbench(
         base_digest=state_digest(network.state_dict()),
         data_digest=splits.digest(),
         progress=progress,
+        machine=machine,
     )
+
+
+def _surgeon(config: Config, store: Store, network: nn.Module, source: ModelSource, progress: Progress) -> Surgeon:
+    with timed(store, progress, "examine") as advance:
+        advance(0.0, "finding what can be cut")
+        return Surgeon.examine(
+            network,
+            side_px=source.side_px,
+            in_channels=source.in_channels,
+            round_to=config.width.round_to,
+            min_width=config.collect.min_width,
+            min_resolution=config.collect.min_resolution,
+        )
 
 
 def pick_device(config: Config) -> torch.device:
@@ -202,19 +237,44 @@ def state_digest(state: dict[str, Tensor]) -> str:
     return seal.hexdigest()[:16]
 
 
-def _load(config: Config, splits: Splits | None, model: nn.Module | None) -> tuple[Splits, Any]:
+def _own_copy(model: nn.Module) -> nn.Module:
+    """What is handed over stays as it is."""
+    model = unwrap(model)
+    check_plain(model)
+    return trainable(copy.deepcopy(model))
+
+
+def _with_formats(config: Config, store: Store, network: nn.Module, source: ModelSource, device: torch.device) -> Config:
+    """Keep the formats that can be written, and make sure that the runtime can run the model."""
+    shape = (source.in_channels, source.side_px, source.side_px)
+    formats = formats_to_write(config, store, network, shape)
+    require_runtime(config, store, network, shape, device)
+    return config.model_copy(update={"export": ExportConfig(formats=formats)})
+
+
+def _load(config: Config, store: Store, splits: Splits | None, model: nn.Module | None) -> tuple[Splits, Any]:
     """Load what was not handed over; the model says how its images must look, the data how many classes it needs."""
     chosen = config.model
     torch.manual_seed(config.seed)
     if splits is not None:
         return splits, load_model(chosen.name, chosen.args, chosen.num_classes or splits.train.num_classes, chosen.weights)
     if model is not None:
-        return load_splits(config.data, side_px=chosen.side_px), None
+        return _load_splits(config, store, chosen.side_px), None
     probe = load_model(chosen.name, chosen.args, chosen.num_classes or 10)
     # A zoo's input side is meant for its own pictures; the CIFAR families take what the data have.
-    splits = load_splits(config.data, side_px=chosen.side_px or probe.side_px, preprocess=probe.preprocess)
+    splits = _load_splits(config, store, chosen.side_px or probe.side_px, probe.preprocess)
     torch.manual_seed(config.seed)
     return splits, load_model(chosen.name, chosen.args, chosen.num_classes or splits.train.num_classes, chosen.weights)
+
+
+def _load_splits(config: Config, store: Store, side_px: int | None, preprocess: Preprocess | None = None) -> Splits:
+    """Load the images, and remember which files could be read: a later opening checks only those that changed."""
+    before = store.record("checked_images") or {}
+    checked = dict(before)
+    splits = load_splits(config.data, side_px=side_px, preprocess=preprocess, checked=checked)
+    if checked != before:
+        store.put_record("checked_images", checked)
+    return splits
 
 
 def _source(config: Config, splits: Splits, *, named: bool) -> ModelSource:
@@ -232,8 +292,8 @@ def _require_usable(config: Config, network: nn.Module, splits: Splits, source: 
     """Say what would fail later, before anything is trained: weights, two blank images through the network, batches.
 
     Raises:
-        ConfigError: The criterion cannot be found.
-        UnsupportedModelError: The network holds NaN, fails, or returns something else than logits.
+        ConfigError: The criterion cannot be found, or a recipe does not suit the images.
+        UnsupportedModelError: The network holds NaN, fails, cannot be trained, or returns something else than logits.
         DataError: The train split does not fill a batch.
     """
     criterion_of(config.width.importance)
@@ -249,41 +309,49 @@ def _require_usable(config: Config, network: nn.Module, splits: Splits, source: 
             f"The model must take images of shape {shape} and return logits, but it raised {type(error).__name__}: {reason}."
         ) from error
     check_output(output, 2, source.num_classes)
+    require_trainable(network, shape, source.num_classes)
     for recipe in (config.collect.recipe, config.finetune):
-        require_batch(len(splits.train), recipe.batch_size, "train")
-
-
-def _mode(config: Config, store: Store, network: nn.Module, source: ModelSource, device: torch.device) -> Mode:
-    """Choose precision and memory format once per run: timing twice could choose differently and change the numbers."""
-    record = store.record("environment")
-    if record is None:
-        batch = (min(config.base.batch_size, 64), source.in_channels, source.side_px, source.side_px)
-        mode, seconds = choose_mode(network, batch, device, precision=config.precision)
-        record = {
-            "device": device_name(device),
-            "threads": torch.get_num_threads(),
-            "mode": mode.to_json(),
-            "mode_seconds": seconds,
-            "versions": {name: version(name) for name in ("torch", "torchvision", "timm", "triaxis")},
-        }
-        store.put_record("environment", record)
-    return Mode.from_json(record["mode"])
+        require_recipe(splits.train, recipe, "train")
 
 
 def _identity(network: nn.Module, splits: Splits, is_trained: bool) -> dict[str, Any]:
     """What trials depend on and the configuration does not hold: the weights that were given, and the images."""
     images = f"{len(splits.train)} train and {len(splits.val)} val images of {splits.train.num_classes} classes"
-    return {"given": state_digest(network.state_dict()) if is_trained else None, "images": images}
+    return {"given": state_digest(network.state_dict()) if is_trained else None, "images": images, "data": identity_of(splits)}
 
 
-def _require_the_same(run: RunDirectory, before: dict[str, Any], now: dict[str, Any]) -> None:
+def _base_resume(run: RunDirectory) -> Path:
+    return run.checkpoints / "base.resume"
+
+
+def _require_the_same(run: RunDirectory, store: Store, now: dict[str, Any]) -> None:
+    """Compare with what the run began with; keep it where nothing was trained yet.
+
+    Raises:
+        ExperimentMismatchError: The weights or the images are others.
+    """
+    before = store.record("base") or (store.record("identity") if _base_resume(run).exists() else None)
+    if before is None:
+        store.put_record("identity", now)
+        return
     advice = "take these again, or choose another directory with --out"
     if before.get("given", now["given"]) != now["given"]:
         raise ExperimentMismatchError(f"The run in {run.path} began with other weights of the base model than it is given now: {advice}.")
+    # Version 0.1 kept only the sentence.
+    if "data" in before and (changed := differences(before["data"], now["data"])):
+        at_random = "Images that a data set changes at random are other images each time: leave that to the recipes."
+        hint = f" {at_random}" if any("pixels" in line for line in changed) else ""
+        raise ExperimentMismatchError(
+            f"The run in {run.path} must go on with the images it began with, but {'; '.join(changed)}: {advice}.{hint}"
+        )
     if before.get("images", now["images"]) != now["images"]:
         raise ExperimentMismatchError(
             f"The run in {run.path} was made with {before['images']}, but there are {now['images']} now: {advice}."
         )
+
+
+def _tell(advance: Advance, note: str, share: float, moment: Moment) -> None:
+    advance(share, note, moment)
 
 
 def _require_same_base(run: RunDirectory, store: Store, network: nn.Module) -> None:
@@ -306,36 +374,28 @@ def _train_base(
     source: ModelSource,
     device: torch.device,
     mode: Mode,
+    machine: Machine,
     progress: Progress,
     is_trained: bool,
 ) -> None:
     """Give the network its trained weights: from an earlier process, or by training now."""
     record, identity = store.record("base"), _identity(network, splits, is_trained)
+    _require_the_same(run, store, identity)
     if record is not None:
-        _require_the_same(run, record, identity)
         load_into(network, run.checkpoint("base"))
         _require_same_base(run, store, network)
         return
-    start, num_images = time.perf_counter(), 0
-    with progress.stage("base") as advance:
+    num_images = 0
+    with timed(store, progress, "base") as advance:
+        tell = functools.partial(_tell, advance, "training the base model")
         if not is_trained:
-            done = finetune(
-                network,
-                splits.train,
-                config.base,
-                side_px=source.side_px,
-                seed=config.seed,
-                device=device,
-                mode=mode,
-                on_step=lambda step, steps: advance(step / steps, "training the base model"),
-                resume_path=run.checkpoints / "base.resume",
-                calibrate_images=config.collect.calibrate_images,
-            )
+            meter = Meter(tell, epochs=config.base.epochs, batch_size=config.base.batch_size)
+            done = _finetune_base(config, run, network, splits, source, device, mode, machine, on_step=meter)
             num_images = done.num_images
         elif config.base != BASE_RECIPE:
             log.warning("the settings under base have no effect: the base model is trained already")
         found = evaluate(network, splits.val, source.side_px, device)
-        advance(1.0, f"val accuracy {found.accuracy:.4f}")
+        advance(1.0, "", Moment(event="result", val_accuracy=found.accuracy))
     macs = count_macs(network, (source.in_channels, source.side_px, source.side_px))
     save_checkpoint(run.checkpoint("base"), network.state_dict())
     measured = {
@@ -346,5 +406,31 @@ def _train_base(
         "train_macs": float(num_images * macs),
     }
     store.put_record("base", measured | identity)
-    add_seconds(store, "base", time.perf_counter() - start)
     log.info("base model: val accuracy %.4f, %d MACs", found.accuracy, macs)
+
+
+def _finetune_base(
+    config: Config,
+    run: RunDirectory,
+    network: nn.Module,
+    splits: Splits,
+    source: ModelSource,
+    device: torch.device,
+    mode: Mode,
+    machine: Machine,
+    on_step: OnStep,
+) -> TrainingLog:
+    return finetune(
+        network,
+        splits.train,
+        config.base,
+        side_px=source.side_px,
+        seed=config.seed,
+        device=device,
+        mode=mode,
+        on_step=on_step,
+        resume_path=_base_resume(run),
+        calibrate_images=config.collect.calibrate_images,
+        machine=machine,
+        save_s=60 * config.save_minutes,
+    )

@@ -73,18 +73,19 @@ def _measured_too(
     importance, scope = _ranking(bench)
     for key in metrics:
         if key not in table.costs:
-            table = with_measured(
-                table,
-                bench.surgeon,
-                block_order,
-                gauge_of(bench, key),
-                in_channels=bench.source.in_channels,
-                seconds=seconds,
-                advance=advance,
-                importance=importance,
-                scope=scope,
-                seed=bench.config.seed,
-            )
+            with bench.measuring():
+                table = with_measured(
+                    table,
+                    bench.surgeon,
+                    block_order,
+                    gauge_of(bench, key),
+                    in_channels=bench.source.in_channels,
+                    seconds=seconds,
+                    advance=advance,
+                    importance=importance,
+                    scope=scope,
+                    seed=bench.config.seed,
+                )
     return table
 
 

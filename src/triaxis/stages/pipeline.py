@@ -18,17 +18,20 @@ from triaxis.data.images import Splits
 from triaxis.deliver.export import export
 from triaxis.errors import ConfigError
 from triaxis.maths.solve import feasible_rows
-from triaxis.progress import Progress, Silent
+from triaxis.progress import Progress
 from triaxis.stages import decide
 from triaxis.stages.choose import choose
 from triaxis.stages.collect import collect, final_block_order, first_block_order
 from triaxis.stages.context import Workbench, open_workbench
 from triaxis.stages.costs import cost_table, for_any_budget, with_metrics
+from triaxis.stages.listeners import watched
 from triaxis.stages.prune import prune
 from triaxis.stages.refine import measure_more, measure_off_axis
 from triaxis.stages.summary import summarise
 from triaxis.stages.verify import verify
 from triaxis.store.directory import RunDirectory
+from triaxis.training.machine import num_threads
+from triaxis.usual_torch import usual_torch
 from triaxis.values import BudgetSpec, CostTable, Solution, Verification
 
 MIN_OFF_AXIS = 4
@@ -46,6 +49,7 @@ class Outcome:
     directory: Path
 
 
+@usual_torch()
 def run(
     config: Config,
     out: str | Path,
@@ -58,8 +62,8 @@ def run(
     """Do it all in the run directory `out`, going on where an earlier process stopped; `budgets` takes the place of the run's."""
     _require_off_axis(config)
     directory, specs = RunDirectory(out), budgets or config.budgets
-    with directory.open(config) as store:
-        bench = open_workbench(config, directory, store, progress=progress or Silent(), model=model, splits=splits)
+    with num_threads(), directory.open(config) as store, watched(directory, config, progress) as heard:
+        bench = open_workbench(config, directory, store, progress=heard, model=model, splits=splits)
         table, order = collect_stage(bench, specs)
         fit_stage(bench)
         return prune_stage(bench, table, order, specs)
@@ -147,6 +151,7 @@ def prune_stage(bench: Workbench, table: CostTable, order: tuple[str, ...], spec
     return Outcome(pruned.model, solution, verification, summary, directory.path)
 
 
+@usual_torch()
 def continue_run(
     path: str | Path,
     stage: str,
@@ -162,8 +167,10 @@ def continue_run(
     directory = RunDirectory(path)
     config = directory.config()
     specs = budgets or config.budgets
-    with directory.open(config) as store:
-        bench = open_workbench(config, directory, store, progress=progress or Silent())
+    with num_threads(), directory.open(config) as store, watched(directory, config, progress) as heard:
+        bench = open_workbench(config, directory, store, progress=heard)
+        if stage == "collect":
+            heard.expect({"prune": 0.0})
         table, order = collect_stage(bench, specs)
         if stage == "collect":
             measure_more(bench, table, num_more)

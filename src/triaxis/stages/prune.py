@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import nn
 
 from triaxis.metrics.macs import count_macs
+from triaxis.progress import Moment, Tell
 from triaxis.stages.choose import Choice
 from triaxis.stages.collect import teacher_macs
 from triaxis.stages.context import Workbench
@@ -42,12 +42,13 @@ def prune(bench: Workbench, choice: Choice) -> Pruned:
     with bench.timed("prune") as advance:
         advance(0.0, "cutting")
         model = bench.surgeon.cut(choice.plan, choice.state)
-        pruned = _finish(bench, choice.plan, model, lambda part: advance(part, "fine-tuning"))
+        pruned = _finish(bench, choice.plan, model, lambda part, moment: advance(part, "fine-tuning", moment))
+        advance(1.0, "", Moment(event="result", val_accuracy=pruned.val_accuracy))
         bench.store.put_record("plan", choice.plan.to_json())
     return pruned
 
 
-def _finish(bench: Workbench, plan: PrunePlan, model: nn.Module, advance: Callable[[float], None]) -> Pruned:
+def _finish(bench: Workbench, plan: PrunePlan, model: nn.Module, advance: Tell) -> Pruned:
     """Fine-tune at full length, or take the weights that an earlier process finished for the same plan."""
     recipe = bench.config.finetune
     name = "final-" + digest({"plan": plan.to_json(), "recipe": recipe.to_json(), "base": bench.base_digest, "data": bench.data_digest})

@@ -50,7 +50,12 @@ def summarise(store: Store) -> dict[str, Any]:
         },
         "prediction_error": verification["prediction_error"],
         "collection_cost_ratio": records["collection"]["cost_ratio"],
+        "collection_time_ratio": records["collection"].get("time_ratio"),
         "num_trials": records["collection"]["num_trials"],
         "seconds": records["seconds"],
+        "seconds_by_part": {
+            **(store.record("seconds_by_part") or {}),
+            "trials": records["collection"].get("seconds_by_part", {}),
+        },
         "environment": records["environment"],
     }

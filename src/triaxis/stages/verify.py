@@ -7,7 +7,6 @@ import functools
 import logging
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from triaxis.maths import interval
@@ -71,7 +70,8 @@ def _check(bench: Workbench, pruned: Pruned, budget: Budget, base: float) -> Bud
     gauge, side = gauge_of(bench, budget.metric), pruned.plan.side_px
     share = budget.limit / base
     shape = (bench.source.in_channels, side, side)
-    found = gauge.measure(pruned.model, shape, seconds=CHECK_SECONDS, is_clear=functools.partial(is_clear, share))
+    with bench.measuring():
+        found = gauge.measure(pruned.model, shape, seconds=CHECK_SECONDS, is_clear=functools.partial(is_clear, share))
     return BudgetCheck(
         budget=budget, cost=cost_of(gauge, found, base), share=found.ratio, low=found.low, high=found.high, limit_share=share
     )
@@ -83,7 +83,8 @@ def _measure_both(bench: Workbench, pruned: Pruned, solution: Solution, files: t
     models = ((bench.surgeon.base, bench.side_px), (pruned.model, pruned.plan.side_px))
     tested = [evaluate(model, test, side, bench.device) for model, side in models]
     advance(0.5, "latency")
-    latencies = _latencies(bench, pruned)
+    with bench.measuring():
+        latencies = _latencies(bench, pruned)
     found = [
         _measured(bench, *models[which], tested[which], len(test), val, files[which], latencies[which])
         for which, val in enumerate((base["val_accuracy"], pruned.val_accuracy))
@@ -95,7 +96,7 @@ def _measure_both(bench: Workbench, pruned: Pruned, solution: Solution, files: t
         prediction_error=pruned.val_accuracy - solution.predicted_accuracy,
         num_test=len(test),
         device=device_name(bench.device),
-        threads=torch.get_num_threads(),
+        threads=bench.machine.most,
     )
 
 

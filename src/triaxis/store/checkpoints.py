@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from triaxis.errors import StoreError
 from triaxis.store.files import write_atomic
+from triaxis.walltime import part
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,6 +37,7 @@ def content_digest(tensors: Mapping[str, Tensor]) -> str:
     return seal.hexdigest()
 
 
+@part("checkpoints")
 def save_checkpoint(path: str | Path, state: Mapping[str, Tensor]) -> Path:
     """Write a state dict and its digest durably and atomically; tensors may be on any device, and may share memory.
 
@@ -50,6 +52,7 @@ def save_checkpoint(path: str | Path, state: Mapping[str, Tensor]) -> Path:
     return write_atomic(path, lambda temporary: save_file(tensors, temporary, metadata))
 
 
+@part("checkpoints")
 def load_checkpoint(path: str | Path, remedy: str = REMEDY) -> dict[str, Tensor]:
     """Read the state dict that `save_checkpoint` wrote, onto the CPU.
 

@@ -8,6 +8,8 @@
       report.html       the page
       compressed/       the model that is handed over
       log.txt           what happened, with times
+      events.jsonl      how far the run was, one JSON object a line
+      progress.json     how far it is; there while a process works on it
       .lock             held by the one process that writes
 
 Every file is replaced atomically, so that a process killed at any moment leaves a directory on which the same command
@@ -35,7 +37,16 @@ if TYPE_CHECKING:
     from triaxis.config import Config
 
 # What may change on an old run: it decides how fast or in which files, never what the numbers are.
-FREE_KEYS = ("export.formats", "collect.executor", "collect.workers", "data.workers", "data.memory", "data.download")
+FREE_KEYS = (
+    "export.formats",
+    "collect.executor",
+    "collect.workers",
+    "data.workers",
+    "data.memory",
+    "data.download",
+    "progress",
+    "save_minutes",
+)
 
 # The names that are written in each folder, as regular expressions: only their temporary files may be removed.
 CHECKPOINT_NAMES = r"(?:base|(?:final-)?[0-9a-f]{16})\.(?:safetensors|resume)"
@@ -48,7 +59,16 @@ class RunDirectory:
     """The names of everything in a run directory; making one touches no file."""
 
     KIND: ClassVar[str] = "run"
-    FILES: ClassVar[tuple[str, ...]] = ("config.yaml", "store.sqlite", "summary.json", "report.html", "log.txt", ".lock")
+    FILES: ClassVar[tuple[str, ...]] = (
+        "config.yaml",
+        "store.sqlite",
+        "summary.json",
+        "report.html",
+        "log.txt",
+        "events.jsonl",
+        "progress.json",
+        ".lock",
+    )
     FOLDERS: ClassVar[dict[str, str]] = {"checkpoints": CHECKPOINT_NAMES, "compressed": COMPRESSED_NAMES}
 
     def __init__(self, path: str | Path) -> None:
@@ -60,6 +80,8 @@ class RunDirectory:
         self.report_file = self.path / "report.html"
         self.compressed = self.path / "compressed"
         self.log_file = self.path / "log.txt"
+        self.events_file = self.path / "events.jsonl"
+        self.progress_file = self.path / "progress.json"
         self.lock_file = self.path / ".lock"
 
     def checkpoint(self, name: str) -> Path:

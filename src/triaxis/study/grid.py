@@ -27,7 +27,7 @@ import torch
 
 from triaxis.errors import ExperimentMismatchError
 from triaxis.metrics.latency import device_name
-from triaxis.progress import Advance, Progress, Silent
+from triaxis.progress import Advance, Meter, Moment, Progress, Silent
 from triaxis.store.base import Store
 from triaxis.study.grid_config import GridConfig
 from triaxis.study.grid_directory import GridDirectory, GridRecords
@@ -142,12 +142,12 @@ def _one_by_one(records: GridRecords, bench: Bench, advance: Advance) -> Iterato
     pending = records.pending
     for num, spec in enumerate(pending):
         before, after = time_shares(records.finished, pending[num:])[:2]
-        note = f"{records}; {spec}"
+        tell = functools.partial(_tell, advance, before, after - before, f"{records}; {spec}")
+        yield bench.attempt(spec, Meter(tell, epochs=spec.recipe.epochs, batch_size=spec.recipe.batch_size))
 
-        def on_step(step: int, steps: int, start: float = before, reach: float = after - before, note: str = note) -> None:
-            advance(start + reach * step / steps, note)
 
-        yield bench.attempt(spec, on_step)
+def _tell(advance: Advance, start: float, reach: float, note: str, share: float, moment: Moment) -> None:
+    advance(start + reach * share, note, moment)
 
 
 def _side_by_side(config: GridConfig, records: GridRecords, bench: Bench, workers: int) -> Iterator[NetworkResult]:

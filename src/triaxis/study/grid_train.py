@@ -71,11 +71,11 @@ class Bench:
             compile_for_training(network)
         num_steps = 0
 
-        def count(step: int, steps: int) -> None:
+        def count(step: int, steps: int, loss: Tensor) -> None:
             nonlocal num_steps
             num_steps += 1
             if on_step:
-                on_step(step, steps)
+                on_step(step, steps, loss)
 
         resume_path = self.resume_dir / f"{spec.network_id}.resume"
         options = {"side_px": spec.side_px, "seed": spec.seed, "device": self.device, "mode": self.mode}

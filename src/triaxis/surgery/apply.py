@@ -7,6 +7,7 @@ and the tensor of the base model that it came from have one name.
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -59,6 +60,8 @@ def rebuilt(base: nn.Module, change: Callable[[str, Tensor], Tensor], replaced: 
             continue
         changed = change(name, tensor)
         memo[id(tensor)] = nn.Parameter(changed, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else changed
+    # A module has a dozen empty dictionaries of hooks, and copying them took two thirds of the time of a cut.
+    memo |= {id(held): OrderedDict() for m in base.modules() for held in vars(m).values() if type(held) is OrderedDict and not held}
     return copy.deepcopy(base, memo)
 
 

@@ -18,12 +18,15 @@ from triaxis.surgery.channels import ChannelGroup, find_groups
 from triaxis.surgery.criteria import Criterion, Evidence, criterion_of, unit_scores
 from triaxis.surgery.layout import Layout, Loss, lay_out, loss_of
 from triaxis.surgery.metadata import correct_metadata
+from triaxis.surgery.plain import check_plain
 from triaxis.surgery.planning import Scope, channel_cuts
 from triaxis.surgery.proof import Proof
 from triaxis.surgery.ratios import width_levels
 from triaxis.surgery.sides import accepted_sides, candidate_sides, first_line
 from triaxis.surgery.tracing import ChannelTracer, trace
+from triaxis.usual_torch import usual_torch
 from triaxis.values import Anatomy, BlockInfo, GroupInfo, PrunePlan
+from triaxis.walltime import part
 
 
 @dataclass(repr=False)
@@ -43,6 +46,7 @@ class Surgeon:
     _layouts: dict[frozenset[str], Layout] = field(default_factory=dict)
 
     @classmethod
+    @usual_torch()
     def examine(
         cls,
         model: nn.Module,
@@ -66,8 +70,9 @@ class Surgeon:
             seconds_limit: CPU seconds; after this, what is not yet proved is left whole.
 
         Raises:
-            UnsupportedModelError: The model does not run on such images.
+            UnsupportedModelError: The model does not run on such images, or its weights are not plain tensors.
         """
+        check_plain(model)
         deadline = thread_time() + seconds_limit
         base = copy.deepcopy(model).cpu().eval()
         example = torch.randn(1, in_channels, side_px, side_px, generator=torch.Generator().manual_seed(0))
@@ -98,6 +103,7 @@ class Surgeon:
         """Return the sides that the model accepts, falling from the base side; tried, not assumed."""
         return self.anatomy.sides_px
 
+    @part("cutting")
     def plan(
         self,
         *,
@@ -144,6 +150,7 @@ class Surgeon:
             side_px=side,
         )
 
+    @part("cutting")
     def cut(self, plan: PrunePlan, state: Mapping[str, Tensor] | None = None) -> nn.Module:
         """Return a new model on the CPU, cut as planned, with the base weights or those of a base-shaped state dict.
 
@@ -184,6 +191,7 @@ class Surgeon:
 
         return apply.rebuilt(self.base, change, bypassed)
 
+    @part("cutting")
     def expand(self, plan: PrunePlan, cut_state: Mapping[str, Tensor], elsewhere: float | None = None) -> dict[str, Tensor]:
         """Return a base-shaped state dict with a cut model's weights in their places, and the base model's or a number elsewhere.
 

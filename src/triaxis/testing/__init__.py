@@ -13,11 +13,20 @@ from __future__ import annotations
 import pytest
 
 # So that a failing suite shows the values in its assertions, as a test file's own do.
-pytest.register_assert_rewrite("triaxis.testing.stores", "triaxis.testing.executors", "triaxis.testing.criteria")
+pytest.register_assert_rewrite("triaxis.testing.stores", "triaxis.testing.executors", "triaxis.testing.criteria", "triaxis.testing.metrics")
 
 from triaxis.testing.criteria import CriterionContract  # noqa: E402
 from triaxis.testing.executors import ExecutorContract  # noqa: E402
+from triaxis.testing.metrics import MetricContract, RuntimeContract  # noqa: E402
 from triaxis.testing.stores import StoreContract  # noqa: E402
 from triaxis.testing.trainer import FakeTrainer, chain_specs  # noqa: E402
 
-__all__ = ["CriterionContract", "ExecutorContract", "FakeTrainer", "StoreContract", "chain_specs"]
+__all__ = [
+    "CriterionContract",
+    "ExecutorContract",
+    "FakeTrainer",
+    "MetricContract",
+    "RuntimeContract",
+    "StoreContract",
+    "chain_specs",
+]

@@ -12,6 +12,7 @@ from triaxis.data.images import Images
 from triaxis.errors import TrainingError, UnsupportedModelError
 from triaxis.training.mode import PLAIN, Mode
 from triaxis.values import Recipe
+from triaxis.walltime import part
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Evaluation:
     num_images: tuple[int, ...] = ()
 
 
+@part("validation")
 @torch.inference_mode()
 def evaluate(model: nn.Module, images: Images, side_px: int, device: torch.device, *, limit: int | None = None) -> Evaluation:
     """Evaluate in fp32, without augmentation; the model is left in evaluation mode.
@@ -74,6 +76,7 @@ def check_output(output: object, batch: int, num_classes: int) -> None:
         )
 
 
+@part("calibration")
 @torch.no_grad()
 def calibrate(model: nn.Module, images: Images, side_px: int, device: torch.device, *, recipe: Recipe, num_images: int = 1000) -> None:
     """Re-estimate the running statistics of every batch norm as plain means over `num_images` images.
@@ -112,6 +115,7 @@ class Teacher:
         self.num_seen = 0
         self._bank: dict[tuple[object, ...], Tensor] = {}
 
+    @part("teacher")
     @torch.no_grad()
     def look(self, pictures: Tensor) -> Tensor:
         """Return the base model's logits (B, K), float32, of normalised pictures (B, C, S, S) at the base side."""
@@ -124,6 +128,7 @@ class Teacher:
         """Whether an epoch's pictures depend on (seed, epoch) alone, so that one look at them serves every trial."""
         return images.is_resident and not recipe.randaugment and recipe.mixup == recipe.cutmix == 0
 
+    @part("teacher")
     def bank(self, images: Images, recipe: Recipe, *, seed: int, epoch: int) -> Tensor:
         """Return the logits (N, K) of one epoch's pictures, in the split's order, computed at the first call."""
         key = (seed, epoch, recipe.batch_size, recipe.crop_px, recipe.flip)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,14 +17,21 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel
 
-from triaxis.data.images import Images, hash_seed, require_batch, resize
+from triaxis.data.images import Batch, Images, hash_seed, require_batch, resize
 from triaxis.errors import TrainingError
+from triaxis.interrupt import Stop, postponed, requested
 from triaxis.training.evaluate import Teacher, calibrate, check_output
+from triaxis.training.logits import main_logits
+from triaxis.training.machine import Machine, Pace, is_out_of_memory
 from triaxis.training.mode import Mode
+from triaxis.training.randomness import random_state, seed_all, set_random_state, set_torch_state, torch_state
 from triaxis.training.resume import discard_resume, read_resume, remove_resume, write_resume
 from triaxis.values import Recipe
+from triaxis.walltime import part
 
-OnStep = Callable[[int, int], None]
+OnStep = Callable[[int, int, Tensor], None]
+
+SAVE_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,7 @@ class TrainingLog:
     losses: tuple[float, ...]
 
 
+@part("training")
 def finetune(
     model: nn.Module,
     images: Images,
@@ -48,12 +57,17 @@ def finetune(
     on_step: OnStep | None = None,
     resume_path: Path | None = None,
     calibrate_images: int = 1000,
+    machine: Machine | None = None,
+    save_s: float = SAVE_S,
 ) -> TrainingLog:
     """Train `model` in place and leave it calibrated, in evaluation mode.
 
     The loss is (1 - a) CE(z, y) + a T^2 KL(softmax(t / T) || softmax(z / T)), where a is `recipe.distill` and t the
     teacher's logits (Hinton et al. 2015). The rate follows one cycle; the weights of the last `recipe.average_last` of
     the steps are averaged.
+
+    A batch that does not fit in memory is split into parts whose gradients add up to those of the whole; batch norm then sees
+    one part at a time.
 
     Args:
         model: Network for (B, C, side_px, side_px) images.
@@ -64,12 +78,15 @@ def finetune(
         device: Where to train.
         mode: Precision and memory format.
         teacher: Source of soft labels; used if `recipe.distill` > 0.
-        on_step: Called with (steps done, steps in all).
-        resume_path: If given, the state is saved there after each epoch, found there at the next start, and removed at the end.
+        on_step: Called with (steps done, steps in all, the loss of the step, which may not be computed yet).
+        resume_path: If given, the state is saved there after each epoch, every `save_s` seconds, and when a signal asks the
+            process to stop (`triaxis.interrupt`); it is found there at the next start, and removed at the end.
         calibrate_images: Train images for the batch-norm statistics at the end.
+        machine: What the run has learnt about the machine; changed when the training learns more.
+        save_s: Seconds between two saved states within an epoch.
 
     Raises:
-        TrainingError: The loss became NaN or infinite.
+        TrainingError: The loss became NaN or infinite, or even two images at a time do not fit in memory.
         DataError: The split does not fill a batch.
     """
     start = time.perf_counter()
@@ -77,10 +94,12 @@ def finetune(
     if recipe.distill == 0:
         teacher = None
     mode.place(model, device).train()
-    loop = _Loop(model, images, recipe, side_px, seed, device, mode, teacher, on_step)
+    loop = _Loop(model, images, recipe, side_px, seed, device, mode, teacher, on_step, machine or Machine(), save_s)
     for epoch in range(loop.restore(resume_path), recipe.epochs):
-        loop.run_epoch(epoch)
-        loop.save(resume_path, epoch + 1)
+        bank = loop.bank(epoch)
+        with postponed():
+            loop.run_epoch(epoch, bank, resume_path)
+            loop.save(resume_path, epoch + 1)
     if recipe.epochs:
         loop.take_average()
         calibrate(model, images, side_px, device, recipe=recipe, num_images=calibrate_images)
@@ -103,6 +122,8 @@ class _Loop:
     mode: Mode
     teacher: Teacher | None
     on_step: OnStep | None
+    machine: Machine
+    save_s: float
 
     def __post_init__(self) -> None:
         recipe = self.recipe
@@ -111,6 +132,11 @@ class _Loop:
         self.first_averaged = self.num_steps - round(self.num_steps * recipe.average_last)
         self.step = 0
         self.losses: list[float] = []
+        self.epoch_steps, self.epoch_loss = 0, torch.zeros((), device=self.device)
+        self.random: dict[str, Any] | None = None
+        self.shape = (self.recipe.batch_size, 3, self.side_px, self.side_px)
+        self.saved_at = time.monotonic()
+        self.pace = Pace(self._on_fall)
         self.optimizer = create_optimizer_v2(
             self.model, opt=recipe.optimizer, lr=recipe.peak_lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum
         )
@@ -124,42 +150,65 @@ class _Loop:
             classes = self.images.num_classes
             self.mix = Mixup(recipe.mixup, recipe.cutmix, label_smoothing=recipe.label_smoothing, num_classes=classes)
 
-    def run_epoch(self, epoch: int) -> None:
-        torch.manual_seed(hash_seed(self.seed, epoch))
-        np.random.seed(hash_seed(self.seed, epoch) % 2**32)
+    def run_epoch(self, epoch: int, bank: Tensor | None, path: Path | None) -> None:
+        seed_all(hash_seed(self.seed, epoch))
         self.model.train()
-        bank = self._bank(epoch)
-        online = self.teacher is not None and bank is None
-        source_px = self.teacher.side_px if online and self.teacher else self.side_px
-        total = torch.zeros((), device=self.device)
-        for batch in self.images.epoch(source_px, self.recipe, seed=self.seed, epoch=epoch):
+        source_px = self.teacher.side_px if self.teacher and bank is None else self.side_px
+        batches = self.images.epoch(source_px, self.recipe, seed=self.seed, epoch=epoch, skip=self.epoch_steps)
+        if self.epoch_steps and self.random is not None:
+            set_random_state(self.random, self.device)
+        self.pace.begin()
+        for batch in self._until_stopped(batches, path, epoch):
             pictures, targets = batch.images.to(self.device), batch.labels.to(self.device)
             if self.mix is not None:
                 pictures, targets = self.mix(pictures, targets)
-            soft = self.teacher.look(pictures) if online and self.teacher else None
-            if bank is not None:
-                soft = bank[batch.indices].to(self.device)
-            if source_px != self.side_px:
-                pictures = resize(pictures, self.side_px, self.images.preprocess.interpolation)
-            total += self._train_step(pictures, targets, soft)
-        self.losses.append(self._check(total / max(self.steps_per_epoch, 1)))
+            soft = None if bank is None else bank[batch.indices].to(self.device)
+            self.epoch_loss += self._train_step(pictures, targets, soft)
+        self.losses.append(self._check(self.epoch_loss / max(self.steps_per_epoch, 1)))
+        self.epoch_steps, self.epoch_loss = 0, torch.zeros((), device=self.device)
 
-    def _bank(self, epoch: int) -> Tensor | None:
+    def _until_stopped(self, batches: Iterator[Batch], path: Path | None, epoch: int) -> Iterator[Batch]:
+        """Yield batches; between them save the state when it is time, or when a signal came, which ends the training."""
+        while True:
+            if requested():
+                self.save(path, epoch)
+                raise Stop
+            try:
+                batch = next(batches, None)
+            except RuntimeError:
+                # A queue's signal goes to the loader's workers too, which die of it.
+                if requested():
+                    continue
+                raise
+            if batch is None:
+                return
+            yield batch
+            self.epoch_steps += 1
+            self.pace.step(len(batch.images))
+            if path is not None and time.monotonic() - self.saved_at >= self.save_s and self.epoch_steps < self.steps_per_epoch:
+                self.save(path, epoch)
+                self.pace.begin()
+
+    def _on_fall(self, share: float) -> None:
+        if self.machine.is_free:
+            self.machine.look_again(self.model, self.shape, self.device, self.mode, share)
+
+    def bank(self, epoch: int) -> Tensor | None:
         """The teacher's remembered logits, where the epoch's pictures are fixed by (seed, epoch)."""
         if self.teacher is None or not self.teacher.remembers(self.images, self.recipe):
             return None
         return self.teacher.bank(self.images, self.recipe, seed=self.seed, epoch=epoch)
 
     def _train_step(self, pictures: Tensor, targets: Tensor, soft: Tensor | None) -> Tensor:
-        with self.mode.autocast(self.device):
-            output = self.model(pictures.contiguous(memory_format=self.mode.torch_format))
-        if self.step == 0:
-            check_output(output, len(pictures), self.images.num_classes)
-        loss = self._loss(output.float(), targets, soft)
-        if self.device.type == "cpu":
-            self._check(loss)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        before = torch_state(self.device)
+        loss = self._try_gradients(pictures, targets, soft)
+        while loss is None:
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            # The failed attempt has drawn random numbers of torch's. It has touched running statistics too, which do not enter the
+            # gradients, and are estimated anew when the training ends.
+            set_torch_state(before, self.device)
+            loss = self._try_gradients(pictures, targets, soft)
         if self.recipe.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
         self.optimizer.step()
@@ -168,8 +217,51 @@ class _Loop:
         if self.average is not None and self.step > self.first_averaged:
             self.average.update_parameters(self.model)
         if self.on_step:
-            self.on_step(self.step, self.num_steps)
-        return loss.detach()
+            self.on_step(self.step, self.num_steps, loss)
+        return loss
+
+    def _try_gradients(self, pictures: Tensor, targets: Tensor, soft: Tensor | None) -> Tensor | None:
+        """Return the loss of a batch, its gradients in place; or None if memory is too small and smaller parts can be tried."""
+        try:
+            return self._gradients(pictures, targets, soft)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if not self.machine.split_batch(len(pictures)):
+                raise TrainingError(
+                    f"Training needs memory for at least two images of {self.side_px} px at a time on {self.device}, but had too little: "
+                    "take smaller pictures or a smaller model, or free memory."
+                ) from error
+        return None
+
+    def _gradients(self, pictures: Tensor, targets: Tensor, soft: Tensor | None) -> Tensor:
+        num_parts = min(self.machine.batch_parts, max(1, len(pictures) // 2))
+        losses = []
+        for n, indices in enumerate(torch.arange(len(pictures)).tensor_split(num_parts)):
+            rows = slice(int(indices[0]), int(indices[-1]) + 1)
+            loss = self._part_loss(pictures[rows], targets[rows], None if soft is None else soft[rows])
+            if num_parts > 1:
+                loss = loss * (len(indices) / len(pictures))
+            if self.device.type == "cpu":
+                self._check(loss)
+            if n == 0:
+                self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            losses.append(loss.detach())
+        return losses[0] if num_parts == 1 else torch.stack(losses).sum()
+
+    def _part_loss(self, pictures: Tensor, targets: Tensor, soft: Tensor | None) -> Tensor:
+        """Return the loss of some images, which come at the teacher's side where `soft` is not known yet."""
+        if self.teacher is not None and soft is None:
+            soft = self.teacher.look(pictures)
+        if pictures.shape[-1] != self.side_px:
+            pictures = resize(pictures, self.side_px, self.images.preprocess.interpolation)
+        self.shape = (len(pictures), pictures.shape[1], self.side_px, self.side_px)
+        with self.mode.autocast(self.device):
+            output = main_logits(self.model(pictures.contiguous(memory_format=self.mode.torch_format)))
+        if self.step == 0:
+            check_output(output, len(pictures), self.images.num_classes)
+        return self._loss(output.float(), targets, soft)
 
     def _loss(self, output: Tensor, targets: Tensor, soft: Tensor | None) -> Tensor:
         share, heat = self.recipe.distill, self.recipe.temperature
@@ -195,7 +287,7 @@ class _Loop:
 
     def save(self, path: Path | None, epochs_done: int) -> None:
         """Write everything that the next epoch depends on; the old state stays until the new one is complete."""
-        if path is None or epochs_done == self.recipe.epochs:
+        if path is None or (epochs_done == self.recipe.epochs and not requested()):
             return
         state = {
             "epochs_done": epochs_done,
@@ -205,6 +297,7 @@ class _Loop:
             "optimizer": self.optimizer.state_dict(),
             "schedule": {key: value for key, value in self.schedule.state_dict().items() if isinstance(value, int | float | list)},
             "average": self.average.state_dict() if self.average else None,
+            "place": self._place(),
         }
         write_resume(path, state)
 
@@ -221,9 +314,28 @@ class _Loop:
             if self.average is not None:
                 self.average.load_state_dict(state["average"])
             self.step, self.losses = state["step"], state["losses"]
+            self._go_to(state.get("place"))
             return state["epochs_done"]
         except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
             discard_resume(path, error)
         self.model.load_state_dict(untrained)
         self.__post_init__()
         return 0
+
+    def _place(self) -> dict[str, Any]:
+        """Return where in the epoch the training is, and what the steps that follow depend on beside weights and schedule."""
+        self.saved_at = time.monotonic()
+        return {
+            "epoch_steps": self.epoch_steps,
+            "epoch_loss": self.epoch_loss.cpu(),
+            "random": random_state(self.device) if self.epoch_steps else None,
+            "batch_parts": self.machine.batch_parts,
+        }
+
+    def _go_to(self, place: dict[str, Any] | None) -> None:
+        """Take up a saved place; states of version 0.1 have none and lie between epochs."""
+        if place is None:
+            return
+        self.epoch_steps, self.random = place["epoch_steps"], place["random"]
+        self.epoch_loss = place["epoch_loss"].to(self.device)
+        self.machine.batch_parts = max(self.machine.batch_parts, place["batch_parts"])

@@ -74,6 +74,14 @@ class PrunePlan(Value):
             0 < self.side_px <= self.base_side_px,
             f"A plan's side must be in 1..{self.base_side_px} px, got {self.side_px}.",
         )
+        in_groups = sum(cut.num_channels for cut in self.channels)
+        require(
+            self.num_blocks >= 1 and self.num_channels >= max(in_groups, 1),
+            f"A plan must count all blocks and channels of the base model, {max(in_groups, 1)} channels or more, "
+            f"got {self.num_blocks} blocks and {self.num_channels} channels.",
+        )
+        for names in (self.removed_blocks, [cut.group for cut in self.channels]):
+            require(len(set(names)) == len(names), "A plan must name each block and each channel group once.")
 
     @property
     def achieved(self) -> KeepRatios:

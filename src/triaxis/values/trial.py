@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from triaxis.values.base import Value, digest, require
@@ -48,8 +48,9 @@ class Recipe(Value):
             require(getattr(self, name) >= 0, f"{name} must be 0 or more, got {getattr(self, name)}.")
         require(self.temperature > 0, f"temperature must be above 0, got {self.temperature}.")
         require(
-            not self.randaugment or re.fullmatch(r"[1-9]\d*,\d+", self.randaugment) is not None,
-            f"randaugment must read OPERATIONS,MAGNITUDE, such as 2,9, or be empty, got {self.randaugment!r}.",
+            not self.randaugment or re.fullmatch(r"[1-9]\d*,([12]?\d|30)", self.randaugment) is not None,
+            "randaugment must read OPERATIONS,MAGNITUDE, such as 2,9, with a magnitude of at most 30, or be empty, "
+            f"got {self.randaugment!r}.",
         )
 
 
@@ -75,7 +76,8 @@ class TrialSpec(Value):
 class TrialResult(Value):
     """What one trial gave; a failed trial is a record too, with its traceback in `error`.
 
-    `train_macs` is the trial's training effort: images seen in training x MACs of the trained network.
+    `train_macs` is the trial's training effort: images seen in training x MACs of the trained network. `seconds` is its wall
+    time, `seconds_by_part` what of it each of `triaxis.walltime.PARTS` took.
     """
 
     spec: TrialSpec
@@ -87,6 +89,7 @@ class TrialResult(Value):
     params: int | None = None
     train_macs: float = 0.0
     seconds: float = 0.0
+    seconds_by_part: dict[str, float] = field(default_factory=dict)
     checkpoint: str | None = None
     error: str | None = None
 

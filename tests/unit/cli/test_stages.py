@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import logging
 import os
@@ -14,6 +15,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.console import Console
+from rich.text import Text
 from typer.testing import CliRunner
 
 import triaxis.cli
@@ -22,6 +25,8 @@ from triaxis.cli import app, stages
 from triaxis.cli.frame import StageProgress
 from triaxis.cli.output import NO_OUTPUT, NO_READER
 from triaxis.config import Config, config_from_plain, load_config
+from triaxis.progress import Moment, Step
+from triaxis.stages.listeners import ProgressFile
 from triaxis.store.directory import RunDirectory
 from triaxis.store.files import write_json
 from triaxis.testing import FakeTrainer, chain_specs
@@ -130,6 +135,69 @@ def test_status_says_how_far_a_run_is(fitted: Path) -> None:
     assert "15 done, 1 failed" in text and "out of memory" in text
 
 
+def progressing(run_dir: Path, **facts: Any) -> ProgressFile:
+    """A progress file as a process that is at work on the run writes it."""
+    file = ProgressFile(run_dir / "progress.json")
+    file.hear(Step(**({"stage": "refine", "share": 0.25, "trial": 3, "num_trials": 12, "run_left_s": 300.0} | facts)))
+    return file
+
+
+def test_status_says_what_is_under_way(fitted: Path) -> None:
+    file = progressing(fitted)
+    found = json.loads(invoke("status", fitted, "--json").stdout)
+    assert found["running"] == "collect"  # refining belongs to it
+    assert found["progress"]["is_running"] and found["progress"]["trial"] == 3
+    text = invoke("status", fitted).output
+    assert "running, 12.5 s" in text and "refine 25%, trial 3 of 12" in text and "~5 min of the run" in text
+    file.close()
+    assert json.loads(invoke("status", fitted, "--json").stdout)["progress"] is None
+
+
+def test_status_says_that_a_process_is_gone(fitted: Path) -> None:
+    progressing(fitted)
+    plain = json.loads((fitted / "progress.json").read_text())
+    (fitted / "progress.json").write_text(json.dumps({**plain, "pid": 2**22 + 1}))
+    text = " ".join(invoke("status", fitted).output.split())
+    assert "is gone; it was at refine 25%, trial 3 of 12" in text and "running" not in text
+
+
+def test_status_is_watched_until_the_run_ends(fitted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, pauses = progressing(fitted), []
+
+    def wait(seconds: float) -> None:
+        pauses.append(seconds)
+        file.close() if len(pauses) == 2 else file.hear(Step(stage="prune", share=0.5, event="result"))
+
+    monkeypatch.setattr(stages.time, "sleep", wait)
+    text = invoke("status", fitted, "--watch").output
+    assert pauses == [stages.WATCH_S] * 2
+    assert text.index("refine 25%") < text.index("prune 50%") and text.count("run ") >= 3
+    invoke("status", fitted, "-w", "--json")
+    assert len(pauses) == 2  # nothing runs any more
+
+
+def test_off_a_terminal_the_stages_are_plain_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_pipeline(monkeypatch, [])
+    (tmp_path / "a.yaml").write_text("")
+    lines = invoke("run", tmp_path / "a.yaml", "--out", tmp_path / "run").stderr.splitlines()
+    assert lines[0] == "collect 50%, width [0.7]"
+    assert lines[1].startswith("collect done after")
+
+
+def test_on_a_terminal_the_stages_are_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Console(file=io.StringIO(), force_terminal=True, width=160, legacy_windows=False)
+    monkeypatch.setattr("triaxis.cli.frame.err", screen)
+    with StageProgress() as progress:
+        with progress.stage("collect") as advance:
+            advance(0.5, "width [0.7]", Moment(epoch=2, num_epochs=4))
+            progress._shown._bars.refresh()  # type: ignore[attr-defined]
+            shown = Text.from_ansi(screen.file.getvalue()).plain  # type: ignore[attr-defined]
+            assert "collect" in shown and " 50 %" in shown and "width [0.7], epoch 2 of 4" in shown
+        with pytest.raises(KeyboardInterrupt), progress.stage("prune"):
+            raise KeyboardInterrupt
+    assert "100 %" in Text.from_ansi(screen.file.getvalue()).plain  # type: ignore[attr-defined]
+
+
 def test_status_shows_the_result_of_a_finished_run(fitted: Path) -> None:
     write_json(fitted / "summary.json", SUMMARY)
     text = invoke("status", fitted).output
@@ -223,6 +291,7 @@ def test_every_error_class_becomes_its_exit_code(tmp_path: Path, monkeypatch: py
 def test_collect_and_prune_go_on_with_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
     fake_pipeline(monkeypatch, calls)
+    (tmp_path / "config.yaml").write_text("{}\n")
     invoke("collect", tmp_path)
     invoke("collect", tmp_path, "--trials", 3)
     invoke("prune", tmp_path)

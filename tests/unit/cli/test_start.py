@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from triaxis.cli import app
 from triaxis.cli.inspection import parse_keep
 from triaxis.cli.start import look_at_folder, starting_config
 from triaxis.config import load_config
@@ -35,6 +37,13 @@ def test_a_look_at_a_folder_with_splits(tmp_path: Path) -> None:
     fill(tmp_path / "test" / "a", 1, (8, 8))
     facts = look_at_folder(tmp_path)
     assert (facts.num_images, facts.class_names, facts.has_val, facts.has_test) == (4, ("a", "b"), False, True)
+
+
+def test_init_tells_the_classes_it_found(tmp_path: Path) -> None:
+    for label in ("cat", "dog"):
+        fill(tmp_path / "photos" / label, 2, (8, 8))
+    done = CliRunner().invoke(app, ["init", "--data", f"imagefolder:{tmp_path / 'photos'}", "--file", str(tmp_path / "run.yaml")])
+    assert done.exit_code == 0 and "2 classes: cat, dog" in done.stderr
 
 
 def test_what_is_no_image_folder_is_said(tmp_path: Path) -> None:

@@ -149,7 +149,9 @@ def test_a_setting_without_effect_is_said() -> None:
     assert [sentence.split()[0] for sentence in idle_settings(config)] == ["collect.workers", "data.download"]
     assert idle_settings(config_from_plain({"data": {"source": "my.data:make"}})) == []
     own = config_from_plain({"data": {"source": "my.data:make", "side_px": 64}})
-    assert idle_settings(own) == ["data has no effect but for its source: the function makes the splits."]
+    assert idle_settings(own) == ["data has no effect but for source, mean and std: the function makes the splits."]
+    known = config_from_plain({"data": {"source": "my.data:make", "mean": [0.5], "std": [0.25]}})
+    assert idle_settings(known) == []
 
 
 def test_every_key_is_described() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from triaxis.data.datasets import from_datasets
 from triaxis.data.images import Preprocess, ResidentImages, Sealed, resize
-from triaxis.data.sources import from_datasets
-from triaxis.errors import DataError
+from triaxis.errors import ConfigError, DataError
 from triaxis.values import Recipe
 
 PLAIN = Preprocess(mean=(0.0, 0.0, 0.0), std=(1 / 255,) * 3)
@@ -54,7 +54,7 @@ def test_a_smaller_side_shows_the_same_pictures_resized():
     recipe = Recipe(batch_size=16, crop_px=2)
     large, small = (next(iter(data.epoch(side, recipe, seed=5, epoch=0))) for side in (16, 12))
     assert torch.equal(large.indices, small.indices)
-    assert (resize(large.images, 12) - small.images).abs().max() <= 1.0  # rounding of pixels to whole numbers
+    assert (resize(large.images, 12) - small.images).abs().max() <= 1.001  # rounding of pixels to whole numbers
 
 
 def test_larger_stored_images_are_cropped_in_the_middle_for_evaluation():
@@ -72,6 +72,8 @@ def test_larger_stored_images_are_cropped_in_the_middle_for_evaluation():
         (torch.zeros(3, 3, 4, 4), torch.tensor([0, 1, 4]), "0..3 for 4 classes, got 0..4"),
         (torch.zeros(3, 3, 4, 4), torch.tensor([0, -1, 1]), "got -1..1"),
         (torch.zeros(3, 3, 4, 4), torch.zeros(2), "one label for each image"),
+        (torch.zeros(3, 3, 4, 4), torch.tensor([0.0, 1.5, 1.0]), r"whole numbers from 0, got 1\.5"),
+        (torch.zeros(3, 3, 4, 4, dtype=torch.int64), torch.zeros(3), "uint8 pixels in 0..255, or floating point .* got int64"),
     ],
 )
 def test_unusable_splits_are_refused_in_one_sentence(images, labels, words):
@@ -120,3 +122,26 @@ def test_the_users_own_data_sets_become_splits_and_test_is_not_touched():
     splits = from_datasets(Own(30), Own(9), Own(9, forbidden=True))
     assert (len(splits.train), len(splits.val), splits.train.num_classes, splits.train.side_px) == (30, 9, 3, 8)
     assert splits.test.times_opened == 0
+
+
+def test_a_crop_that_reaches_beyond_the_mirrored_picture_is_refused():
+    for crop_px in (7, 8):
+        recipe = Recipe(batch_size=8, crop_px=crop_px)
+        if crop_px == 7:
+            assert len(list(numbered().epoch(8, recipe, seed=0, epoch=0))) == 5
+        else:
+            with pytest.raises(ConfigError, match="crop_px must be smaller than the side of the data split's images, 8 px, got 8"):
+                next(iter(numbered().epoch(8, recipe, seed=0, epoch=0)))
+
+
+def test_randaugment_is_refused_where_there_are_no_pixels():
+    floats = ResidentImages(torch.zeros(8, 3, 8, 8), torch.zeros(8), 2, PLAIN)
+    with pytest.raises(ConfigError, match="randaugment must be empty where images come normalised"):
+        next(iter(floats.epoch(8, Recipe(batch_size=8, randaugment="2,9"), seed=0, epoch=0)))
+
+
+def test_the_strongest_randaugment_works_and_a_stronger_one_is_no_recipe():
+    torch.manual_seed(0)
+    assert len(list(numbered().epoch(8, Recipe(batch_size=8, randaugment="4,30"), seed=0, epoch=0))) == 5
+    with pytest.raises(ConfigError, match="magnitude of at most 30, or be empty, got '2,31'"):
+        Recipe(randaugment="2,31")

@@ -52,6 +52,14 @@ def test_every_zoo_gives_the_number_of_classes(name):
         ("torchvision:resnet81", "did you mean resnet"),
         ("timm:resnet181", "did you mean"),
         ("cifar:vgg", "cifar:resnet20"),
+        ("cifar:resnt20", r"did you mean cifar:resnet20\?"),
+        ("cifr:resnet20", r"zoos' models are cifar:NAME, torchvision:NAME, timm:NAME; did you mean cifar:resnet20\?"),
+        ("tim:resnet1888", "did you mean timm:resnet18"),
+        ("resnet18", "did you mean torchvision:resnet18 or timm:resnet18"),
+        ("timm:resnet18.no_such_tag", r"must fit timm:resnet18\.no_such_tag"),
+        ("timm:hf-hub:somebody/resnet18", "must have a model of that name"),
+        ("", "must name an importable"),
+        (".a:b", "must name an importable"),
         ("json:no_such", "no_such"),
         ("collections:Counter", r"must return a torch\.nn\.Module, got Counter"),
     ],
@@ -61,9 +69,32 @@ def test_unknown_models_are_named_with_the_nearest(name, words):
         build(name, {}, 10)
 
 
-def test_wrong_arguments_are_a_sentence():
-    with pytest.raises(ConfigError, match=r"model\.args must fit cifar:resnet8"):
-        build(EIGHT, {"colour": 3}, 10)
+def test_a_misspelt_model_hears_nothing_of_data():
+    with pytest.raises(ConfigError) as caught:
+        build("cifr:resnet20", {}, 10)
+    assert "data" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ({"colour": 3}, r"model\.args must fit cifar:resnet8"),
+        ({"width": "wide"}, r"model\.args must fit cifar:resnet8"),
+        ({"width": float("nan")}, "width must be a number between"),
+        ({"width": 0.0}, "above 0 and at most 100"),
+        ({"checkpoint_path": "weights.pth"}, r"name a file of weights as model\.weights"),
+        ({"width": "../there"}, "no path or address"),
+        ({"a": {"b": {"c": {"d": {"e": 1}}}}}, "nested at most 4 deep"),
+    ],
+)
+def test_wrong_arguments_are_a_sentence(args, words):
+    with pytest.raises(ConfigError, match=words):
+        build(EIGHT, args, 10)
+
+
+def test_arguments_with_usual_names_pass():
+    args = {"drop_path_rate": 0.1, "act_layer": "silu", "global_pool": "avg", "layers": [1, 1, 1, 1], "block_args": None}
+    assert build("timm:resnet18", args, 3).num_classes == 3
 
 
 @pytest.fixture
@@ -136,6 +167,13 @@ def test_missing_and_broken_files_are_sentences(tmp_path):
     (tmp_path / "broken.safetensors").write_bytes(b"12345678 not safetensors")
     with pytest.raises(ConfigError, match="must be a safetensors file"):
         read_weights(tmp_path / "broken.safetensors")
+
+
+@pytest.mark.parametrize("text", ["hello\n", "this is text", "", "accuracy: 3", "<html>", "u", "jabc", "version https\n"])
+def test_a_text_file_is_no_file_of_weights(tmp_path, text):
+    (tmp_path / "weights.pth").write_text(text)
+    with pytest.raises(ConfigError, match=r"weights\.pth must be a safetensors file or a checkpoint of tensors alone"):
+        read_weights(tmp_path / "weights.pth")
 
 
 def test_wrapped_models_are_unwrapped(trained):

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from triaxis.report import figures
+from triaxis.report import figures, times
 from triaxis.report.records import Records, read_records
 from triaxis.store import MemoryStore
 from triaxis.values import AXES, PrunePlan
@@ -170,3 +170,17 @@ def test_stairs_go_on_level_until_the_next_cut(records: Records) -> None:
 def test_stages_are_told_in_the_order_they_run() -> None:
     found = figures.stage_seconds(Records(seconds={"verify": 1.0, "base": 2.0, "collect": 4.0, "other": 1.0}))
     assert found == (("base", 2.0, 0.25), ("collect", 4.0, 0.5), ("verify", 1.0, 0.125), ("other", 1.0, 0.125))
+
+
+def test_the_trials_time_is_divided_among_parts_and_what_none_claims_is_other(records: Records) -> None:
+    first, second, *_ = (t for t in records.trials if t.state == "done")
+    trials = (
+        dataclasses.replace(first, seconds=10.0, seconds_by_part={"training": 6.0, "teacher": 1.0}),
+        dataclasses.replace(second, seconds=5.0, seconds_by_part={"training": 4.0}),
+    )
+    found = times.part_seconds(dataclasses.replace(records, trials=trials))
+    assert found == (("teacher", 1.0, 1 / 15), ("training", 10.0, 10 / 15), ("other", 4.0, 4 / 15))
+
+
+def test_trials_of_an_earlier_version_have_no_parts(records: Records) -> None:
+    assert times.part_seconds(records) is None

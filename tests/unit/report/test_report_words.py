@@ -140,3 +140,10 @@ def test_a_budget_that_is_not_used_up_is_said_to_be_so(records: Records) -> None
     assert records.solution
     found = dataclasses.replace(records, solution=dataclasses.replace(records.solution, status="unconstrained"))
     assert any("not used up" in sentence for sentence in words.lead(found))
+
+
+def test_the_collections_price_is_told_in_macs_and_in_time(records: Records) -> None:
+    told = words.collection_text(dataclasses.replace(records, collection={"cost_ratio": 0.43, "time_ratio": 0.97}))
+    assert told is not None and "took 0.43 times the effort of the base model's training (effort is images x MACs)." in told
+    assert told.endswith("Their wall time was 0.97 times that of the base model's training.")
+    assert "wall time" not in (words.collection_text(records) or "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +12,7 @@ from triaxis.config import Config, config_from_plain
 from triaxis.errors import ConfigError
 from triaxis.execution import SerialExecutor, run_trials
 from triaxis.maths.design import NextTrial
+from triaxis.progress import Progress
 from triaxis.stages import collect, decide, refine
 from triaxis.stages.pipeline import run
 from triaxis.store import MemoryStore
@@ -33,8 +33,8 @@ def bench_of(config: Config, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(refine, "record_cost", lambda bench, trials: None)
     store = MemoryStore()
     run_trials(SerialExecutor(), chain_specs((0.9, 0.75, 0.6, 0.45, 0.25)), TRAINER, store.put_trial, store.trial)
-    no_bar = nullcontext(lambda share, note="": None)
-    return SimpleNamespace(store=store, config=config, timed=lambda stage: no_bar, base_digest="base", data_digest="data")
+    progress = Progress()
+    return SimpleNamespace(store=store, config=config, timed=progress.stage, progress=progress, base_digest="base", data_digest="data")
 
 
 @pytest.mark.parametrize("degree", [None, 2])

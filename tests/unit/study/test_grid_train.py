@@ -69,7 +69,7 @@ def test_a_network_stopped_between_epochs_goes_on_from_there(bench: Bench) -> No
     whole = bench.train_network(spec())
     steps = []
 
-    def stop(step: int, num_steps: int) -> None:
+    def stop(step: int, *_: object) -> None:
         steps.append(step)
         if len(steps) == 5:
             raise KeyboardInterrupt

@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import nn
 
+from triaxis.errors import MissingDependencyError
 from triaxis.metrics.base import Reading, Shape
 from triaxis.metrics.runtimes.base import timed
 
@@ -43,6 +44,22 @@ class Compiled(Eager):
     """PyTorch after ``torch.compile``."""
 
     name = "compile"
+
+    def require(self) -> None:
+        """Make sure that torch.compile finds the compiler it needs, by compiling next to nothing.
+
+        Raises:
+            MissingDependencyError: It does not.
+        """
+        try:
+            with torch.no_grad():
+                torch.compile(nn.Linear(2, 2).to(self.device))(torch.zeros(2, 2, device=self.device))
+        except Exception as error:
+            reason = str(error).partition("\n")[0]
+            raise MissingDependencyError(
+                f"The runtime compile needs a compiler that torch.compile can use, got: {reason}: "
+                "install one (g++ on Linux), or set profile.runtime: eager."
+            ) from error
 
     def _made_ready(self, network: nn.Module) -> nn.Module:
         return torch.compile(network)  # type: ignore[return-value]

@@ -1,0 +1,131 @@
+"""What hours of work rest on, looked at before the first of them: packages, a network that trains, formats that can be written."""
+
+from __future__ import annotations
+
+import copy
+import logging
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from triaxis.config import Config, ExportConfig
+from triaxis.config.tree import Format
+from triaxis.deliver.export import refusal
+from triaxis.errors import ExportError, TriaxisError, UnsupportedModelError
+from triaxis.execution import make_executor
+from triaxis.metrics.make import make_metric
+from triaxis.metrics.runtimes import make_runtime
+from triaxis.metrics.runtimes.onnx import require_onnx
+from triaxis.store.base import Store
+from triaxis.surgery.plain import trainable
+from triaxis.surgery.sides import first_line
+from triaxis.training.evaluate import check_output
+from triaxis.training.logits import main_logits
+
+log = logging.getLogger(__name__)
+
+
+def require_packages(config: Config, device: torch.device) -> None:
+    """Check that what the configuration asks for beyond the base installation is there.
+
+    Raises:
+        MissingDependencyError: It is not; names the setting and the extra.
+        ConfigError: There is no such metric or runtime.
+    """
+    if config.collect.executor != "serial":
+        make_executor(config.collect.executor, config.collect.workers)
+    make_runtime(config.profile.runtime, device)
+    for budget in config.budgets:
+        make_metric(budget.metric, batch=config.profile.latency_batch, runtime=config.profile.runtime, device=device, own=config.metrics)
+    if "onnx" in config.export.formats:
+        require_onnx()
+
+
+def require_trainable(network: nn.Module, shape: tuple[int, int, int, int], num_classes: int) -> None:
+    """Take one training step's way forward and back on a copy: in training mode a network may do other things.
+
+    Args:
+        network: On the CPU; it is not changed, and no random number is used up.
+        shape: (B, C, S, S) of a small batch.
+        num_classes: Logits for each image.
+
+    Raises:
+        UnsupportedModelError: The network fails in training mode, returns no logits there, or no weight gets a gradient.
+    """
+    if not any(True for _ in network.parameters()):
+        raise UnsupportedModelError("The model must have weights to cut and to train, but it has no parameters: check what was passed.")
+    trial = trainable(copy.deepcopy(network)).train()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        try:
+            output = main_logits(trial(torch.randn(shape)))
+        except Exception as error:
+            raise UnsupportedModelError(
+                f"The model must also run in training mode on images of shape {shape}, but there it raised {type(error).__name__}: "
+                f"{first_line(error)}."
+            ) from error
+    if isinstance(output, tuple | list | dict):
+        raise UnsupportedModelError(
+            "The model must return logits alone in training mode too, or a named tuple with the field logits, "
+            f"got {type(output).__name__}: leave the outputs of auxiliary classifiers out."
+        )
+    check_output(output, shape[0], num_classes)
+    if not output.requires_grad:
+        raise UnsupportedModelError(
+            "The model's logits must depend on its weights by operations that keep gradients, but they have none: "
+            "take torch.no_grad() and detach() out of its forward."
+        )
+    try:
+        F.cross_entropy(output.float(), torch.zeros(shape[0], dtype=torch.long)).backward()
+    except Exception as error:
+        raise UnsupportedModelError(
+            f"The model must allow a step of training, but the way back raised {type(error).__name__}: {first_line(error)}."
+        ) from error
+
+
+def formats_to_write(config: Config, store: Store, network: nn.Module, input_shape: tuple[int, int, int]) -> tuple[Format, ...]:
+    """Return the formats that will be written, after trying each once on the uncut model.
+
+    A run that keeps the default formats goes on without one that torch refuses, and warns; one that the user chose is an
+    error now, not after the training. A configuration that writes the defaults out, as ``triaxis init`` does, chose nothing.
+
+    Raises:
+        ExportError: A format that was chosen cannot be written; names it.
+    """
+    wanted = config.export.formats
+    tried: list[str] = store.record("formats_that_work") or ["safetensors"]
+    refused = {form: refusal(network, input_shape, form) for form in wanted if form not in tried}
+    for form, reason in refused.items():
+        if not reason:
+            tried.append(form)
+        elif wanted != ExportConfig().formats:
+            raise ExportError(
+                f"export.formats asks for {form}, but the model is refused: {reason}: "
+                f"leave {form} out; safetensors, which triaxis.load reads, is always written."
+            )
+        else:
+            log.warning("model.%s will not be written: the model is refused: %s", form, reason)
+    if refused:
+        store.put_record("formats_that_work", tried)
+    return tuple(form for form in wanted if not refused.get(form))
+
+
+def require_runtime(config: Config, store: Store, network: nn.Module, input_shape: tuple[int, int, int], device: torch.device) -> None:
+    """Run the uncut model once in the runtime that latency will be measured in, where that is not PyTorch as it is.
+
+    Raises:
+        UnsupportedModelError: The runtime refuses the model.
+    """
+    name = config.profile.runtime
+    if name == "eager" or store.record("runtime_that_works") == name:
+        return
+    try:
+        make_runtime(name, device).prepare(network, input_shape, 1)()
+    except TriaxisError:
+        raise
+    except Exception as error:
+        raise UnsupportedModelError(
+            f"profile.runtime: {name} must run the model, but it refuses it: {first_line(error)}: set profile.runtime: eager."
+        ) from error
+    store.put_record("runtime_that_works", name)

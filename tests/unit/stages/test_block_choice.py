@@ -1,0 +1,52 @@
+"""Which block goes next, and that no loss of the same weights is measured twice."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from triaxis.data.images import Preprocess, ResidentImages
+from triaxis.models import cifar
+from triaxis.stages import block_choice
+from triaxis.stages.block_choice import Losses, choose_blocks
+from triaxis.surgery.surgeon import Surgeon
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def surgeon() -> Surgeon:
+    torch.manual_seed(0)
+    return Surgeon.examine(cifar.resnet(14, width=0.25), side_px=8)
+
+
+@pytest.fixture(scope="module")
+def images() -> ResidentImages:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (32, 3, 8, 8), generator=generator, dtype=torch.uint8)
+    return ResidentImages(pixels, torch.arange(32) % 10, 10, Preprocess())
+
+
+def choose(surgeon: Surgeon, images: ResidentImages, count: int, known: Losses | None = None) -> tuple[str, ...]:
+    return choose_blocks(surgeon, surgeon.identity(), surgeon.base.state_dict(), count, images, CPU, num_images=32, known=known)
+
+
+def test_what_is_known_is_not_measured_again_and_the_choice_is_the_same(
+    surgeon: Surgeon, images: ResidentImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = [choose(surgeon, images, count) for count in (3, 1, 2)]
+    measured = 0
+    whole = block_choice.loss_with_batch_statistics
+
+    def counted(*args: object, **kwargs: object) -> float:
+        nonlocal measured
+        measured += 1
+        return whole(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(block_choice, "loss_with_batch_statistics", counted)
+    known: Losses = {}
+    first = choose(surgeon, images, 3, known)
+    num_first = measured
+    assert num_first == len(known) > 0
+    assert [first, choose(surgeon, images, 1, known), choose(surgeon, images, 2, known)] == alone
+    assert measured == num_first

@@ -1,0 +1,62 @@
+"""A trial's time: in its record, in the collection's, and absent from the records of earlier versions."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from triaxis.config import Config
+from triaxis.progress import Progress
+from triaxis.stages.collect import record_cost
+from triaxis.stages.context import timed
+from triaxis.store import MemoryStore
+from triaxis.testing import FakeTrainer, chain_specs
+from triaxis.values import TrialResult
+from triaxis.walltime import part
+
+
+def test_a_trial_of_an_earlier_version_still_reads() -> None:
+    result = FakeTrainer()(chain_specs((0.9, 0.5))[0])
+    old = result.to_json()
+    assert old.pop("seconds_by_part") == {}
+    assert TrialResult.from_json(old) == result
+
+
+def test_the_collection_is_priced_in_time_beside_base_training() -> None:
+    store = MemoryStore()
+    store.put_record("base", {"macs": 100, "train_macs": 1000.0})
+    store.put_record("seconds", {"base": 40.0})
+    specs = chain_specs((0.9, 0.5))
+    trials = [
+        TrialResult(spec=specs[0], state="failed", error="", seconds=6.0, seconds_by_part={"training": 4.0, "cutting": 1.0}),
+        TrialResult(spec=specs[1], state="failed", error="", seconds=4.0, seconds_by_part={"training": 2.0}),
+    ]
+    # record_cost wants no more of a bench than this.
+    images = type("Few", (), {"__len__": lambda self: 64})()
+    teacher = SimpleNamespace(remembers=lambda images, recipe: True)
+    bench = SimpleNamespace(store=store, splits=SimpleNamespace(train=images, val=images), teacher=teacher, config=Config())
+    record_cost(bench, trials)  # type: ignore[arg-type]
+    found = store.record("collection")
+    assert found["time_ratio"] == pytest.approx(10 / 40)
+    assert found["seconds_by_part"] == {"cutting": 1.0, "training": 6.0}
+    store.put_record("base", {"macs": 100, "train_macs": 0.0})  # the base model came with its weights
+    record_cost(bench, trials)  # type: ignore[arg-type]
+    assert store.record("collection")["time_ratio"] is None
+
+
+def test_the_time_of_a_stage_that_is_stopped_counts_and_adds_up() -> None:
+    store, work = MemoryStore(), part("training")(lambda: None)
+
+    def stopped() -> None:
+        with timed(store, Progress(), "base"):
+            work()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    first = store.record("seconds")["base"]
+    with timed(store, Progress(), "base"):
+        work()
+    assert store.record("seconds")["base"] > first > 0
+    assert set(store.record("seconds_by_part")["base"]) == {"training"}
