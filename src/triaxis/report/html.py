@@ -59,7 +59,7 @@ def render(records: Records, title: str) -> str:
         "seconds": [(*row, "chosen") for row in figures.stage_seconds(records) or ()],
         "parts": [(*row, "chosen") for row in times.part_seconds(records) or ()],
         "trial_seconds": _trial_seconds(records),
-        "trials": [_trial(trial) for trial in records.trials],
+        "trials": [trial_row(trial) for trial in records.trials],
         "failed": [t for t in records.trials if t.state == "failed"],
         "collection": words.collection_text(records),
         "config": escape(yaml.safe_dump(records.config, sort_keys=False, allow_unicode=True)) if records.config else "",
@@ -164,7 +164,8 @@ def _trial_name(trial: TrialResult) -> str:
     return f"{axis} {cut[axis] if axis in cut else f'{getattr(target, axis):.2f}'}".strip()
 
 
-def _trial(trial: TrialResult) -> tuple[str, ...]:
+def trial_row(trial: TrialResult) -> tuple[str, ...]:
+    """Return a trial as text: id, axis, achieved keep ratios, val accuracy, MACs, time."""
     ratios = [f"{ratio:.3f}" for ratio in trial.achieved.as_tuple()]
     accuracy = words.percent(trial.val_accuracy, 2) if trial.val_accuracy is not None else "failed"
     macs = words.count(trial.macs) if trial.macs is not None else ""
