@@ -10,6 +10,7 @@ import typer
 
 from triaxis.cli.frame import out
 from triaxis.cli.stages import RunArgument
+from triaxis.interrupt import Stop
 
 
 def open(
@@ -34,7 +35,7 @@ def open(
             webbrowser.open(server.address)
         try:
             server.serve_forever(poll_interval=0.2)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Stop):
             out.print("stopped; the run itself is not touched")
 
 

@@ -116,6 +116,7 @@ def frontiers_plot(runs: Sequence[Run], metric: str) -> Chart:
         factor, suffix = _unit(max(costs), metric)
         x_title = title
     views = [frontier_view(figure) for _, figure in found]
+    floor, ceiling = min(view[1][0] for view in views), max(view[1][1] for view in views)
     low = min(view[0][0] * cost for view, cost in zip(views, costs, strict=True)) * factor
     bands, lines, marks = [], [], []
     for number, (run, figure) in enumerate(found):
@@ -129,7 +130,7 @@ def frontiers_plot(runs: Sequence[Run], metric: str) -> Chart:
         name="frontiers",
         label=f"Predicted val accuracy against {title} of {len(found)} runs.",
         x=Scale(title=x_title, low=max(0.0, low), high=1.02 * factor * max(costs), suffix=suffix),
-        y=Scale(title="val accuracy", low=100 * min(v[1][0] for v in views), high=100 * max(v[1][1] for v in views), suffix=" %", max_ticks=8),
+        y=Scale(title="val accuracy", low=100 * floor, high=100 * ceiling, suffix=" %", max_ticks=8),
         height=420,
         bands=tuple(bands),
         lines=tuple(lines),

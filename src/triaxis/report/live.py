@@ -31,7 +31,7 @@ from triaxis.store.directory import RunDirectory
 from triaxis.values import CostTable, Point, TrialResult
 
 HOST = "127.0.0.1"
-POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; frame-ancestors 'none'"
+POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; connect-src 'self'"
 
 State = Callable[[Path], dict[str, Any]]
 """Returns how far the run in a directory is, as `triaxis status --json` prints it."""
@@ -126,7 +126,8 @@ def so_far_plot(records: Records) -> Chart | None:
         return None
     marks = tuple(_trial_mark(trial, base_macs, records) for trial in done)
     found = frontier_so_far(records)
-    bands, lines = (), ()
+    bands: tuple[Band, ...] = ()
+    lines: tuple[Line, ...] = ()
     if found:
         x = [100 * point.fraction for point in found.drawn]
         low, high = ([100 * end for end in ends] for ends in zip(*((p.low, p.high) for p in found.drawn), strict=True))
@@ -175,7 +176,8 @@ class LiveServer(ThreadingHTTPServer):
         try:
             super().__init__((HOST, port), _Handler)
         except OSError as error:
-            raise ConfigError(f"--port must be a free port, got {port} ('{error.strerror}'): leave it out, and a free one is taken.") from None
+            reason = f"--port must be a free port, got {port} ('{error.strerror}')"
+            raise ConfigError(f"{reason}: leave it out, and a free one is taken.") from None
         self.page = page
 
     @property
@@ -196,11 +198,11 @@ class _Handler(BaseHTTPRequestHandler):
     server_version, sys_version = "triaxis", ""
     timeout = 10
 
-    def do_GET(self) -> None:  # noqa: N802  (the name is the base class's)
+    def do_GET(self) -> None:
         """Give out the page, its state or the report."""
         self._answer()
 
-    def do_HEAD(self) -> None:  # noqa: N802  (the name is the base class's)
+    def do_HEAD(self) -> None:
         """Give out what GET would, without the body."""
         self._answer()
 
