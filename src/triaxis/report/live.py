@@ -17,6 +17,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from triaxis.errors import ConfigError, FitError, TriaxisError
 from triaxis.maths.fit import fit
 from triaxis.progress import Step, roughly
@@ -51,7 +53,11 @@ class LivePage:
         Raises:
             StoreError: The directory holds no run, or cannot be read.
         """
-        return templates().get_template("live.html").render(name=self._name, version=version("triaxis"), policy=POLICY, **self.state())
+        state = self.state()
+        parts = {name: Markup(part) for name, part in state.pop("parts").items()}
+        return templates().get_template("live.html").render(
+            name=self._name, version=version("triaxis"), policy=POLICY, parts=parts, **state
+        )
 
     def state(self) -> dict[str, Any]:
         """Return the page's title and its parts as markup, by their ids, and whether a process works on the run.

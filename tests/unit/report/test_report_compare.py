@@ -11,7 +11,16 @@ import pytest
 from triaxis.config import config_from_plain
 from triaxis.errors import ConfigError
 from triaxis.report import figures
-from triaxis.report.compare import Run, compare_runs, comparison_rows, differences, frontier_in, frontiers_plot, render_comparison, shared_metric
+from triaxis.report.compare import (
+    Run,
+    compare_runs,
+    comparison_rows,
+    differences,
+    frontier_in,
+    frontiers_plot,
+    render_comparison,
+    shared_metric,
+)
 from triaxis.report.records import Records
 from triaxis.store.directory import RunDirectory
 from triaxis.testing import FakeTrainer, chain_specs

@@ -65,7 +65,7 @@ def test_the_page_is_there_on_this_machine_and_asks_for_nothing_elsewhere(server
     assert status == 200 and headers["content-type"] == "text/html; charset=utf-8" and headers["cache-control"] == "no-store"
     assert server.server_address[0] == "127.0.0.1"
     assert "http://" not in text.replace("http://www.w3.org", "") and "connect-src &#39;self&#39;" in text
-    assert "Not running" in text and "4 done, 0 failed" in text
+    assert "<h1>Not running</h1>" in text and "4 done, 0 failed" in text and text.count('<svg class="chart"') == 1
 
 
 @pytest.mark.parametrize("host", ["example.com", "127.0.0.1", "127.0.0.1:1", "localhost.example.com", ""])
