@@ -165,11 +165,11 @@ def _trial_name(trial: TrialResult) -> str:
 
 
 def trial_row(trial: TrialResult) -> tuple[str, ...]:
-    """Return a trial as text: id, axis, achieved keep ratios, val accuracy, MACs, time."""
+    """Return a trial as text: id, axis, val accuracy, achieved keep ratios, MACs, time."""
     ratios = [f"{ratio:.3f}" for ratio in trial.achieved.as_tuple()]
     accuracy = words.percent(trial.val_accuracy, 2) if trial.val_accuracy is not None else "failed"
     macs = words.count(trial.macs) if trial.macs is not None else ""
-    return trial.trial_id[:8], trial.spec.axis, *ratios, accuracy, macs, words.duration(trial.seconds)
+    return trial.trial_id[:8], trial.spec.axis, accuracy, *ratios, macs, words.duration(trial.seconds)
 
 
 def _environment(records: Records) -> list[tuple[str, str]]:

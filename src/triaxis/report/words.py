@@ -218,7 +218,7 @@ def _rivals(figure: Frontier) -> list[str]:
     if chosen is None:
         return []
     leads = {r.name: chosen.accuracy - r.point.accuracy for r in figure.rivals if r.point and r.point.ratios != chosen.ratios}
-    said = [f"{name} is {points(lead)} {'below' if lead >= 0 else 'above'} this cut" for name, lead in leads.items()]
+    said = [f"{name} is {_beside(lead)} this cut" for name, lead in leads.items()]
     sentences = [f"Other cuts within the same budget have these predicted accuracies: {_listed(said)}."] if said else []
     sentences += [f"The best cut with {r.name} is this same cut." for r in figure.rivals if r.point and r.name not in leads]
     sentences += [f"Cutting {r.name} cannot meet this budget." for r in figure.rivals if r.point is None]
@@ -227,6 +227,13 @@ def _rivals(figure: Frontier) -> list[str]:
         good = f"A prediction is good to about ±{points(width)} (90 %)"
         sentences.append(f"{good}. So these trials alone do not show that this cut is better than {_listed(close)}.")
     return sentences
+
+
+def _beside(lead: float) -> str:
+    """Say how far another cut is below, in accuracy; what prints as 0.0 points is no difference."""
+    if not round(1000 * abs(lead)):
+        return "as accurate as"
+    return f"{points(lead)} {'below' if lead > 0 else 'above'}"
 
 
 def time_advice(found: Verification | None) -> str | None:
