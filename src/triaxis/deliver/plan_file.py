@@ -116,10 +116,12 @@ def _problems(found: _Fields) -> Iterator[str]:
     for name in (*plan.removed_blocks, *(cut.group for cut in plan.channels)):
         if not name.isprintable() or len(name) > 500:
             yield f"plan must name blocks and groups by the paths of modules, got {name[:100]!r}"
+    # Both are null where images came normalised from code of the user's own.
     mean, std = stats.mean or (), stats.std or ()
-    numbers = (*mean, *std, stats.crop_fraction)
     is_known = stats.mean is not None or stats.std is not None
-    if not all(math.isfinite(x) for x in numbers) or len(mean) != len(std) or (is_known and min(std, default=0) <= 0):
+    if not all(math.isfinite(x) for x in (*mean, *std, stats.crop_fraction)) or (
+        is_known and (len(mean) != len(std) or min(std, default=0) <= 0)
+    ):
         yield "preprocess must have one finite mean and one deviation above 0 for each channel"
     if not 0 < stats.crop_fraction <= 1 or stats.interpolation not in {mode.value for mode in InterpolationMode}:
         yield "preprocess must have a crop_fraction in (0, 1] and an interpolation such as bilinear"

@@ -3,42 +3,36 @@
 from __future__ import annotations
 
 import copy
-import functools
-import hashlib
 import logging
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from triaxis.config import BASE_RECIPE, Config, ExportConfig
-from triaxis.data.identity import differences, identity_of
+from triaxis.config import Config, ExportConfig
 from triaxis.data.images import Preprocess, Splits, require_recipe
 from triaxis.data.sources import load_splits
-from triaxis.errors import ConfigError, ExperimentMismatchError, StoreError, UnsupportedModelError
-from triaxis.metrics.macs import count_macs, count_params
+from triaxis.errors import ConfigError, UnsupportedModelError
 from triaxis.models.load import ModelSource, check_finite, load_model, unwrap
-from triaxis.progress import Advance, Meter, Moment, Progress, Silent, Tell
+from triaxis.progress import Advance, Meter, Progress, Silent, Tell
+from triaxis.stages.base import state_digest, train_base
 from triaxis.stages.environment import how_to_train
 from triaxis.stages.forecast import forecast
 from triaxis.stages.readiness import formats_to_write, require_packages, require_runtime, require_trainable
+from triaxis.stages.timing import timed
 from triaxis.store.base import Store
-from triaxis.store.checkpoints import REMEDY, load_into, save_checkpoint
 from triaxis.store.directory import RunDirectory
 from triaxis.surgery.criteria import criterion_of
 from triaxis.surgery.plain import check_plain, trainable
 from triaxis.surgery.surgeon import Surgeon
-from triaxis.training.evaluate import Evaluation, Teacher, check_output, evaluate
-from triaxis.training.loop import OnStep, TrainingLog, finetune
+from triaxis.training.evaluate import Evaluation, Teacher, check_output
+from triaxis.training.loop import TrainingLog, finetune
 from triaxis.training.machine import CpuTime, Machine, num_threads, warn_if_busy
 from triaxis.training.mode import Mode
 from triaxis.values import PrunePlan, Recipe
-from triaxis.walltime import added, ledger
 
 log = logging.getLogger(__name__)
 
@@ -117,22 +111,6 @@ class Workbench:
             yield advance
 
 
-@contextmanager
-def timed(store: Store, progress: Progress, stage: str) -> Iterator[Advance]:
-    """Show a stage, and add the time it takes to the records, over all the processes that work on it; one that is stopped counts too."""
-    start = time.perf_counter()
-    with ledger() as spent:
-        try:
-            with progress.stage(stage) as advance:
-                yield advance
-        finally:
-            record = store.record("seconds") or {}
-            store.put_record("seconds", {**record, stage: record.get(stage, 0.0) + time.perf_counter() - start})
-            if spent:
-                parts = store.record("seconds_by_part") or {}
-                store.put_record("seconds_by_part", {**parts, stage: added(parts.get(stage, {}), spent)})
-
-
 def open_workbench(
     config: Config,
     run: RunDirectory,
@@ -176,7 +154,7 @@ def open_workbench(
     mode, machine = how_to_train(config, store, network, shape, device)
     warn_if_busy(since)
     trained = model is not None or (loaded is not None and loaded.is_trained)
-    _train_base(config, run, store, network, splits, source, device, mode, machine, progress, trained)
+    train_base(config, run, store, network, splits, source, device, mode, machine, progress, trained)
     surgeon = _surgeon(config, store, network, source, progress)
     store.put_record("anatomy", surgeon.anatomy.to_json())
     return Workbench(
@@ -226,15 +204,6 @@ def pick_device(config: Config) -> torch.device:
     if device.type != "cpu" and not is_there():
         raise ConfigError(f"device must be one that this machine has, got {config.device!r}: set device: auto.")
     return device
-
-
-def state_digest(state: dict[str, Tensor]) -> str:
-    """Return 16 hexadecimal characters over the names and values of a state dict."""
-    seal = hashlib.sha256()
-    for name, tensor in sorted(state.items()):
-        seal.update(name.encode())
-        seal.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return seal.hexdigest()[:16]
 
 
 def _own_copy(model: nn.Module) -> nn.Module:
@@ -312,125 +281,3 @@ def _require_usable(config: Config, network: nn.Module, splits: Splits, source: 
     require_trainable(network, shape, source.num_classes)
     for recipe in (config.collect.recipe, config.finetune):
         require_recipe(splits.train, recipe, "train")
-
-
-def _identity(network: nn.Module, splits: Splits, is_trained: bool) -> dict[str, Any]:
-    """What trials depend on and the configuration does not hold: the weights that were given, and the images."""
-    images = f"{len(splits.train)} train and {len(splits.val)} val images of {splits.train.num_classes} classes"
-    return {"given": state_digest(network.state_dict()) if is_trained else None, "images": images, "data": identity_of(splits)}
-
-
-def _base_resume(run: RunDirectory) -> Path:
-    return run.checkpoints / "base.resume"
-
-
-def _require_the_same(run: RunDirectory, store: Store, now: dict[str, Any]) -> None:
-    """Compare with what the run began with; keep it where nothing was trained yet.
-
-    Raises:
-        ExperimentMismatchError: The weights or the images are others.
-    """
-    before = store.record("base") or (store.record("identity") if _base_resume(run).exists() else None)
-    if before is None:
-        store.put_record("identity", now)
-        return
-    advice = "take these again, or choose another directory with --out"
-    if before.get("given", now["given"]) != now["given"]:
-        raise ExperimentMismatchError(f"The run in {run.path} began with other weights of the base model than it is given now: {advice}.")
-    # Version 0.1 kept only the sentence.
-    if "data" in before and (changed := differences(before["data"], now["data"])):
-        at_random = "Images that a data set changes at random are other images each time: leave that to the recipes."
-        hint = f" {at_random}" if any("pixels" in line for line in changed) else ""
-        raise ExperimentMismatchError(
-            f"The run in {run.path} must go on with the images it began with, but {'; '.join(changed)}: {advice}.{hint}"
-        )
-    if before.get("images", now["images"]) != now["images"]:
-        raise ExperimentMismatchError(
-            f"The run in {run.path} was made with {before['images']}, but there are {now['images']} now: {advice}."
-        )
-
-
-def _tell(advance: Advance, note: str, share: float, moment: Moment) -> None:
-    advance(share, note, moment)
-
-
-def _require_same_base(run: RunDirectory, store: Store, network: nn.Module) -> None:
-    """Trials know the base model that they were cut from: another one in its place would have them all measured again.
-
-    Raises:
-        StoreError: The base model's checkpoint is not the one that the trials began with.
-    """
-    known = {trial.spec.base_digest for trial in store.trials()}
-    if known and state_digest(network.state_dict()) not in known:
-        raise StoreError(f"{run.checkpoint('base')} must hold the base model of this run's trials, but its weights are others: {REMEDY}.")
-
-
-def _train_base(
-    config: Config,
-    run: RunDirectory,
-    store: Store,
-    network: nn.Module,
-    splits: Splits,
-    source: ModelSource,
-    device: torch.device,
-    mode: Mode,
-    machine: Machine,
-    progress: Progress,
-    is_trained: bool,
-) -> None:
-    """Give the network its trained weights: from an earlier process, or by training now."""
-    record, identity = store.record("base"), _identity(network, splits, is_trained)
-    _require_the_same(run, store, identity)
-    if record is not None:
-        load_into(network, run.checkpoint("base"))
-        _require_same_base(run, store, network)
-        return
-    num_images = 0
-    with timed(store, progress, "base") as advance:
-        tell = functools.partial(_tell, advance, "training the base model")
-        if not is_trained:
-            meter = Meter(tell, epochs=config.base.epochs, batch_size=config.base.batch_size)
-            done = _finetune_base(config, run, network, splits, source, device, mode, machine, on_step=meter)
-            num_images = done.num_images
-        elif config.base != BASE_RECIPE:
-            log.warning("the settings under base have no effect: the base model is trained already")
-        found = evaluate(network, splits.val, source.side_px, device)
-        advance(1.0, "", Moment(event="result", val_accuracy=found.accuracy))
-    macs = count_macs(network, (source.in_channels, source.side_px, source.side_px))
-    save_checkpoint(run.checkpoint("base"), network.state_dict())
-    measured = {
-        "val_accuracy": found.balanced_accuracy if config.fit.target == "balanced_accuracy" else found.accuracy,
-        "val_loss": found.loss,
-        "macs": macs,
-        "params": count_params(network),
-        "train_macs": float(num_images * macs),
-    }
-    store.put_record("base", measured | identity)
-    log.info("base model: val accuracy %.4f, %d MACs", found.accuracy, macs)
-
-
-def _finetune_base(
-    config: Config,
-    run: RunDirectory,
-    network: nn.Module,
-    splits: Splits,
-    source: ModelSource,
-    device: torch.device,
-    mode: Mode,
-    machine: Machine,
-    on_step: OnStep,
-) -> TrainingLog:
-    return finetune(
-        network,
-        splits.train,
-        config.base,
-        side_px=source.side_px,
-        seed=config.seed,
-        device=device,
-        mode=mode,
-        on_step=on_step,
-        resume_path=_base_resume(run),
-        calibrate_images=config.collect.calibrate_images,
-        machine=machine,
-        save_s=60 * config.save_minutes,
-    )

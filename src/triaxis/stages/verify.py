@@ -15,8 +15,9 @@ from triaxis.metrics.latency import Latency, LatencyMetric, device_name
 from triaxis.metrics.macs import count_macs, count_params
 from triaxis.metrics.runtimes import make_runtime
 from triaxis.progress import Advance
+from triaxis.stages.base import state_digest
 from triaxis.stages.choose import cost_of, is_clear
-from triaxis.stages.context import Workbench, state_digest
+from triaxis.stages.context import Workbench
 from triaxis.stages.costs import gauge_of
 from triaxis.stages.prune import Pruned
 from triaxis.training.evaluate import Evaluation, evaluate

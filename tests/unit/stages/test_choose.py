@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,6 +36,9 @@ class Bench:
         model = nn.Identity()
         model.levels = plan.levels  # type: ignore[assignment]
         return model
+
+    def measuring(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 class Gauge:

@@ -89,7 +89,7 @@ def test_images_that_change_while_the_base_model_is_trained_are_told_too(begin, 
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("triaxis.stages.context.evaluate", stop)
+        patch.setattr("triaxis.stages.base.evaluate", stop)
         with pytest.raises(KeyboardInterrupt):
             begin(epochs=2)
     (begin.run.checkpoints / "base.resume").touch()  # as one that was stopped between two epochs leaves

@@ -9,7 +9,7 @@ import pytest
 from triaxis.config import Config
 from triaxis.progress import Progress
 from triaxis.stages.collect import record_cost
-from triaxis.stages.context import timed
+from triaxis.stages.timing import timed
 from triaxis.store import MemoryStore
 from triaxis.testing import FakeTrainer, chain_specs
 from triaxis.values import TrialResult

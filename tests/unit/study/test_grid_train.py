@@ -76,7 +76,7 @@ def test_a_network_stopped_between_epochs_goes_on_from_there(bench: Bench) -> No
 
     with pytest.raises(KeyboardInterrupt):
         bench.attempt(spec(), stop)
-    again = bench.attempt(spec(), lambda step, num_steps: steps.append(step))
+    again = bench.attempt(spec(), lambda step, *_: steps.append(step))
     assert steps == [1, 2, 3, 4, 5, 4, 5, 6]
     assert numbers(again) == numbers(whole)
     assert not list(bench.resume_dir.iterdir())

@@ -194,6 +194,25 @@ def test_a_signal_that_kills_the_loaders_workers_too_loses_nothing(tmp_path):
     assert same(whole, resumed)
 
 
+def test_a_signal_after_the_very_last_step_loses_no_epoch(tmp_path):
+    whole, resumed, path = network(), network(), tmp_path / "trial.resume"
+    train(whole, images(), RECIPES["averaged"])
+
+    class Late(ResidentImages):
+        def epoch(self, *args, epoch: int, **more):
+            yield from super().epoch(*args, epoch=epoch, **more)
+            if epoch == EPOCHS - 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    data = images()
+    data.__class__ = Late
+    with pytest.raises(InterruptedRunError), heeding_signals():
+        train(network(), data, RECIPES["averaged"], resume_path=path)
+    steps: list[int] = []
+    train(resumed, images(), RECIPES["averaged"], on_step=lambda now, *_: steps.append(now), resume_path=path)
+    assert steps == [] and same(whole, resumed)
+
+
 class Small(nn.Module):
     """Memory that holds no more than `most` images at a time."""
 
