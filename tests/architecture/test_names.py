@@ -45,6 +45,7 @@ COMMANDS = {
     "export": ["RUN", "--format", "-f", "--with-preprocessing"],
     "predict": ["RUN/compressed", "IMAGE...", "--top", "--allow-code", "--json"],
     "bench": ["RUN", "--batch", "--runtime", "--backend", "--json"],
+    "doctor": ["--measure", "--json"],
 }
 
 
