@@ -14,7 +14,7 @@ import torchvision
 from torch import Tensor, nn
 
 from triaxis.metrics.macs import count_macs
-from triaxis.metrics.table import count_costs
+from triaxis.metrics.table import FIRST, count_costs
 from triaxis.surgery.attention import freed
 from triaxis.surgery.positions import resampled
 from triaxis.surgery.proof import disagreement, shaken
@@ -240,7 +240,7 @@ def test_costs_are_those_of_the_cut_attention_at_every_side() -> None:
     block = surgeon.removable(surgeon.identity())[0]
     table = count_costs(surgeon, (block,), min_depth=0.3, in_channels=3)
     for i, j, k in ((0, 0, 0), (1, 1, 2), (0, len(table.widths) - 1, 1), (1, len(table.widths) - 1, len(table.sides_px) - 1)):
-        plan = surgeon.plan(removed_blocks=(block,) * i, width=table.widths[j], side_px=table.sides_px[k], importance="first")
+        plan = surgeon.plan(removed_blocks=(block,) * i, width=table.widths[j], side_px=table.sides_px[k], importance=FIRST)
         cut = surgeon.cut(plan)
         assert table.costs["macs"][i][j][k] == count_macs(cut, (3, plan.side_px, plan.side_px))
         assert table.costs["params"][i][j][k] == sum(p.numel() for p in cut.parameters())
