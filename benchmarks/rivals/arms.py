@@ -14,9 +14,10 @@ from rivals.width import CRITERIA, STEPS, prune_width, sparse_regularisation
 from triaxis.errors import ConfigError, InfeasibleBudgetError
 from triaxis.maths.frontier import COMPOUND, EQUAL_SPLIT, along_path
 from triaxis.maths.solve import candidates
-from triaxis.stages import decide
 from triaxis.stages.choose import final_plan, starting_point
 from triaxis.stages.context import Workbench
+from triaxis.stages.fit import read_predictor
+from triaxis.stages.solve import read_cost_table, solve_run
 from triaxis.values import Budget, CostTable, PrunePlan
 
 SPARSE_SHARE = 0.5
@@ -32,9 +33,9 @@ Maker = Callable[[Case], Start]
 def triaxis(case: Case) -> Start:
     """Solve on the run's predictor, and take the best cut that measures within the budget."""
     bench, store = case.bench, case.bench.store
-    table, order = decide.read_cost_table(store), store.record("block_order")
-    best = decide.solve_run(store, [case.budget])
-    more = candidates(decide.read_predictor(store)[0], table, best.budgets, num=NUM_CANDIDATES)
+    table, order = read_cost_table(store), store.record("block_order")
+    best = solve_run(store, [case.budget])
+    more = candidates(read_predictor(store)[0], table, best.budgets, num=NUM_CANDIDATES)
     measure, found = cost_fraction(bench, case.budget), []
     for solution in (best, *(s for s in more if s.ratios != best.ratios)):
         start = starting_point(bench, solution.blocks)

@@ -23,8 +23,8 @@ from triaxis.errors import TriaxisError
 from triaxis.metrics.base import Reading
 from triaxis.metrics.macs import count_params
 from triaxis.progress import Progress
-from triaxis.stages import decide
 from triaxis.stages.context import Workbench, open_workbench
+from triaxis.stages.fit import fit_run
 from triaxis.stages.pipeline import collect_stage
 from triaxis.store.checkpoints import load_checkpoint, save_checkpoint
 from triaxis.store.directory import RunDirectory
@@ -68,7 +68,7 @@ def run_seed(order: Order, seed: int, path: Path, splits: Splits, progress: Prog
         bench = open_workbench(config, directory, store, progress=progress, splits=splits)
         collect_stage(bench, config.budgets)
         if store.record("predictor") is None:
-            decide.fit_run(store, config)
+            fit_run(store, config)
         cases = [Case(bench, order.profile, budget, arm) for budget in order.budgets for arm in order.arms_at(budget)]
         if not _run_all(order, cases, say):
             return False

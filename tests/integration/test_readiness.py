@@ -16,10 +16,11 @@ from torch.utils.data import TensorDataset
 import triaxis
 from triaxis.config import config_from_plain
 from triaxis.data.images import Preprocess
-from triaxis.deliver.export import export
+from triaxis.deliver.bundle import export
 from triaxis.errors import ConfigError, ExportError, MissingDependencyError, TriaxisError, UnsupportedModelError
 from triaxis.models.cifar import ResNet, resnet
-from triaxis.models.load import ModelSource, load_model
+from triaxis.models.weights import load_model
+from triaxis.models.zoos import ModelSource
 from triaxis.stages.context import open_workbench
 from triaxis.store.directory import RunDirectory
 from triaxis.store.memory import MemoryStore

@@ -13,7 +13,7 @@ from triaxis.config import BASE_RECIPE, Config
 from triaxis.data.images import Splits
 from triaxis.errors import StoreError
 from triaxis.metrics.macs import count_macs, count_params
-from triaxis.models.load import ModelSource
+from triaxis.models.zoos import ModelSource
 from triaxis.progress import Advance, Meter, Moment, Progress
 from triaxis.stages.identity import base_resume, identity_of_run, require_the_same
 from triaxis.stages.timing import timed

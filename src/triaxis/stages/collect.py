@@ -17,6 +17,7 @@ from triaxis.execution.base import Work
 from triaxis.maths.design import axis_design, on_axis, steepest
 from triaxis.maths.solve import Levels
 from triaxis.metrics.macs import count_macs, count_params
+from triaxis.process.walltime import added, ledger
 from triaxis.progress import Moment, Silent, Tell
 from triaxis.stages.block_choice import Losses, choose_blocks
 from triaxis.stages.context import Workbench
@@ -25,7 +26,6 @@ from triaxis.store.checkpoints import load_checkpoint, save_checkpoint
 from triaxis.surgery.criteria import criterion_of
 from triaxis.training.evaluate import evaluate, loss_gradients
 from triaxis.values import AXES, Axis, CostTable, KeepRatios, PrunePlan, Recipe, TrialResult, TrialSpec
-from triaxis.walltime import added, ledger
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,8 @@ from triaxis.config import Config, ExportConfig
 from triaxis.data.images import Preprocess, Splits, require_recipe
 from triaxis.data.sources import load_splits
 from triaxis.errors import ConfigError, UnsupportedModelError
-from triaxis.models.load import ModelSource, check_finite, load_model, unwrap
+from triaxis.models.weights import check_finite, load_model
+from triaxis.models.zoos import ModelSource, unwrap
 from triaxis.progress import Advance, Meter, Progress, Silent, Tell
 from triaxis.stages.base import state_digest, train_base
 from triaxis.stages.environment import how_to_train
@@ -28,10 +29,11 @@ from triaxis.store.directory import RunDirectory
 from triaxis.surgery.criteria import criterion_of
 from triaxis.surgery.plain import check_plain, trainable
 from triaxis.surgery.surgeon import Surgeon
-from triaxis.training.evaluate import Evaluation, Teacher, check_output
+from triaxis.training.evaluate import Evaluation, check_output
 from triaxis.training.loop import TrainingLog, finetune
 from triaxis.training.machine import CpuTime, Machine, num_threads, warn_if_busy
 from triaxis.training.mode import Mode
+from triaxis.training.teacher import Teacher
 from triaxis.values import PrunePlan, Recipe
 
 log = logging.getLogger(__name__)

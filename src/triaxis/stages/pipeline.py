@@ -15,15 +15,16 @@ from torch import nn
 
 from triaxis.config import Config
 from triaxis.data.images import Splits
-from triaxis.deliver.export import export
+from triaxis.deliver.bundle import export
 from triaxis.errors import ConfigError
 from triaxis.maths.solve import feasible_rows
+from triaxis.process.usual_torch import usual_torch
 from triaxis.progress import Progress
-from triaxis.stages import decide
 from triaxis.stages.choose import choose
 from triaxis.stages.collect import collect, final_block_order, first_block_order
 from triaxis.stages.context import Workbench, open_workbench
 from triaxis.stages.costs import cost_table, for_any_budget, with_metrics
+from triaxis.stages.fit import fit_run, read_predictor
 from triaxis.stages.listeners import watched
 from triaxis.stages.prune import prune
 from triaxis.stages.refine import measure_more, measure_off_axis
@@ -31,7 +32,6 @@ from triaxis.stages.summary import summarise
 from triaxis.stages.verify import verify
 from triaxis.store.directory import RunDirectory
 from triaxis.training.machine import num_threads
-from triaxis.usual_torch import usual_torch
 from triaxis.values import BudgetSpec, CostTable, Solution, Verification
 
 MIN_OFF_AXIS = 4
@@ -121,14 +121,14 @@ def _with_budgets(bench: Workbench, key: str, order: tuple[str, ...], specs: Seq
 def fit_stage(bench: Workbench) -> None:
     """Fit the accuracy predictor to the trials."""
     with bench.timed("fit"):
-        decide.fit_run(bench.store, bench.config)
+        fit_run(bench.store, bench.config)
 
 
 def prune_stage(bench: Workbench, table: CostTable, order: tuple[str, ...], specs: Sequence[BudgetSpec]) -> Outcome:
     """Solve, choose, cut, fine-tune, export, verify, and write the summary."""
     store, directory = bench.store, bench.run
     with bench.timed("solve") as advance:
-        predictor, _ = decide.read_predictor(store)
+        predictor, _ = read_predictor(store)
         budgets = [spec.resolve(table.base_cost(spec.metric)) for spec in specs]
         advance(0.0, "measuring the best cuts")
         choice = choose(bench, predictor, table, budgets, order)

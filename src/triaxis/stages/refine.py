@@ -6,9 +6,9 @@ import logging
 from collections.abc import Sequence
 
 from triaxis.maths.design import next_trial, off_axis
-from triaxis.stages import decide
 from triaxis.stages.collect import joint_spec, levels_of, measure_trials, record_cost
 from triaxis.stages.context import Workbench
+from triaxis.stages.fit import fit_run, predictor_to_place_by
 from triaxis.values import CostTable, TrialSpec
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ def measure_off_axis(bench: Workbench, table: CostTable, num: int) -> None:
     """
     chosen = bench.store.record("off_axis_levels")
     if chosen is None:
-        predictor = decide.predictor_to_place_by(bench.store, bench.config)
+        predictor = predictor_to_place_by(bench.store, bench.config)
         chosen = [list(levels) for levels in off_axis(table, predictor, num)]
         bench.store.put_record("off_axis_levels", chosen)
     _measure(bench, [joint_spec(bench, table, (i, j, k)) for i, j, k in chosen])
@@ -37,7 +37,7 @@ def measure_more(bench: Workbench, table: CostTable, num: int) -> int:
     """
     budgets = [spec.resolve(table.base_cost(spec.metric)) for spec in bench.config.budgets]
     for done in range(num):
-        predictor = decide.predictor_to_place_by(bench.store, bench.config)
+        predictor = predictor_to_place_by(bench.store, bench.config)
         measured = {levels_of(table, trial.spec.target) for trial in bench.store.trials()}  # failed ones too
         following = next_trial(predictor, table, budgets, measured=measured)
         if not following.is_worth_it or following.levels in measured:
@@ -45,7 +45,7 @@ def measure_more(bench: Workbench, table: CostTable, num: int) -> int:
             return done
         _measure(bench, [joint_spec(bench, table, following.levels)])
     if num:
-        decide.fit_run(bench.store, bench.config)
+        fit_run(bench.store, bench.config)
     return num
 
 

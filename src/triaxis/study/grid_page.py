@@ -10,7 +10,7 @@ import numpy as np
 from triaxis.maths.rank import RankTest
 from triaxis.study import grid_text as words
 from triaxis.study.grid_report import GridReport
-from triaxis.study.grid_study import Comparison
+from triaxis.study.grid_study import TableComparison
 from triaxis.study.page import COLORS, QUIET, SYMBOLS, _drawn, _figure, _table_figure, _write
 from triaxis.study.rank import RankStudy
 from triaxis.study.tables import CubeCheck
@@ -92,7 +92,7 @@ def _test_figure(study: RankStudy, test: RankTest) -> dict[str, Any]:
     return _drawn(figure, "test", "Each network that cuts several axes, with its 90 % interval; rank 1 predicts 0.")
 
 
-def _printed_figure(found: Comparison) -> dict[str, Any]:
+def _printed_figure(found: TableComparison) -> dict[str, Any]:
     figure = _figure("printed accuracy, %", "measured minus printed").update_yaxes(ticksuffix=" points")
     figure.add_scatter(
         x=[round(100 * cell.printed, 3) for cell in found.cells],

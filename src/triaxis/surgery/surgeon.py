@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from triaxis.errors import PlanError, UnsupportedModelError
+from triaxis.process.usual_torch import usual_torch
+from triaxis.process.walltime import part
 from triaxis.surgery import apply
 from triaxis.surgery.blocks import Block, find_blocks, inside, stages, weighted_paths
 from triaxis.surgery.channels import ChannelGroup, find_groups
@@ -24,9 +26,7 @@ from triaxis.surgery.proof import Proof
 from triaxis.surgery.ratios import width_levels
 from triaxis.surgery.sides import accepted_sides, candidate_sides, first_line
 from triaxis.surgery.tracing import ChannelTracer, trace
-from triaxis.usual_torch import usual_torch
 from triaxis.values import Anatomy, BlockInfo, GroupInfo, PrunePlan
-from triaxis.walltime import part
 
 
 @dataclass(repr=False)

@@ -23,7 +23,7 @@ from rivals.picture import svg
 from triaxis.errors import ConfigError
 from triaxis.maths.frontier import EQUAL_SPLIT
 from triaxis.metrics.macs import count_macs
-from triaxis.models.load import load_model
+from triaxis.models.weights import load_model
 from triaxis.values import BudgetSpec, CostTable
 
 SHAPE = (3, 16, 16)

@@ -14,7 +14,7 @@ from triaxis.errors import InfeasibleBudgetError
 from triaxis.maths.fit import fit
 from triaxis.metrics.gauge import Measurement, in_turns
 from triaxis.stages import choose
-from triaxis.stages.decide import points_from_trials
+from triaxis.stages.fit import points_from_trials
 from triaxis.testing import FakeTrainer, chain_specs
 from triaxis.values import Budget, KeepRatios, Solution
 

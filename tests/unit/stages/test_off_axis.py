@@ -13,7 +13,8 @@ from triaxis.errors import ConfigError
 from triaxis.execution import SerialExecutor, run_trials
 from triaxis.maths.design import NextTrial
 from triaxis.progress import Progress
-from triaxis.stages import collect, decide, refine
+from triaxis.stages import collect, refine
+from triaxis.stages.fit import fit_run, predictor_to_place_by, read_predictor
 from triaxis.stages.pipeline import run
 from triaxis.store import MemoryStore
 from triaxis.testing import FakeTrainer, chain_specs
@@ -42,7 +43,7 @@ def test_rank_2_is_fitted_after_its_off_axis_trials(degree: int | None, table: C
     plain = {"fit": {"rank": 2, "degree": degree}, "collect": {"off_axis": 8}}
     bench = bench_of(config_from_plain(plain), monkeypatch)
     refine.measure_off_axis(bench, table, 8)
-    predictor, report = decide.fit_run(bench.store, bench.config)
+    predictor, report = fit_run(bench.store, bench.config)
     joint = [trial for trial in bench.store.trials() if trial.spec.axis == "joint"]
     assert (predictor.rank, predictor.kind, len(joint), report.num_points) == (2, "polynomial", 8, 24)
     assert report.rmse < (0.005 if degree else 0.03)  # left to choose, it takes straight lines: leave-one-out finds them safer here
@@ -69,4 +70,4 @@ def test_more_trials_are_placed_before_rank_2_can_be_fitted(table: CostTable, mo
 
 def test_rank_1_is_placed_by_its_own_predictor_which_is_stored(table: CostTable, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = bench_of(config_from_plain({"fit": {"degree": 2}}), monkeypatch)
-    assert decide.predictor_to_place_by(bench.store, bench.config) == decide.read_predictor(bench.store)[0]
+    assert predictor_to_place_by(bench.store, bench.config) == read_predictor(bench.store)[0]

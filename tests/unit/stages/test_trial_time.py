@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import pytest
 
 from triaxis.config import Config
+from triaxis.process.walltime import part
 from triaxis.progress import Progress
 from triaxis.stages.collect import record_cost
 from triaxis.stages.timing import timed
 from triaxis.store import MemoryStore
 from triaxis.testing import FakeTrainer, chain_specs
 from triaxis.values import TrialResult
-from triaxis.walltime import part
 
 
 def test_a_trial_of_an_earlier_version_still_reads() -> None:
