@@ -10,7 +10,7 @@ import typer
 
 from triaxis.cli.frame import out
 from triaxis.cli.stages import RunArgument
-from triaxis.interrupt import Stop
+from triaxis.process.interrupt import Stop
 
 
 def open(

@@ -81,7 +81,7 @@ def fit(
         return
     if predict or budget:
         raise typer.BadParameter("--predict and --budget go with a CSV file; for a run, see `triaxis solve`.")
-    from triaxis.stages.decide import fit_run
+    from triaxis.stages.fit import fit_run
     from triaxis.store.directory import RunDirectory
 
     place = RunDirectory(source)
@@ -95,7 +95,7 @@ def solve(run_dir: RunArgument, budget: BudgetOption = None, as_json: JsonOption
 
     Example: `triaxis solve runs/demo --budget macs=30%`
     """
-    from triaxis.stages.decide import solve_run
+    from triaxis.stages.solve import solve_run
     from triaxis.store.directory import RunDirectory
     from triaxis.values import parse_budgets
 
@@ -117,7 +117,7 @@ def frontier(
 
     Example: `triaxis frontier runs/demo --metric macs`
     """
-    from triaxis.stages.decide import frontier_run
+    from triaxis.stages.solve import frontier_run
     from triaxis.store.directory import RunDirectory
     from triaxis.values import BudgetSpec
 

@@ -8,8 +8,15 @@ from typing import Any
 from triaxis.report.draw import Chart, Mark, Rule, Scale, reach
 from triaxis.study import grid_text as words
 from triaxis.study.grid_report import GridReport
-from triaxis.study.grid_study import Comparison
-from triaxis.study.page import LOOKS, Figure, cube_figure, deviation_figure, table_figure, write_page
+from triaxis.study.grid_study import TableComparison
+from triaxis.study.page import (
+    LOOKS,
+    Figure,
+    cube_figure,
+    deviation_figure,
+    table_figure,
+    write_page,
+)
 
 Section = dict[str, Any]
 
@@ -57,7 +64,7 @@ def _training(report: GridReport) -> Section:
     return _section("How it was trained", " ".join(said) or "No network is finished yet.")
 
 
-def _printed_figure(found: Comparison) -> Figure:
+def _printed_figure(found: TableComparison) -> Figure:
     marks = []
     for cell in found.cells:
         layers, width, side_px = cell.place

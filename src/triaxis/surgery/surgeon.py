@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from triaxis.errors import PlanError
+from triaxis.process.usual_torch import usual_torch
+from triaxis.process.walltime import part
 from triaxis.surgery import apply, caches
 from triaxis.surgery.attention import freed
 from triaxis.surgery.blocks import Block, find_blocks, inside, stages
@@ -29,9 +31,7 @@ from triaxis.surgery.reading import Reading, find_sites, read, read_otherwise
 from triaxis.surgery.sides import accepted_sides, candidate_sides, runs
 from triaxis.surgery.sites import Site
 from triaxis.surgery.tracing import ChannelTracer
-from triaxis.usual_torch import usual_torch
 from triaxis.values import Anatomy, BlockInfo, GroupInfo, PrunePlan
-from triaxis.walltime import part
 
 
 @dataclass(repr=False)

@@ -240,7 +240,7 @@ def test_a_wrong_option_is_a_usage_error() -> None:
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, fitted: Path) -> None:
-    monkeypatch.setattr("triaxis.stages.decide.solve_run", lambda *_: 1 / 0)
+    monkeypatch.setattr("triaxis.stages.solve.solve_run", lambda *_: 1 / 0)
     result = runner.invoke(app, ["solve", str(fitted)])
     assert isinstance(result.exception, ZeroDivisionError)
 

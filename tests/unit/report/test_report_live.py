@@ -17,8 +17,9 @@ from triaxis.errors import ConfigError, StoreError
 from triaxis.progress import Step
 from triaxis.report.live import LivePage, LiveServer, frontier_so_far, so_far_plot
 from triaxis.report.records import read_records
-from triaxis.stages.decide import fit_run, frontier_run
+from triaxis.stages.fit import fit_run
 from triaxis.stages.listeners import ProgressFile
+from triaxis.stages.solve import frontier_run
 from triaxis.store.directory import RunDirectory
 from triaxis.testing import FakeTrainer, chain_specs
 

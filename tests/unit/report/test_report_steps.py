@@ -12,7 +12,7 @@ from triaxis.report import figures, html
 from triaxis.report.network import network
 from triaxis.report.records import Records
 from triaxis.report.steps import NUM_STEPS, budget_steps
-from triaxis.stages.decide import frontier_run, solve_run
+from triaxis.stages.solve import frontier_run, solve_run
 from triaxis.store import MemoryStore
 from triaxis.values import BudgetSpec, PrunePlan
 

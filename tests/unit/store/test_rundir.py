@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from triaxis.config import Config, config_from_plain, load_config
-from triaxis.deliver.export import FILES
+from triaxis.deliver.bundle import FILES
 from triaxis.errors import ExperimentMismatchError, StoreError, StoreLockedError
 from triaxis.store.directory import RunDirectory
 from triaxis.study.grid_config import GridConfig
