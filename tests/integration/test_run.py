@@ -14,9 +14,9 @@ import triaxis
 from triaxis.config import load_config
 from triaxis.data.images import Preprocess
 from triaxis.data.sources import load_splits
-from triaxis.deliver.export import export
+from triaxis.deliver.bundle import export
 from triaxis.metrics.macs import count_macs, count_params
-from triaxis.models.load import ModelSource, build
+from triaxis.models.zoos import ModelSource, build
 from triaxis.store.directory import RunDirectory
 from triaxis.surgery.surgeon import Surgeon
 from triaxis.values import PrunePlan

@@ -6,7 +6,7 @@ import os
 
 import typer
 
-from triaxis.cli import machine, models, stages, study
+from triaxis.cli import live, machine, models, stages, study
 from triaxis.cli.frame import Commands
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ _RUN, _STAGES, _MODELS = "The whole job", "One stage of a run", "Models"
 app.command(rich_help_panel=_RUN)(stages.run)
 app.command(rich_help_panel=_RUN)(models.init)
 app.command(rich_help_panel=_RUN)(stages.status)
+app.command(rich_help_panel=_RUN)(live.open)
 app.command(rich_help_panel=_STAGES)(stages.collect)
 app.command(rich_help_panel=_STAGES)(stages.fit)
 app.command(rich_help_panel=_STAGES)(stages.solve)

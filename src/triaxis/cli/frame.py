@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from triaxis.cli.output import guarded_output
 from triaxis.errors import TriaxisError
-from triaxis.interrupt import heeding_signals
+from triaxis.process.interrupt import heeding_signals
 from triaxis.progress import Listener, Progress, Step
 
 INTERRUPTED = 130

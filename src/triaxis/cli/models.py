@@ -67,7 +67,7 @@ def export(
 
     Example: `triaxis export runs/demo --format onnx`
     """
-    from triaxis.deliver.export import export_run
+    from triaxis.deliver.bundle import export_run
 
     path = export_run(run_dir, format_, with_preprocessing=with_preprocessing)
     out.print(f"wrote {escape(str(path))}", soft_wrap=True)
@@ -86,7 +86,7 @@ def predict(
 
     Example: `triaxis predict runs/demo/compressed cat.jpg`
     """
-    from triaxis.deliver.deployed import predict_files
+    from triaxis.deliver.predict import predict_files
 
     found = predict_files(model_dir, images, top=top, allow_code=allow_code)
     if as_json:
@@ -109,7 +109,7 @@ def bench(
 
     Example: `triaxis bench runs/demo --batch 1 --batch 64`
     """
-    from triaxis.deliver.deployed import bench_run
+    from triaxis.deliver.measure import bench_run
 
     found = bench_run(run_dir, batches=tuple(batch or (1, 8, 64)), runtimes=tuple(runtime) if runtime else None)
     if as_json:

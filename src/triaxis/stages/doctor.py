@@ -14,7 +14,7 @@ import torch
 from triaxis.config import Config
 from triaxis.metrics.latency import device_name, measure_latency
 from triaxis.models.cifar import resnet
-from triaxis.stages.context import pick_device
+from triaxis.stages.environment import pick_device
 from triaxis.training.machine import CpuTime, share_of_others
 from triaxis.training.mode import Mode
 from triaxis.training.stopwatch import in_turns, training_step
