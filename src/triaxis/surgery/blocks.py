@@ -80,14 +80,22 @@ def keeps_shape(call: Call) -> bool:
 
 
 def residual_blocks(model: nn.Module, calls: Iterable[Call]) -> list[Block]:
-    """Return the innermost modules that return their input when their parameters are zero."""
+    """Return the innermost modules that return their input when their parameters are zero; a block's only such part is no block."""
     modules = dict(model.named_modules())
     candidates = [c for c in calls if passes_on(c) and not isinstance(modules[c.path], LAYERS)]
     found: list[Block] = []
     for call in sorted(candidates, key=lambda c: -c.path.count(".")):
-        if not any(inside(b.name, call.path) for b in found) and returns_input(modules[call.path], call.outputs[0].shape, call.given):
-            found.append(Block(call.path, "residual", True, (call,)))
+        within = [b for b in found if inside(b.name, call.path)]
+        if (within and not _wraps(modules, call.path, within)) or not returns_input(modules[call.path], call.outputs[0].shape, call.given):
+            continue
+        found = [b for b in found if b not in within] + [Block(call.path, "residual", True, (call,))]
     return found
+
+
+def _wraps(modules: dict[str, nn.Module], path: str, within: list[Block]) -> bool:
+    """Say whether a module is a block around its only residual part (a token mixer, say), and no container of blocks."""
+    beside = [m for m in modules[path].children() if any(True for _ in m.parameters())]
+    return len(within) == 1 and type(modules[path]) not in GENERIC and within[0].name.rpartition(".")[0] == path and len(beside) > 1
 
 
 def passes_on(call: Call) -> bool:
