@@ -25,12 +25,19 @@ SECONDS_FOR_NO_BUDGET = 0.08
 def metric_of(bench: Workbench, key: str) -> Metric:
     """Return what counts or measures a metric under the run's settings."""
     config = bench.config
-    return make_metric(key, batch=config.profile.latency_batch, runtime=config.profile.runtime, device=bench.device, own=config.metrics)
+    return make_metric(
+        key,
+        batch=config.profile.latency_batch,
+        runtime=config.profile.runtime,
+        device=bench.device,
+        own=config.metrics,
+        commands=config.profile.commands,
+    )
 
 
 def gauge_of(bench: Workbench, key: str) -> Gauge:
     """Return what measures cuts in a metric beside the run's base model."""
-    return Gauge(metric_of(bench, key), bench.surgeon.base, bench.input_shape)
+    return Gauge(metric_of(bench, key), bench.surgeon.base, bench.input_shape, bench.store)
 
 
 def cost_table(bench: Workbench, block_order: Sequence[str]) -> CostTable:

@@ -72,7 +72,7 @@ def _check(bench: Workbench, pruned: Pruned, budget: Budget, base: float) -> Bud
     share = budget.limit / base
     shape = (bench.source.in_channels, side, side)
     with bench.measuring():
-        found = gauge.measure(pruned.model, shape, seconds=CHECK_SECONDS, is_clear=functools.partial(is_clear, share))
+        found = gauge.measure(pruned.model, shape, seconds=CHECK_SECONDS, is_clear=functools.partial(is_clear, share), anew=True)
     return BudgetCheck(
         budget=budget, cost=cost_of(gauge, found, base), share=found.ratio, low=found.low, high=found.high, limit_share=share
     )
@@ -104,7 +104,7 @@ def _measure_both(bench: Workbench, pruned: Pruned, solution: Solution, files: t
 def _latencies(bench: Workbench, pruned: Pruned) -> tuple[dict[str, Latency], dict[str, Latency]]:
     """Return the latencies of the base and of the compressed model by batch, timed in turns."""
     profile, side = bench.config.profile, pruned.plan.side_px
-    runtime = make_runtime(profile.runtime, bench.device)
+    runtime = make_runtime(profile.runtime, bench.device, commands=profile.commands)
     base, compressed = {}, {}
     for batch in profile.batches:
         gauge = Gauge(LatencyMetric(runtime, batch), bench.surgeon.base, bench.input_shape)
