@@ -34,7 +34,7 @@ MODEL_FORM = r"^[\w.]+:[\w./-]+$"
 DATA_KINDS = ("digits", "imagefolder", "cifar10", "cifar100", "fashion_mnist", "svhn")
 DATA_FORM = r"^(digits|[\w.]+:.+)$"
 
-Format = Literal["safetensors", "pt2", "onnx"]
+Format = Literal["safetensors", "pt2", "onnx", "onnx-int8"]
 ListenerName = Annotated[str, Field(pattern=r"^[\w.-]+(:\w+)?$")]
 
 
@@ -263,7 +263,7 @@ class ExportConfig(Section):
     """What is written beside the compressed model's plan."""
 
     formats: tuple[Format, ...] = Field(
-        default=("safetensors", "pt2"), description="safetensors, pt2 and onnx; each is tried before training"
+        default=("safetensors", "pt2"), description="safetensors, pt2, onnx and onnx-int8; each is tried before training"
     )
 
 

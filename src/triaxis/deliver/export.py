@@ -20,6 +20,7 @@ from triaxis.data.images import Preprocess
 from triaxis.deliver.plan_file import build_base, read_description
 from triaxis.errors import ConfigError, ExportError, TriaxisError
 from triaxis.metrics.runtimes.onnx import run_onnx, write_onnx
+from triaxis.metrics.runtimes.quantised import quantise_at_random
 from triaxis.models.load import ModelSource, names_code
 from triaxis.store.checkpoints import load_into, save_checkpoint
 from triaxis.store.directory import RunDirectory
@@ -36,7 +37,12 @@ TOLERANCE = 1e-4
 
 PARITY_BATCHES = (1, 8)
 
-FILES = ("plan.json", "model.safetensors", *(f"{name}.{form}" for name in ("model", "model_from_pixels") for form in ("pt2", "onnx")))
+FILES = (
+    "plan.json",
+    "model.safetensors",
+    "model_int8.onnx",
+    *(f"{name}.{form}" for name in ("model", "model_from_pixels") for form in ("pt2", "onnx")),
+)
 """All that is ever written; the plan, first, says what the others are."""
 
 
@@ -58,7 +64,7 @@ def export(
         plan: What was cut.
         source: How to make the base model again.
         preprocess: What the input must go through.
-        formats: Of ``safetensors``, ``pt2`` and ``onnx``; the first is always written.
+        formats: Of ``safetensors``, ``pt2`` and ``onnx``; the first is always written. `triaxis.deliver.int8` writes ``onnx-int8``.
         class_names: Names of the outputs.
 
     Returns:
@@ -103,7 +109,7 @@ def refusal(model: nn.Module, input_shape: tuple[int, ...], form: str) -> str:
     Args:
         model: The network; it is copied, not changed.
         input_shape: (C, S, S).
-        form: ``pt2`` or ``onnx``.
+        form: ``pt2``, ``onnx`` or ``onnx-int8``.
     """
     live = copy.deepcopy(model).cpu().float().eval().to(memory_format=torch.contiguous_format)
     try:
@@ -111,7 +117,8 @@ def refusal(model: nn.Module, input_shape: tuple[int, ...], form: str) -> str:
             _program(live, input_shape)
         else:
             with tempfile.TemporaryDirectory() as folder:
-                run_onnx(write_onnx(Path(folder) / "model.onnx", live, tuple(input_shape)))
+                path = write_onnx(Path(folder) / "model.onnx", live, tuple(input_shape))
+                run_onnx(path if form == "onnx" else quantise_at_random(path, Path(folder) / "model_int8.onnx", tuple(input_shape)))
     except TriaxisError:
         raise
     except Exception as error:  # noqa: BLE001 - the exporters raise whatever the model's code makes them raise

@@ -12,7 +12,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from triaxis.report import figures, plots, times, words
+from triaxis.report import figures, int8, plots, times, words
 from triaxis.report.records import Records
 from triaxis.store.files import write_text
 from triaxis.values import TrialResult, metric_spec
@@ -62,6 +62,8 @@ def render(records: Records, title: str) -> str:
         "missed": words.missed(records),
         "tiles": _tiles(records),
         "comparison": list(_comparison(records)),
+        "int8": list(int8.comparison(records)),
+        "int8_kept": int8.kept(records),
         "advice": words.advice(found, figures.axis_shares(records), records),
         "frontier": _frontier(found),
         "axes": list(_axes(records)),

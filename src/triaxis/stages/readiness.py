@@ -45,7 +45,7 @@ def require_packages(config: Config, device: torch.device) -> None:
             own=config.metrics,
             commands=config.profile.commands,
         )
-    if "onnx" in config.export.formats:
+    if {"onnx", "onnx-int8"} & set(config.export.formats):
         require_onnx()
 
 

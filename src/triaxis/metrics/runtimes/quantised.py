@@ -45,6 +45,8 @@ class Quantiser:
         graph = onnx.load(self.prepared).graph
         self.input_name = graph.input[0].name
         self.nodes: tuple[str, ...] = tuple(node.name for node in graph.node if node.op_type in QUANTISED_OPS)
+        named = _layers(onnx.load(path).graph)
+        self.layers = {node: named.get(node, node) for node in self.nodes}
 
     def write(self, path: Path, *, keep: Sequence[str] = (), only: Sequence[str] | None = None) -> Path:
         """Write the quantised file.
@@ -86,6 +88,17 @@ def quantise_at_random(path: Path, out: Path, input_shape: Shape) -> Path:
     images = torch.randn(4, *input_shape, generator=torch.Generator().manual_seed(0))
     with tempfile.TemporaryDirectory() as folder:
         return Quantiser(path, Path(folder), [images]).write(out)
+
+
+def _layers(graph: Any) -> dict[str, str]:
+    """Return the layer that each node came from: its weight is called after it."""
+    weights = {tensor.name for tensor in graph.initializer}
+    found = {}
+    for node in graph.node:
+        own = [name.removesuffix(".weight") for name in node.input if name in weights and name.endswith(".weight")]
+        if own:
+            found[node.name] = own[0]
+    return found
 
 
 class _Reader:
