@@ -274,7 +274,7 @@ def page(rows: dict[str, dict[str, Any]]) -> str:
         [
             "# Supported models",
             "",
-            "Written by `make zoo` (benchmarks/zoo.py); do not edit. Any torchvision or timm CNN, or your own, may be tried with",
+            "Written by `make zoo` (benchmarks/zoo.py); do not edit. Any torchvision or timm classifier, or your own, may be tried with",
             "`triaxis inspect`: nothing here is a list that the program knows.",
             "",
             f"{len(tested)} models of {len({families[n] for n in tested})} families were cut along each open axis and along all of them;",
