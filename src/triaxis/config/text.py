@@ -91,7 +91,6 @@ Beside other work, `threads: 1` is the safe choice for small networks.
 """
 
 
-
 def config_reference() -> str:
     """Return the Markdown of docs/configuration.md; a test keeps the file equal to it."""
     return f"""# Configuration

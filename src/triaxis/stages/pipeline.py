@@ -147,6 +147,7 @@ def prune_stage(
             data.splits.train.preprocess,
             run.config.export.formats,
             data.splits.class_names,
+            run.config.task,
         )
     verification = verify(run, data, base, trainer, pruned, solution, (directory.checkpoint("base"), files[0]))
     summary = summarise(store)
