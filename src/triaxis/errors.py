@@ -6,12 +6,14 @@
     +-- DataError                   images, labels or splits are unusable
     +-- UnsupportedModelError       a model cannot be loaded, traced or cut; names the module
     |   +-- PlanError               a prune plan does not fit the model it is applied to, or plan.json is damaged
+    |   +-- RefusedModelError       a runtime or a device refuses a cut; the runtime's own words name the operator
     +-- InfeasibleBudgetError       no cut is cheap enough; names the smallest possible cost
     +-- FitError                    the trials do not determine the predictor
     +-- TrainingError               the loss became NaN or infinite, or training cannot start
     +-- StoreError                  the run directory cannot be read or written
     |   +-- StoreLockedError        another process is using the run directory
     +-- ExportError                 an exported file disagrees with the live model, or torch refuses to write it
+    +-- DeviceError                 a device does not answer, or answers what cannot be; what was measured is kept
     +-- MissingDependencyError      an optional package is needed; names the extra
     +-- BudgetMissedError           the finished model measures over its budget; it is kept, and the sentence says by how much
     +-- InterruptedRunError         a signal asked the run to stop; the same command goes on
@@ -58,6 +60,12 @@ class PlanError(UnsupportedModelError):
     """A prune plan does not fit the model it is applied to, or ``plan.json`` is damaged or asks for what it must not."""
 
     exit_code = 7
+
+
+class RefusedModelError(UnsupportedModelError):
+    """A runtime or a device refuses a cut; its own words name the operator. Other cuts go on."""
+
+    exit_code = 16
 
 
 class InfeasibleBudgetError(TriaxisError):
@@ -117,6 +125,12 @@ class BudgetMissedError(TriaxisError):
     """The finished model measures over its budget; nothing is taken back, and the sentence says by how much."""
 
     exit_code = 15
+
+
+class DeviceError(TriaxisError):
+    """A device does not answer, or answers what cannot be; what was measured before is kept, and the same command goes on."""
+
+    exit_code = 17
 
 
 class InterruptedRunError(TriaxisError):

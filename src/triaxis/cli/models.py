@@ -60,17 +60,36 @@ def inspect(
 
 def export(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.", show_default=False)],
-    format_: Annotated[str, typer.Option("--format", "-f", help="safetensors, pt2 or onnx.")] = "onnx",
+    format_: Annotated[str, typer.Option("--format", "-f", help="safetensors, pt2, onnx or onnx-int8.")] = "onnx",
     with_preprocessing: Annotated[bool, typer.Option("--with-preprocessing", help="Fold the input's normalisation in.")] = False,
 ) -> None:
     """Write the compressed model in another format, checked against the live one.
 
     Example: `triaxis export runs/demo --format onnx`
     """
-    from triaxis.deliver.bundle import export_run
+    if format_ == "onnx-int8":
+        path = _quantised(run_dir, with_preprocessing)
+    else:
+        from triaxis.deliver.bundle import export_run
 
-    path = export_run(run_dir, format_, with_preprocessing=with_preprocessing)
+        path = export_run(run_dir, format_, with_preprocessing=with_preprocessing)
     out.print(f"wrote {escape(str(path))}", soft_wrap=True)
+
+
+def _quantised(run_dir: Path, with_preprocessing: bool) -> Path:
+    """Write the INT8 file and print its numbers beside those of fp32."""
+    from triaxis.errors import ConfigError
+    from triaxis.stages.quantise import quantise_run
+    from triaxis.store.directory import RunDirectory
+    from triaxis.store.files import read_json
+
+    if with_preprocessing:
+        raise ConfigError("onnx-int8 takes normalised images: leave --with-preprocessing out, or take the format onnx.")
+    path = quantise_run(run_dir)
+    summary_file = RunDirectory(run_dir).summary_file
+    if summary_file.exists():
+        out.print(show.int8_table(read_json(summary_file)))
+    return path
 
 
 def predict(
@@ -101,7 +120,7 @@ def bench(
     batch: Annotated[list[int] | None, typer.Option("--batch", min=1, help="Batch size; may be repeated; 1, 8 and 64.")] = None,
     runtime: Annotated[
         list[str] | None,
-        typer.Option("--runtime", "--backend", help="eager, compile or onnxruntime; may be repeated."),
+        typer.Option("--runtime", "--backend", help="eager, compile, onnxruntime, openvino, also onnxruntime-1t, -int8; may be repeated."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -44,6 +44,8 @@ def summary(run_dir: str | Path) -> dict[str, Any]:
     run = RunDirectory(run_dir)
     plain = read_json(run.summary_file)
     out.print(summary_table(plain))
+    if "int8" in plain:
+        out.print(int8_table(plain))
     out.print(f"model:  {escape(str(run.compressed))}\nreport: {escape(str(run.report_file))}", soft_wrap=True)
     return plain
 
@@ -72,6 +74,30 @@ def summary_table(plain: dict[str, Any]) -> Table:
         if check["low"] < check["high"]:
             share += f" ± {50 * (check['high'] - check['low']):.1f}"
         table.add_row(f"{name} of the base's", f"{100 * check['limit_share']:.1f} %", share, "budget, measured")
+    return table
+
+
+def int8_table(plain: dict[str, Any]) -> Table:
+    """Return the compressed model in fp32 against itself in INT8."""
+    found, compressed = plain["int8"], plain["compressed"]
+    table = Table(f"{found['runtime']}, batch {found['batch']}", "fp32", "int8", "change")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, before, after in (
+        ("val accuracy", found["val_accuracy_fp32"], found["val_accuracy"]),
+        ("test accuracy", compressed.get("test_accuracy"), found["test_accuracy"]),
+    ):
+        change = "-" if before is None else f"{100 * (after - before):+.2f} points"
+        table.add_row(name, percent(before), percent(after), change)
+    table.add_row(
+        "latency",
+        cost(found["latency_ms_fp32"], "latency_ms"),
+        cost(found["latency_ms"], "latency_ms"),
+        f"{1 / found['latency_ratio']:.2f} x faster",
+    )
+    size = compressed.get("file_bytes")
+    table.add_row("file size", cost(size, "file_bytes"), cost(found["file_bytes"], "file_bytes"), _less(size, found["file_bytes"]))
+    table.add_row("layers in fp32", "all", escape(", ".join(found["kept_in_fp32"]) or "none"), "")
     return table
 
 

@@ -34,7 +34,7 @@ MODEL_FORM = r"^[\w.]+:[\w./-]+$"
 DATA_KINDS = ("digits", "imagefolder", "cifar10", "cifar100", "fashion_mnist", "svhn")
 DATA_FORM = r"^(digits|[\w.]+:.+)$"
 
-Format = Literal["safetensors", "pt2", "onnx"]
+Format = Literal["safetensors", "pt2", "onnx", "onnx-int8"]
 ListenerName = Annotated[str, Field(pattern=r"^[\w.-]+(:\w+)?$")]
 
 
@@ -43,6 +43,9 @@ CRITERIA = ("l1", "l2", "bn", "taylor", "random")
 
 TASKS = ("classification", "multi_label", "regression")
 """The tasks in the box, see `triaxis.tasks`."""
+
+RUNTIMES = ("eager", "compile", "onnxruntime", "openvino")
+"""The runtimes in the box, see `triaxis.metrics.runtimes`."""
 
 
 class Section(BaseModel):
@@ -193,6 +196,27 @@ class FitConfig(Section):
     )
 
 
+CommandFormat = Literal["onnx", "pt2"]
+
+
+class DeviceConfig(Section):
+    """A device that a command reaches; ``phone: COMMAND`` is short for its `command`."""
+
+    command: str = Field(min_length=1, description="what measures a model there: its last line is the milliseconds of one batch")
+    format: CommandFormat = Field(default="onnx", description="the file that the command gets: onnx or pt2")
+    time_limit_s: float = Field(default=300.0, gt=0, description="seconds after which a command that has not ended is stopped")
+    tries: int = Field(default=3, ge=1, le=100, description="times that a command is started before it counts as failed")
+    wait_s: float = Field(default=2.0, ge=0, description="seconds between two tries")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, given: Any) -> Any:
+        return {"command": given} if isinstance(given, str) else given
+
+
+DeviceName = Annotated[str, Field(pattern=r"^[A-Za-z]\w*$")]
+
+
 class ProfileConfig(Section):
     """How latency and memory are measured."""
 
@@ -200,8 +224,34 @@ class ProfileConfig(Section):
     repeats: int = Field(default=30, ge=3, description="timed passes at most for one latency of the table; the median is reported")
     latency_batch: int = Field(default=1, ge=1, description="batch size that a latency or memory budget speaks of")
     runtime: str = Field(
-        default="eager", description="what runs the model when latency is measured: eager, compile, onnxruntime or package.module:Name"
+        default="eager",
+        description="what runs the model when latency is measured: eager, compile, onnxruntime, openvino (also -1t, -int8), command, "
+        "a device or package.module:Name",
     )
+    command: str | None = Field(
+        default=None, description="of the runtime command: prints the milliseconds of {model}, also its input, at {batch} and {side}"
+    )
+    format: CommandFormat = Field(default="onnx", description="onnx or pt2: the file that the command gets")
+    time_limit_s: float = Field(default=300.0, gt=0, description="seconds after which a command that has not ended is stopped")
+    tries: int = Field(default=3, ge=1, le=100, description="times that a command is started before it counts as failed")
+    devices: dict[DeviceName, DeviceConfig] = Field(
+        default={}, description="more devices, NAME: COMMAND, for budgets such as latency@NAME=20ms"
+    )
+
+    @property
+    def commands(self) -> dict[str, DeviceConfig]:
+        """What is run for each device, by the name of its runtime."""
+        if self.command is None:
+            return dict(self.devices)
+        own = DeviceConfig(command=self.command, format=self.format, time_limit_s=self.time_limit_s, tries=self.tries)
+        return {"command": own, **self.devices}
+
+    @field_validator("devices")
+    @classmethod
+    def _has_names_of_its_own(cls, devices: dict[str, DeviceConfig]) -> dict[str, DeviceConfig]:
+        if taken := sorted(set(devices) & {*RUNTIMES, "command"}):
+            raise ValueError(f"a device must have a name that no runtime has, got {', '.join(taken)}.")
+        return devices
 
     @model_validator(mode="before")
     @classmethod
@@ -216,7 +266,7 @@ class ExportConfig(Section):
     """What is written beside the compressed model's plan."""
 
     formats: tuple[Format, ...] = Field(
-        default=("safetensors", "pt2"), description="safetensors, pt2 and onnx; each is tried before training"
+        default=("safetensors", "pt2"), description="safetensors, pt2, onnx and onnx-int8; each is tried before training"
     )
 
 

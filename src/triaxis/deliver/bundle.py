@@ -22,6 +22,7 @@ from triaxis.deliver.plan_file import read_description
 from triaxis.deliver.pt2 import exported_program, write_pt2
 from triaxis.errors import ConfigError, ExportError, TriaxisError
 from triaxis.metrics.runtimes.onnx import run_onnx, write_onnx
+from triaxis.metrics.runtimes.quantised import quantise_at_random
 from triaxis.models.zoos import ModelSource
 from triaxis.process.usual_torch import usual_torch
 from triaxis.store.checkpoints import save_checkpoint
@@ -33,7 +34,12 @@ from triaxis.values import PrunePlan
 log = logging.getLogger(__name__)
 
 
-FILES = ("plan.json", "model.safetensors", *(f"{name}.{form}" for name in ("model", "model_from_pixels") for form in ("pt2", "onnx")))
+FILES = (
+    "plan.json",
+    "model.safetensors",
+    "model_int8.onnx",
+    *(f"{name}.{form}" for name in ("model", "model_from_pixels") for form in ("pt2", "onnx")),
+)
 """All that is ever written; the plan, first, says what the others are."""
 
 
@@ -56,7 +62,7 @@ def export(
         plan: What was cut.
         source: How to make the base model again.
         preprocess: What the input must go through.
-        formats: Of ``safetensors``, ``pt2`` and ``onnx``; the first is always written.
+        formats: Of ``safetensors``, ``pt2`` and ``onnx``; the first is always written. `triaxis.deliver.int8` writes ``onnx-int8``.
         class_names: Names of the outputs.
         task: What the network was trained for; a classification is not named in the file.
 
@@ -104,7 +110,7 @@ def refusal(model: nn.Module, input_shape: tuple[int, ...], form: str) -> str:
     Args:
         model: The network; it is copied, not changed.
         input_shape: (C, S, S).
-        form: ``pt2`` or ``onnx``.
+        form: ``pt2``, ``onnx`` or ``onnx-int8``.
     """
     live = copy.deepcopy(model).cpu().float().eval().to(memory_format=torch.contiguous_format)
     try:
@@ -112,7 +118,8 @@ def refusal(model: nn.Module, input_shape: tuple[int, ...], form: str) -> str:
             exported_program(live, input_shape)
         else:
             with tempfile.TemporaryDirectory() as folder:
-                run_onnx(write_onnx(Path(folder) / "model.onnx", live, tuple(input_shape)))
+                path = write_onnx(Path(folder) / "model.onnx", live, tuple(input_shape))
+                run_onnx(path if form == "onnx" else quantise_at_random(path, Path(folder) / "model_int8.onnx", tuple(input_shape)))
     except TriaxisError:
         raise
     except Exception as error:  # noqa: BLE001 - the exporters raise whatever the model's code makes them raise

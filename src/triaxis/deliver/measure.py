@@ -41,7 +41,8 @@ def bench_run(run_dir: Path, *, batches: Sequence[int] = (1, 8, 64), runtimes: S
     source = ModelSource.from_json(description["source"])
     if not source.name:
         raise ConfigError(f"The base model of {run_dir} was handed over in code: measure both with triaxis.metrics.gauge instead.")
-    chosen = [make_runtime(name, CPU, setting="--runtime") for name in runtimes] if runtimes else _installed_runtimes()
+    commands = directory.config().profile.commands
+    chosen = [make_runtime(name, CPU, setting="--runtime", commands=commands) for name in runtimes] if runtimes else _installed_runtimes()
     compressed = load(directory.compressed, allow_code=is_configured(run_dir, source))
     base = build(source.name, source.args, source.num_classes)
     load_into(base, directory.checkpoint("base"))

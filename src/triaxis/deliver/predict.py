@@ -14,7 +14,7 @@ from triaxis.deliver.load import known_preprocess, load
 from triaxis.deliver.plan_file import read_description
 from triaxis.errors import ConfigError, DataError
 from triaxis.process.usual_torch import usual_torch
-from triaxis.tasks import BOX, Task
+from triaxis.tasks import BOX, PerImage
 
 
 @usual_torch()
@@ -57,7 +57,7 @@ def predict_files(directory: Path, images: Sequence[Path], *, top: int = 5, allo
     return found
 
 
-def _task_of_classes(directory: Path, description: dict[str, Any]) -> Task:
+def _task_of_classes(directory: Path, description: dict[str, Any]) -> PerImage:
     """Return the task that ``plan.json`` names, one of the box: the file may come from anybody, and must not name code to run."""
     name = description.get("task", "classification")
     task = BOX[name]() if name in BOX else None

@@ -11,9 +11,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from triaxis.errors import RefusedModelError, TriaxisError
 from triaxis.metrics.base import Reading, Shape
 from triaxis.metrics.runtimes import make_runtime
 from triaxis.metrics.runtimes.base import Runtime
+from triaxis.surgery.sides import first_line
 from triaxis.values import Value
 
 
@@ -24,10 +26,23 @@ class LatencyMetric:
 
     def __init__(self, runtime: Runtime, batch: int, key: str = "latency_ms") -> None:
         self.runtime, self.batch, self.key = runtime, batch, key
+        self.is_slow: bool = getattr(runtime, "is_slow", False)
+        self.identity = f"{getattr(runtime, 'identity', runtime.name)} batch {batch}"
 
     def prepare(self, model: nn.Module, input_shape: Shape) -> Reading:
-        """See `Metric`."""
-        return self.runtime.prepare(model, input_shape, self.batch)
+        """See `Metric`.
+
+        Raises:
+            RefusedModelError: The runtime cannot run this network; names the runtime's own reason.
+        """
+        try:
+            return self.runtime.prepare(model, input_shape, self.batch)
+        except TriaxisError:
+            raise
+        except Exception as error:
+            raise RefusedModelError(
+                f"The runtime {self.runtime.name} must run every cut, but it refuses one at {input_shape[-1]} px: {first_line(error)}."
+            ) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
+from triaxis.config.tree import DeviceConfig
 from triaxis.errors import ConfigError
 from triaxis.metrics.base import Metric
 from triaxis.metrics.counted import MacsMetric, MemoryMetric, ParamsMetric
@@ -14,7 +15,15 @@ from triaxis.metrics.runtimes import make_runtime
 from triaxis.plugins import find_part
 
 
-def make_metric(key: str, *, batch: int, runtime: str, device: torch.device, own: Mapping[str, str] | None = None) -> Metric:
+def make_metric(
+    key: str,
+    *,
+    batch: int,
+    runtime: str,
+    device: torch.device,
+    own: Mapping[str, str] | None = None,
+    commands: Mapping[str, DeviceConfig] | None = None,
+) -> Metric:
     """Return what counts or measures a metric.
 
     Args:
@@ -23,6 +32,7 @@ def make_metric(key: str, *, batch: int, runtime: str, device: torch.device, own
         runtime: What runs the model where the key names none.
         device: Where to run.
         own: The user's metrics: key to ``package.module:Name``.
+        commands: What is run for each device that the configuration names.
 
     Raises:
         ConfigError: There is no such metric or runtime.
@@ -30,7 +40,8 @@ def make_metric(key: str, *, batch: int, runtime: str, device: torch.device, own
     """
     plain, at, named = key.partition("@")
     if plain == "latency_ms":
-        chosen = make_runtime(named or runtime, device, setting=f"the runtime of {key}" if at else "profile.runtime")
+        setting = f"the runtime of {key}" if at else "profile.runtime"
+        chosen = make_runtime(named or runtime, device, setting=setting, commands=commands)
         return LatencyMetric(chosen, batch, key)
     if at:
         raise ConfigError(f"Only latency is measured on a runtime, got {key!r}: leave '@{named}' out.")

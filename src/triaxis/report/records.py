@@ -13,7 +13,7 @@ from triaxis.values import AccuracyPredictor, CostTable, FitReport, PrunePlan, S
 class Records:
     """What a run has found so far; None or empty where its stage was not reached yet.
 
-    `config`, `anatomy`, `base`, `collection` and `environment` are plain data as stored; `seconds` is by stage. Of
+    `config`, `anatomy`, `base`, `collection`, `environment` and `int8` are plain data as stored; `seconds` is by stage. Of
     `collection`, a report shows `cost_ratio` (collection / base training, in images x MACs); of runs of version 0.1 it makes
     the intervals of val accuracies from `num_val` (images in the val split) or `val_class_sizes`.
     """
@@ -31,6 +31,7 @@ class Records:
     seconds: dict[str, float] = field(default_factory=dict)
     collection: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
+    int8: dict[str, Any] = field(default_factory=dict)
 
     @property
     def num_val(self) -> int | None:
@@ -46,7 +47,7 @@ _VALUES: dict[str, type[Value]] = {
     "plan": PrunePlan,
     "verification": Verification,
 }
-_PLAIN = ("config", "base", "seconds", "collection", "environment")
+_PLAIN = ("config", "base", "seconds", "collection", "environment", "int8")
 
 
 def read_records(store: Store) -> Records:

@@ -25,12 +25,19 @@ SECONDS_FOR_NO_BUDGET = 0.08
 def metric_of(run: Run, trainer: Trainer, key: str) -> Metric:
     """Return what counts or measures a metric under the run's settings."""
     config = run.config
-    return make_metric(key, batch=config.profile.latency_batch, runtime=config.profile.runtime, device=trainer.device, own=config.metrics)
+    return make_metric(
+        key,
+        batch=config.profile.latency_batch,
+        runtime=config.profile.runtime,
+        device=trainer.device,
+        own=config.metrics,
+        commands=config.profile.commands,
+    )
 
 
 def gauge_of(run: Run, base: Base, trainer: Trainer, key: str) -> Gauge:
     """Return what measures cuts in a metric beside the run's base model."""
-    return Gauge(metric_of(run, trainer, key), base.surgeon.base, base.input_shape)
+    return Gauge(metric_of(run, trainer, key), base.surgeon.base, base.input_shape, run.store)
 
 
 def cost_table(run: Run, base: Base, trainer: Trainer, block_order: Sequence[str]) -> CostTable:

@@ -16,6 +16,7 @@ from torch import nn
 from triaxis.config import Config
 from triaxis.data.images import Splits
 from triaxis.deliver.bundle import export
+from triaxis.deliver.int8 import INT8_FILE, INT8_FORM
 from triaxis.errors import ConfigError
 from triaxis.maths.solve import feasible_rows
 from triaxis.process.usual_torch import usual_torch
@@ -28,6 +29,7 @@ from triaxis.stages.costs import cost_table, for_any_budget, with_metrics
 from triaxis.stages.fit import fit_run, read_predictor
 from triaxis.stages.listeners import watched
 from triaxis.stages.prune import prune
+from triaxis.stages.quantise import quantise
 from triaxis.stages.refine import measure_more, measure_off_axis
 from triaxis.stages.summary import summarise
 from triaxis.stages.verify import verify
@@ -150,6 +152,12 @@ def prune_stage(
             run.config.task,
         )
     verification = verify(run, data, base, trainer, pruned, solution, (directory.checkpoint("base"), files[0]))
+    if INT8_FORM in run.config.export.formats or (directory.compressed / INT8_FILE).exists():
+        with run.timed("verify") as advance:
+            advance(0.0, "int8")
+            quantise(store, directory.compressed, pruned.model, data.splits, task=trainer.task)
+    elif store.record("int8") is not None:
+        store.put_record("int8", None)  # it was another model's
     summary = summarise(store)
     directory.write_json("summary.json", summary)
     return Outcome(pruned.model, solution, verification, summary, directory.path)

@@ -34,10 +34,17 @@ def require_packages(config: Config, device: torch.device) -> None:
     """
     if config.collect.executor != "serial":
         make_executor(config.collect.executor, config.collect.workers)
-    make_runtime(config.profile.runtime, device)
+    make_runtime(config.profile.runtime, device, commands=config.profile.commands)
     for budget in config.budgets:
-        make_metric(budget.metric, batch=config.profile.latency_batch, runtime=config.profile.runtime, device=device, own=config.metrics)
-    if "onnx" in config.export.formats:
+        make_metric(
+            budget.metric,
+            batch=config.profile.latency_batch,
+            runtime=config.profile.runtime,
+            device=device,
+            own=config.metrics,
+            commands=config.profile.commands,
+        )
+    if {"onnx", "onnx-int8"} & set(config.export.formats):
         require_onnx()
 
 
@@ -113,20 +120,23 @@ def formats_to_write(config: Config, store: Store, network: nn.Module, input_sha
 
 
 def require_runtime(config: Config, store: Store, network: nn.Module, input_shape: tuple[int, int, int], device: torch.device) -> None:
-    """Run the uncut model once in the runtime that latency will be measured in, where that is not PyTorch as it is.
+    """Run the uncut model once in every runtime that latency will be measured in, where that is not PyTorch as it is.
 
     Raises:
-        UnsupportedModelError: The runtime refuses the model.
+        UnsupportedModelError: A runtime refuses the model.
+        DeviceError: A device does not answer.
     """
-    name = config.profile.runtime
-    if name == "eager" or store.record("runtime_that_works") == name:
-        return
-    try:
-        make_runtime(name, device).prepare(network, input_shape, 1)()
-    except TriaxisError:
-        raise
-    except Exception as error:
-        raise UnsupportedModelError(
-            f"profile.runtime: {name} must run the model, but it refuses it: {first_line(error)}: set profile.runtime: eager."
-        ) from error
-    store.put_record("runtime_that_works", name)
+    tried: list[str] = store.record("runtimes_that_work") or ["eager"]
+    wanted = [config.profile.runtime, *(budget.metric.partition("@")[2] for budget in config.budgets)]
+    for name in dict.fromkeys(name for name in wanted if name and name not in tried):
+        try:
+            make_runtime(name, device, commands=config.profile.commands).prepare(network, input_shape, 1)()
+        except TriaxisError:
+            raise
+        except Exception as error:
+            setting = f"profile.runtime: {name}" if name == config.profile.runtime else f"The runtime {name}"
+            raise UnsupportedModelError(
+                f"{setting} must run the model, but it refuses it: {first_line(error)}: set profile.runtime: eager."
+            ) from error
+        tried.append(name)
+        store.put_record("runtimes_that_work", tried)

@@ -58,4 +58,5 @@ def summarise(store: Store) -> dict[str, Any]:
             "trials": records["collection"].get("seconds_by_part", {}),
         },
         "environment": records["environment"],
+        **({"int8": int8} if (int8 := store.record("int8")) else {}),
     }

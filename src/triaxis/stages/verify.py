@@ -76,7 +76,8 @@ def _check(run: Run, base: Base, trainer: Trainer, pruned: Pruned, budget: Budge
     gauge, side = gauge_of(run, base, trainer, budget.metric), pruned.plan.side_px
     share = budget.limit / base_cost
     with trainer.measuring():
-        found = gauge.measure(pruned.model, base.shape_at(side), seconds=CHECK_SECONDS, is_clear=functools.partial(is_clear, share))
+        shape, clear = base.shape_at(side), functools.partial(is_clear, share)
+        found = gauge.measure(pruned.model, shape, seconds=CHECK_SECONDS, is_clear=clear, anew=True)
     return BudgetCheck(
         budget=budget, cost=cost_of(gauge, found, base_cost), share=found.ratio, low=found.low, high=found.high, limit_share=share
     )
@@ -110,7 +111,7 @@ def _measure_both(
 def _latencies(run: Run, base: Base, trainer: Trainer, pruned: Pruned) -> tuple[dict[str, Latency], dict[str, Latency]]:
     """Return the latencies of the base and of the compressed model by batch, timed in turns."""
     profile, side = run.config.profile, pruned.plan.side_px
-    runtime = make_runtime(profile.runtime, trainer.device)
+    runtime = make_runtime(profile.runtime, trainer.device, commands=profile.commands)
     before, after = {}, {}
     for batch in profile.batches:
         gauge = Gauge(LatencyMetric(runtime, batch), base.surgeon.base, base.input_shape)

@@ -50,7 +50,7 @@ FREE_KEYS = (
 
 # The names that are written in each folder, as regular expressions: only their temporary files may be removed.
 CHECKPOINT_NAMES = r"(?:base|(?:final-)?[0-9a-f]{16})\.(?:safetensors|resume)"
-COMPRESSED_NAMES = r"plan\.json|model(?:_from_pixels)?\.(?:safetensors|pt2|onnx)"
+COMPRESSED_NAMES = r"plan\.json|model(?:_from_pixels|_int8)?\.(?:safetensors|pt2|onnx)"
 
 _held: set[Path] = set()
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import random
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -40,6 +41,9 @@ class Contexts:
         model = nn.Identity()
         model.levels = plan.levels  # type: ignore[assignment]
         return model
+
+    def measuring(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 class Gauge:

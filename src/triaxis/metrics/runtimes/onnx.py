@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -60,22 +59,13 @@ def write_onnx(path: Path, model: nn.Module, input_shape: tuple[int, ...], metad
     return path
 
 
-def run_onnx(path: Path) -> Callable[[Tensor], Tensor]:
-    """Return a function that runs an ONNX file on the CPU with as many threads as torch uses."""
+def run_onnx(path: Path, *, threads: int | None = None) -> Callable[[Tensor], Tensor]:
+    """Return a function that runs an ONNX file on the CPU with so many threads; None takes as many as torch uses."""
     require_onnx()
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = threads or torch.get_num_threads()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return lambda images: torch.from_numpy(session.run(None, {session.get_inputs()[0].name: images.numpy()})[0])
-
-
-def onnx_call(model: nn.Module, images: Tensor) -> Callable[[], object]:
-    """Return a call that runs `model` through onnxruntime on the same images each time."""
-    with tempfile.TemporaryDirectory() as folder:
-        plain = model.to(memory_format=torch.contiguous_format)
-        runner = run_onnx(write_onnx(Path(folder) / "model.onnx", plain, tuple(images.shape[1:])))
-    fixed = images.contiguous()
-    return lambda: runner(fixed)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -12,21 +14,38 @@ from triaxis.metrics.base import Reading, Shape
 from triaxis.metrics.runtimes.base import timed
 
 
+@contextmanager
+def on_threads(threads: int | None) -> Iterator[None]:
+    """Let torch work on so many threads, and put back what was; None changes nothing."""
+    before = torch.get_num_threads()
+    if threads is None or threads == before:
+        yield
+        return
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 class Eager:
-    """PyTorch as it is, in fp32 and channels_last."""
+    """PyTorch as it is, in channels_last."""
 
     name = "eager"
+    precisions: tuple[str, ...] = ("fp32", "bf16")
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, device: torch.device, threads: int | None = None, precision: str | None = None) -> None:
+        self.device, self.threads = device, threads
+        self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
 
     def require(self) -> None:
         """Nothing more than torch is needed."""
 
     def prepare(self, model: nn.Module, input_shape: Shape, batch: int) -> Reading:
         """See `Runtime`."""
-        images = torch.randn(batch, *input_shape, device=self.device).to(memory_format=torch.channels_last)
-        network = self._made_ready(copy.deepcopy(model).eval().to(device=self.device).to(memory_format=torch.channels_last))
+        place = {"device": self.device, "dtype": self.dtype, "memory_format": torch.channels_last}
+        images = torch.randn(batch, *input_shape).to(**place)  # type: ignore[call-overload]
+        network = self._made_ready(copy.deepcopy(model).eval().to(**place))  # type: ignore[call-overload]
 
         def call() -> None:
             with torch.inference_mode():
@@ -34,7 +53,15 @@ class Eager:
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
 
-        return timed(call)
+        with on_threads(self.threads):
+            reading = timed(call)
+
+        def on_its_threads() -> float:
+            # Changing the number takes microseconds, and is not timed.
+            with on_threads(self.threads):
+                return reading()
+
+        return on_its_threads
 
     def _made_ready(self, network: nn.Module) -> nn.Module:
         return network
