@@ -41,6 +41,9 @@ ListenerName = Annotated[str, Field(pattern=r"^[\w.-]+(:\w+)?$")]
 CRITERIA = ("l1", "l2", "bn", "taylor", "random")
 """The criteria in the box, see `triaxis.surgery.criteria`."""
 
+TASKS = ("classification", "multi_label", "regression")
+"""The tasks in the box, see `triaxis.tasks`."""
+
 RUNTIMES = ("eager", "compile", "onnxruntime", "openvino")
 """The runtimes in the box, see `triaxis.metrics.runtimes`."""
 
@@ -189,7 +192,7 @@ class FitConfig(Section):
     )
     rank: int = Field(default=1, ge=1, le=5, description="number of products that are added; above 1 needs four off-axis trials or more")
     target: Literal["accuracy", "balanced_accuracy"] = Field(
-        default="accuracy", description="what is predicted; balanced for uneven classes"
+        default="accuracy", description="what is predicted of a classification; balanced for uneven classes"
     )
 
 
@@ -291,6 +294,10 @@ class Config(Section):
     save_minutes: float = Field(default=10, ge=0, description="minutes between two saved states of a training within an epoch")
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
+    task: str = Field(
+        default="classification",
+        description=f"{', '.join(TASKS)} or package.module:Name: what the network is trained for, and scored by",
+    )
     metrics: dict[str, str] = Field(
         default={}, description="metrics of your own: NAME_UNIT: package.module:Name, such as energy_mJ: my_metrics:Energy"
     )
@@ -311,6 +318,21 @@ class Config(Section):
     def _empty_sections(cls, given: Any) -> Any:
         # `collect:` with every key commented out reads as null in YAML; its author means the defaults.
         return {key: item for key, item in given.items() if item is not None} if isinstance(given, dict) else given
+
+    @field_validator("task")
+    @classmethod
+    def _is_a_task(cls, name: str) -> str:
+        try:
+            require_known("task", name, TASKS, setting="it")
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return name
+
+    @model_validator(mode="after")
+    def _target_has_an_effect(self) -> Self:
+        if self.task != "classification" and self.fit.target != "accuracy":
+            raise ValueError(f"fit.target {self.fit.target} is for the task classification, got task {self.task}: leave fit.target out.")
+        return self
 
     @field_validator("budget", mode="before")
     @classmethod

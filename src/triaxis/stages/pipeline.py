@@ -149,13 +149,13 @@ def prune_stage(
             data.splits.train.preprocess,
             run.config.export.formats,
             data.splits.class_names,
+            run.config.task,
         )
     verification = verify(run, data, base, trainer, pruned, solution, (directory.checkpoint("base"), files[0]))
     if INT8_FORM in run.config.export.formats or (directory.compressed / INT8_FILE).exists():
         with run.timed("verify") as advance:
             advance(0.0, "int8")
-            is_balanced = run.config.fit.target == "balanced_accuracy"
-            quantise(store, directory.compressed, pruned.model, data.splits, is_balanced=is_balanced)
+            quantise(store, directory.compressed, pruned.model, data.splits, task=trainer.task)
     elif store.record("int8") is not None:
         store.put_record("int8", None)  # it was another model's
     summary = summarise(store)

@@ -26,6 +26,7 @@ class Pruned:
     plan: PrunePlan
     val_accuracy: float
     train_macs: float
+    val_interval: tuple[float, float] | None = None
 
 
 def prune(run: Run, data: Data, base: Base, trainer: Trainer, choice: Choice) -> Pruned:
@@ -58,11 +59,15 @@ def _finish(run: Run, data: Data, base: Base, trainer: Trainer, plan: PrunePlan,
     record = run.store.record(key)
     if record is not None and path.exists():
         load_into(model, path, "remove it, and the same command makes it again from the trials")
-        return Pruned(model.eval(), plan, record["val_accuracy"], record["train_macs"])
+        return Pruned(model.eval(), plan, record["val_accuracy"], record["train_macs"], _pair(record.get("val_interval")))
     macs = count_macs(model, base.shape_at(plan.side_px))
     done = trainer.finetune(model, data.splits.train, recipe, side_px=plan.side_px, seed=run.config.seed, name=name, advance=advance)
     found = trainer.evaluate(model, data.splits.val, plan.side_px)
-    effort = float(done.num_images * macs) + teacher_macs(run, data, [recipe])
+    effort = float(done.num_images * macs) + teacher_macs(run, data, trainer, [recipe])
     save_checkpoint(path, model.state_dict())
-    run.store.put_record(key, {"val_accuracy": trainer.accuracy(found), "train_macs": effort})
-    return Pruned(model, plan, trainer.accuracy(found), effort)
+    run.store.put_record(key, {"val_accuracy": found.value, "val_interval": list(found.interval), "train_macs": effort})
+    return Pruned(model, plan, found.value, effort, found.interval)
+
+
+def _pair(plain: list[float] | None) -> tuple[float, float] | None:
+    return None if plain is None else (plain[0], plain[1])
