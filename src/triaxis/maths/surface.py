@@ -44,7 +44,7 @@ def surface(table: CostTable, grid: Sequence[Sequence[int]], found: Mapping[Leve
     coefficients, _ = optimize.nnls(features[rows] / costs[:, None], np.ones(len(costs)))
     explained = features @ coefficients
     left = dict(zip(found, np.log(costs / explained[rows]), strict=True))
-    on_grid = set(itertools.product(*grid))
+    on_grid: set[Levels] = {(i, j, k) for i, j, k in itertools.product(*grid)}
     rest = _between(x, shape, grid, left)
     far = {levels: error - rest[levels] for levels, error in left.items() if levels not in on_grid}
     if far:
@@ -57,7 +57,7 @@ def _between(x: Floats, shape: tuple[int, ...], grid: Sequence[Sequence[int]], l
     ratios = [np.unique(x[:, axis])[::-1] for axis in range(3)]
     # A grid needs rising coordinates; levels fall. An axis with one level is left out.
     varying = [axis for axis in range(3) if len(grid[axis]) > 1]
-    sample = np.array([left.get(levels, 0.0) for levels in itertools.product(*grid)]).reshape([len(levels) for levels in grid])
+    sample = np.array([left.get((i, j, k), 0.0) for i, j, k in itertools.product(*grid)]).reshape([len(levels) for levels in grid])
     values = sample[::-1, ::-1, ::-1].squeeze(tuple(axis for axis in range(3) if axis not in varying))
     if not varying:
         return np.full(shape, float(values))

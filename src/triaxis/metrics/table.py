@@ -175,8 +175,8 @@ def _off_grid(shape: Sequence[int], sample: Sequence[tuple[int, ...]], seed: int
     """Return cuts that are not in the sample, drawn by chance; fewer where hardly any are left."""
     others = sorted(set(itertools.product(*(range(num) for num in shape))) - set(sample))
     num = min(len(others), max(1, round(HELD_OUT * len(sample))))
-    chosen = np.random.default_rng(seed).choice(len(others), num, replace=False) if num else []
-    return [others[index] for index in chosen]  # type: ignore[misc]
+    order = np.random.default_rng(seed).permutation(len(others))[:num]
+    return [(i, j, k) for i, j, k in (others[index] for index in order)]
 
 
 def _spread(num_levels: int, num: int) -> list[int]:
