@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo test lint zoo bench-cifar clean
+.PHONY: install demo test lint docs release-check zoo bench-cifar clean
 
 install: $(STAMP)
 
@@ -19,6 +19,12 @@ demo: install
 
 test: lint
 	$(BIN)/pytest
+
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+release-check: install
+	$(BIN)/python scripts/release_check.py $(ARGS)
 
 lint: install
 	$(BIN)/ruff check

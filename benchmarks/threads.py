@@ -28,7 +28,7 @@ import torch
 from triaxis.config import Config
 from triaxis.data.images import Preprocess, ResidentImages
 from triaxis.metrics.latency import device_name
-from triaxis.models.load import load_model
+from triaxis.models.weights import load_model
 from triaxis.stages.environment import how_to_train
 from triaxis.store.files import write_json, write_text
 from triaxis.store.memory import MemoryStore

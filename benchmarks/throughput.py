@@ -28,7 +28,7 @@ from torchvision import transforms
 from triaxis.data.images import Preprocess, ResidentImages
 from triaxis.metrics.latency import device_name
 from triaxis.metrics.macs import count_macs
-from triaxis.models.load import load_model
+from triaxis.models.weights import load_model
 from triaxis.store.files import write_json, write_text
 from triaxis.training.loop import finetune
 from triaxis.training.mode import Mode, choose_mode

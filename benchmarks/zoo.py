@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from triaxis.errors import TriaxisError
 from triaxis.metrics.macs import COUNTED, count_macs, count_params, work
-from triaxis.models.load import build
+from triaxis.models.zoos import build
 from triaxis.surgery import apply
 from triaxis.surgery.layout import loss_of
 from triaxis.surgery.proof import disagreement, shaken
@@ -45,6 +45,37 @@ SIDES_PX = {
     "torchvision:inception_v3": 299,
     "timm:botnet26t_256": 256,
     "timm:mobilenetv4_hybrid_medium": 128,
+    "timm:test_vit": 160,
+    "timm:vit_tiny_patch16_224": 224,
+    "timm:deit_tiny_patch16_224": 224,
+    "timm:deit_tiny_distilled_patch16_224": 224,
+    "timm:deit3_small_patch16_224": 224,
+    "timm:vit_relpos_small_patch16_224": 224,
+    "timm:beit_base_patch16_224": 224,
+    "timm:eva02_tiny_patch14_224": 224,
+    "timm:swin_tiny_patch4_window7_224": 224,
+    "torchvision:swin_t": 224,
+    "torchvision:vit_b_32": 224,
+    "timm:swinv2_tiny_window8_256": 256,
+    "timm:cait_xxs24_224": 224,
+    "timm:xcit_nano_12_p16_224": 224,
+    "timm:maxvit_pico_rw_256": 256,
+    "timm:coatnet_nano_rw_224": 224,
+    "timm:mobilevit_xxs": 256,
+    "timm:mobilevitv2_050": 256,
+    "timm:efficientformer_l1": 224,
+    "timm:efficientformerv2_s0": 224,
+    "timm:hiera_tiny_224": 224,
+    "timm:davit_tiny": 224,
+    "timm:tiny_vit_5m_224": 224,
+    "timm:levit_128s": 224,
+    "timm:nextvit_small": 224,
+    "timm:mixer_s32_224": 224,
+    "timm:twins_svt_small": 224,
+    "timm:convit_tiny": 224,
+    "timm:pit_ti_224": 224,
+    "timm:visformer_tiny": 224,
+    "timm:resmlp_12_224": 224,
 }
 FAMILIES = {
     "ResNet": "cifar:resnet20 torchvision:resnet18 torchvision:resnet50 timm:resnet18d timm:resnetv2_50 timm:seresnet18",
@@ -81,6 +112,22 @@ FAMILIES = {
     "StarNet": "timm:starnet_s1",
     "PoolFormer, EdgeNeXt": "timm:poolformer_s12 timm:edgenext_xx_small",
     "With attention": "timm:coatnet_0_rw_224 timm:botnet26t_256",
+    "ViT": "timm:test_vit timm:vit_tiny_patch16_224 torchvision:vit_b_32 timm:vit_relpos_small_patch16_224",
+    "DeiT": "timm:deit_tiny_patch16_224 timm:deit_tiny_distilled_patch16_224 timm:deit3_small_patch16_224",
+    "BEiT, EVA": "timm:beit_base_patch16_224 timm:eva02_tiny_patch14_224",
+    "Swin": "timm:swin_tiny_patch4_window7_224 torchvision:swin_t timm:swinv2_tiny_window8_256",
+    "CaiT, XCiT": "timm:cait_xxs24_224 timm:xcit_nano_12_p16_224",
+    "PVT, Twins": "timm:pvt_v2_b0 timm:twins_svt_small",
+    "MaxViT, CoAtNet": "timm:maxvit_pico_rw_256 timm:coatnet_nano_rw_224",
+    "MobileViT": "timm:mobilevit_xxs timm:mobilevitv2_050",
+    "EfficientFormer": "timm:efficientformer_l1 timm:efficientformerv2_s0",
+    "EfficientViT": "timm:efficientvit_b0 timm:efficientvit_m0",
+    "Hiera, DaViT": "timm:hiera_tiny_224 timm:davit_tiny",
+    "FastViT, TinyViT": "timm:fastvit_t8 timm:tiny_vit_5m_224",
+    "LeViT, NextViT": "timm:levit_128s timm:nextvit_small",
+    "PiT, ConViT, Visformer": "timm:pit_ti_224 timm:convit_tiny timm:visformer_tiny",
+    "ConvMixer, MLP-Mixer": "timm:convmixer_768_32 timm:mixer_s32_224 timm:resmlp_12_224",
+    "MetaFormer": "timm:caformer_s18 timm:poolformerv2_s12",
 }
 SAMPLE = (
     "torchvision:mobilenet_v3_small",
@@ -113,12 +160,16 @@ def planned_macs(surgeon: Surgeon, plan: PrunePlan) -> int:
     lost = loss_of(plan, surgeon.layout(plan.removed_blocks)).positions
     kept = apply.complement(lost, apply.tensors_of(surgeon.base))
     gone = tuple(f"{path}." for b in surgeon.blocks if b.name in plan.removed_blocks for path in b.modules)
-    uses = work(surgeon.base, (surgeon.anatomy.in_channels, plan.side_px, plan.side_px)).positions
-    total = 0
-    for name, layer in surgeon.base.named_modules():
+    whole = surgeon.cut(surgeon.plan(side_px=plan.side_px))
+    shape = (surgeon.anatomy.in_channels, plan.side_px, plan.side_px)
+    own = work(surgeon.cut(plan), shape)
+    # Rows that a linear layer reads follow from the base model, save where they are heads: then from the cut one, as attention does.
+    uses = own.positions if own.products else work(whole, shape).positions
+    total = sum(own.products.values())
+    for name, layer in whole.named_modules():
         if isinstance(layer, COUNTED) and not f"{name}.".startswith(gone or ("\0",)):
-            shape = [len(kept.get(f"{name}.weight", {}).get(d, range(n))) for d, n in enumerate(layer.weight.shape)]
-            total += torch.Size(shape).numel() * uses.get(name, 0)
+            sizes = [len(kept.get(f"{name}.weight", {}).get(d, range(n))) for d, n in enumerate(layer.weight.shape)]
+            total += torch.Size(sizes).numel() * uses.get(name, 0)
     return total
 
 

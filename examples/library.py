@@ -1,15 +1,15 @@
 """Compress a network of your own, on data sets of your own, in a few lines."""
 
 import torch
-from sklearn.datasets import load_digits
 from torch.utils.data import DataLoader, TensorDataset, random_split
 
 from triaxis import Budget, Config, compress
+from triaxis.data.digits import load_digits
 from triaxis.models.cifar import resnet
 
-digits = load_digits()
-pixels = torch.from_numpy(digits.images).float().div(8).sub(1)[:, None]
-train, val, test = random_split(TensorDataset(pixels, torch.from_numpy(digits.target)), [1197, 300, 300])
+digits, labels = load_digits()
+pixels = torch.from_numpy(digits).float().div(8).sub(1)[:, None]
+train, val, test = random_split(TensorDataset(pixels, torch.from_numpy(labels)), [1197, 300, 300])
 model = resnet(14, in_channels=1)  # any nn.Module; train it as you do
 optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
 for _ in range(5):

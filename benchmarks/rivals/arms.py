@@ -14,9 +14,10 @@ from rivals.width import CRITERIA, STEPS, prune_width, sparse_regularisation
 from triaxis.errors import ConfigError, InfeasibleBudgetError
 from triaxis.maths.frontier import COMPOUND, EQUAL_SPLIT, along_path
 from triaxis.maths.solve import candidates
-from triaxis.stages import decide
 from triaxis.stages.choose import final_plan, starting_point
-from triaxis.stages.context import Workbench
+from triaxis.stages.context import Opened
+from triaxis.stages.fit import read_predictor
+from triaxis.stages.solve import read_cost_table, solve_run
 from triaxis.values import Budget, CostTable, PrunePlan
 
 SPARSE_SHARE = 0.5
@@ -31,15 +32,15 @@ Maker = Callable[[Case], Start]
 
 def triaxis(case: Case) -> Start:
     """Solve on the run's predictor, and take the best cut that measures within the budget."""
-    bench, store = case.bench, case.bench.store
-    table, order = decide.read_cost_table(store), store.record("block_order")
-    best = decide.solve_run(store, [case.budget])
-    more = candidates(decide.read_predictor(store)[0], table, best.budgets, num=NUM_CANDIDATES)
-    measure, found = cost_fraction(bench, case.budget), []
+    opened, store = case.opened, case.opened.run.store
+    table, order = read_cost_table(store), store.record("block_order")
+    best = solve_run(store, [case.budget])
+    more = candidates(read_predictor(store)[0], table, best.budgets, num=NUM_CANDIDATES)
+    measure, found = cost_fraction(opened, case.budget), []
     for solution in (best, *(s for s in more if s.ratios != best.ratios)):
-        start = starting_point(bench, solution.blocks)
-        plan = final_plan(bench, solution, order, start)
-        model = bench.surgeon.cut(plan, start[1])
+        start = starting_point(opened.run, opened.base, solution.blocks)
+        plan = final_plan(*opened, solution, order, start)
+        model = opened.base.surgeon.cut(plan, start[1])
         # The dearer of two readings: of a latency, one lucky reading is not enough.
         found.append(max(measure(model, plan.side_px) for _ in range(2)))
         if found[-1] <= (case.budget.fraction or 0.0):
@@ -50,45 +51,45 @@ def triaxis(case: Case) -> Start:
 
 def width(case: Case) -> Start:
     """Bisect torch-pruning's ratio; its group-norm pruner first trains the uncut network with its regularisation."""
-    bench, criterion = case.bench, CRITERIA[case.method]
-    base, spent = _sparse_base(case) if criterion.is_sparse else (bench.surgeon.base, 0.0)
+    opened, criterion = case.opened, CRITERIA[case.method]
+    base, spent = _sparse_base(case) if criterion.is_sparse else (opened.base.surgeon.base, 0.0)
 
     def make(step: int) -> Start:
-        model, history = prune_width(base, criterion, step / STEPS, bench.input_shape, bench.source.num_classes)
-        return Start(Cut(bench.side_px, history=history), model, spent)
+        model, history = prune_width(base, criterion, step / STEPS, opened.base.input_shape, opened.base.source.num_classes)
+        return Start(Cut(opened.base.side_px, history=history), model, spent)
 
-    return dearest_within(bench, case.budget, make, STEPS)
+    return dearest_within(opened, case.budget, make, STEPS)
 
 
 def _sparse_base(case: Case) -> tuple[nn.Module, float]:
     """Return the uncut network after sparse training for whole epochs (none where the budget pays for less than half of one)."""
-    bench = case.bench
-    model = bench.surgeon.cut(bench.surgeon.identity())
-    epochs = int(SPARSE_SHARE * case.effort / (case.images_per_epoch * case.base["macs"]) + 0.5)
+    opened = case.opened
+    model = opened.base.surgeon.cut(opened.base.surgeon.identity())
+    epochs = int(SPARSE_SHARE * case.effort / (case.images_per_epoch * case.base_record["macs"]) + 0.5)
     if epochs == 0:
         return model, 0.0
     # Its authors train without weight decay while the regularisation acts.
-    recipe = dataclasses.replace(bench.config.finetune, epochs=epochs, weight_decay=0.0)
-    with sparse_regularisation(model, CRITERIA[case.method], bench.input_shape, bench.source.num_classes):
-        done = train(case, model, recipe, bench.side_px, "sparse")
-    return model.cpu(), float(done.num_images * case.base["macs"])
+    recipe = dataclasses.replace(opened.run.config.finetune, epochs=epochs, weight_decay=0.0)
+    with sparse_regularisation(model, CRITERIA[case.method], opened.base.input_shape, opened.base.source.num_classes):
+        done = train(case, model, recipe, opened.base.side_px, "sparse")
+    return model.cpu(), float(done.num_images * case.base_record["macs"])
 
 
 def depth(case: Case) -> Start:
     """Remove blocks in the order in which the base model's loss suffers least."""
-    bench, order = case.bench, case.bench.store.record("first_block_order")
+    opened, order = case.opened, case.opened.run.store.record("first_block_order")
 
     def make(count: int) -> Start:
-        return _planned(bench, bench.surgeon.plan(removed_blocks=tuple(order[:count])))
+        return _planned(opened, opened.base.surgeon.plan(removed_blocks=tuple(order[:count])))
 
-    return dearest_within(bench, case.budget, make, len(order) + 1)
+    return dearest_within(opened, case.budget, make, len(order) + 1)
 
 
 def resolution(case: Case) -> Start:
     """Feed smaller pictures, down to 8 px."""
-    bench = case.bench
-    sides = range(bench.side_px, SMALLEST_SIDE_PX - 1, -1)
-    return dearest_within(bench, case.budget, lambda i: _planned(bench, side_plan(bench, sides[i])), len(sides))
+    opened = case.opened
+    sides = range(opened.base.side_px, SMALLEST_SIDE_PX - 1, -1)
+    return dearest_within(opened, case.budget, lambda i: _planned(opened, side_plan(opened.base, sides[i])), len(sides))
 
 
 def equal_split(case: Case) -> Start:
@@ -103,21 +104,21 @@ def compound(case: Case) -> Start:
 
 def _along(case: Case, exponents: Sequence[float]) -> Start:
     """Take the dearest cut within the budget among those nearest to a path through the lattice; blocks go as in `depth`."""
-    bench, store = case.bench, case.bench.store
+    opened, store = case.opened, case.opened.run.store
     table, order = CostTable.from_json(store.record("first_cost_table")), store.record("first_block_order")
     path = path_levels(table, exponents)
 
     def make(step: int) -> Start:
         i, j, k = path[step]
-        plan = bench.surgeon.plan(
+        plan = opened.base.surgeon.plan(
             removed_blocks=tuple(order[: table.blocks[0] - table.blocks[i]]),
             width=table.widths[j],
             side_px=table.sides_px[k],
-            importance=bench.config.width.importance,
+            importance=opened.run.config.width.importance,
         )
-        return _planned(bench, plan)
+        return _planned(opened, plan)
 
-    return dearest_within(bench, case.budget, make, len(path))
+    return dearest_within(opened, case.budget, make, len(path))
 
 
 def path_levels(table: CostTable, exponents: Sequence[float]) -> list[tuple[int, int, int]]:
@@ -130,36 +131,36 @@ def path_levels(table: CostTable, exponents: Sequence[float]) -> list[tuple[int,
     return list(dict.fromkeys(found))
 
 
-def _planned(bench: Workbench, plan: PrunePlan) -> Start:
+def _planned(opened: Opened, plan: PrunePlan) -> Start:
     cut = Cut(plan.side_px, plan)
-    return Start(cut, cut.apply(bench))
+    return Start(cut, cut.apply(opened.base))
 
 
 def scratch(case: Case) -> Start:
     """Train triaxis's final shape anew for as many epochs as base training, collection and fine-tuning took together."""
-    config = case.bench.config
-    collected = sum(trial.spec.recipe.epochs for trial in case.bench.store.trials())
+    config = case.opened.run.config
+    collected = sum(trial.spec.recipe.epochs for trial in case.opened.run.store.trials())
     return _scratch(case, config.base.epochs + collected + config.finetune.epochs)
 
 
 def scratch_same_macs(case: Case) -> Start:
     """Train triaxis's final shape anew with as many images x MACs as base training, collection and fine-tuning took together."""
-    collected = case.bench.store.record("collection")["train_macs"]
-    macs = case.record("triaxis").get("macs", case.base["macs"])
-    return _scratch(case, case.epochs(case.base["train_macs"] + collected + case.effort, macs))
+    collected = case.opened.run.store.record("collection")["train_macs"]
+    macs = case.record("triaxis").get("macs", case.base_record["macs"])
+    return _scratch(case, case.epochs(case.base_record["train_macs"] + collected + case.effort, macs))
 
 
 def _scratch(case: Case, epochs: int) -> Start:
     """Use the base recipe, with the distillation and averaging that the other arms have."""
-    bench, record = case.bench, case.record("triaxis")
+    opened, record = case.opened, case.record("triaxis")
     if "cut" not in record:
         raise ConfigError(f"The arm {case.arm} trains triaxis's shape, but triaxis has none at {case.budget_text}: add triaxis to --arms.")
     cut = Cut.from_plain(record["cut"])
-    model = cut.apply(bench)
-    reinitialise(model, bench.config.seed)
-    tuned = bench.config.finetune
+    model = cut.apply(opened.base)
+    reinitialise(model, opened.run.config.seed)
+    tuned = opened.run.config.finetune
     recipe = dataclasses.replace(
-        bench.config.base, epochs=epochs, distill=tuned.distill, temperature=tuned.temperature, average_last=tuned.average_last
+        opened.run.config.base, epochs=epochs, distill=tuned.distill, temperature=tuned.temperature, average_last=tuned.average_last
     )
     return Start(cut, model, recipe=recipe)
 

@@ -7,7 +7,7 @@ import torch
 from triaxis.config import Config
 from triaxis.data.images import Images, ResidentImages, Sealed, Splits
 from triaxis.data.sources import load_splits
-from triaxis.stages.context import pick_device
+from triaxis.stages.environment import pick_device
 
 
 def load(config: Config) -> Splits:

@@ -9,7 +9,9 @@ from typing import Any
 
 from rivals.profiles import PAID
 from rivals.results import LABELS, Average, average, budgets_of, label
-from triaxis.report.plots import CHOSEN, COLORS, GRID, INK, QUIET
+
+INK, QUIET, GRID, CHOSEN = "#1f2933", "#52606d", "#e4e7eb", "#1f4e8c"
+COLORS = {"depth": "#b45309", "width": "#0f766e", "resolution": "#7c3aed"}
 
 WIDTH, HEIGHT = 900, 520
 LEFT, RIGHT, TOP, BOTTOM = 64, 330, 66, 56

@@ -23,12 +23,12 @@ from triaxis.errors import TriaxisError
 from triaxis.metrics.base import Reading
 from triaxis.metrics.macs import count_params
 from triaxis.progress import Progress
-from triaxis.stages import decide
-from triaxis.stages.context import Workbench, open_workbench
+from triaxis.stages.base import open_run
+from triaxis.stages.context import Opened
+from triaxis.stages.fit import fit_run
 from triaxis.stages.pipeline import collect_stage
 from triaxis.store.checkpoints import load_checkpoint, save_checkpoint
 from triaxis.store.directory import RunDirectory
-from triaxis.training.evaluate import evaluate
 from triaxis.training.loop import OnStep
 
 FINAL_STATES = ("done", "infeasible")
@@ -65,15 +65,15 @@ def run_seed(order: Order, seed: int, path: Path, splits: Splits, progress: Prog
     config, directory = order.profile.config(order.source, seed), RunDirectory(path)
     with directory.open(config) as store:
         torch.manual_seed(seed)
-        bench = open_workbench(config, directory, store, progress=progress, splits=splits)
-        collect_stage(bench, config.budgets)
+        opened = open_run(config, directory, store, progress=progress, splits=splits)
+        collect_stage(*opened, config.budgets)
         if store.record("predictor") is None:
-            decide.fit_run(store, config)
-        cases = [Case(bench, order.profile, budget, arm) for budget in order.budgets for arm in order.arms_at(budget)]
+            fit_run(store, config)
+        cases = [Case(opened, order.profile, budget, arm) for budget in order.budgets for arm in order.arms_at(budget)]
         if not _run_all(order, cases, say):
             return False
-        paid = [Case(bench, order.profile, budget, arm + PAID) for budget in order.dear_budgets for arm in strongest(bench, budget)]
-        return _run_all(order, paid, say) and (order.is_training_only or _close_all(order, [*cases, *paid], bench, say))
+        paid = [Case(opened, order.profile, budget, arm + PAID) for budget in order.dear_budgets for arm in strongest(opened, budget)]
+        return _run_all(order, paid, say) and (order.is_training_only or _close_all(order, [*cases, *paid], opened, say))
 
 
 def _run_all(order: Order, cases: Sequence[Case], say: Callable[[str], None]) -> bool:
@@ -86,9 +86,9 @@ def _run_all(order: Order, cases: Sequence[Case], say: Callable[[str], None]) ->
     return True
 
 
-def strongest(bench: Workbench, budget_text: str) -> tuple[str, ...]:
+def strongest(opened: Opened, budget_text: str) -> tuple[str, ...]:
     """Return the rivals that get the collection's effort too: the equal split, and the width-only arm with the best val accuracy."""
-    found = {arm: (bench.store.record(f"arm:{budget_text}:{arm}") or {}).get("val_accuracy") for arm in (*WIDTH_ARMS, "equal_split")}
+    found = {arm: (opened.run.store.record(f"arm:{budget_text}:{arm}") or {}).get("val_accuracy") for arm in (*WIDTH_ARMS, "equal_split")}
     finished = {arm: accuracy for arm, accuracy in found.items() if accuracy is not None}
     widths = [arm for arm in WIDTH_ARMS if arm in finished]
     return tuple(arm for arm in ("equal_split", max(widths, key=lambda a: finished[a], default="")) if arm in finished)
@@ -97,14 +97,14 @@ def strongest(bench: Workbench, budget_text: str) -> tuple[str, ...]:
 def run_arm(case: Case) -> dict[str, Any]:
     """Cut, fine-tune and evaluate on val; store and return the record. What triaxis refuses is a record too, tried again next time."""
     start = time.perf_counter()
-    record: dict[str, Any] = {"arm": case.arm, "budget": case.budget_text, "seed": case.bench.config.seed}
+    record: dict[str, Any] = {"arm": case.arm, "budget": case.budget_text, "seed": case.opened.run.config.seed}
     try:
         record |= {"state": "done", **_finish(case, _start(case))}
     except OutOfReachError as error:
         record |= {"state": "infeasible", "smallest_fraction": error.smallest, "reason": str(error)}
     except TriaxisError as error:
         record |= {"state": "failed", "reason": str(error)}
-    store, seconds = case.bench.store, time.perf_counter() - start
+    store, seconds = case.opened.run.store, time.perf_counter() - start
     store.put_record(f"arm:{case.key}", {**record, "seconds": seconds})
     store.put_record("arms", sorted({*(store.record("arms") or []), case.key}))
     return {**record, "seconds": seconds}
@@ -112,7 +112,7 @@ def run_arm(case: Case) -> dict[str, Any]:
 
 def _start(case: Case) -> Start:
     """Make the cut, or take up the one that a stopped process made: a measured latency might choose another one today."""
-    store, path = case.bench.store, case.checkpoint("cut")
+    store, path = case.opened.run.store, case.checkpoint("cut")
     plain = store.record(f"cut:{case.key}")
     if plain is None or not path.exists():
         made = MAKERS[case.method](case)
@@ -121,39 +121,39 @@ def _start(case: Case) -> Start:
         store.put_record(f"cut:{case.key}", {"cut": made.cut.to_plain(), **fields})
         return made
     cut = Cut.from_plain(plain["cut"])
-    model = cut.apply(case.bench)
+    model = cut.apply(case.opened.base)
     model.load_state_dict(load_checkpoint(path))
-    recipe = type(case.bench.config.finetune).from_json(plain["recipe"]) if plain["recipe"] else None
+    recipe = type(case.opened.run.config.finetune).from_json(plain["recipe"]) if plain["recipe"] else None
     return Start(cut, model, plain["spent"], recipe, plain["notes"])
 
 
 def _finish(case: Case, start: Start) -> dict[str, Any]:
-    bench, side = case.bench, start.cut.side_px
+    opened, side = case.opened, start.cut.side_px
     macs = case.macs(start.model, side)
-    tuned = bench.config.finetune
+    tuned = opened.run.config.finetune
     recipe = start.recipe or dataclasses.replace(tuned, epochs=case.epochs(case.effort - start.spent, macs))
     watch = _watch_test(case, start.model, side, case.images_per_epoch // tuned.batch_size)
     done = train(case, start.model, recipe, side, "arm", watch)
-    found = evaluate(start.model, bench.splits.val, side, bench.device)
+    found = opened.trainer.evaluate(start.model, opened.data.splits.val, side)
     save_checkpoint(case.checkpoint("arm"), start.model.state_dict())
     params, effort = count_params(start.model), start.spent + done.num_images * macs
     expected = start.notes.get("predicted_accuracy")
     return {
         "cut": start.cut.to_plain(),
-        "ratios": ratios(bench, start.cut, start.model),
+        "ratios": ratios(opened.base, start.cut, start.model),
         "side_px": side,
         "macs": macs,
-        "macs_fraction": macs / case.base["macs"],
+        "macs_fraction": macs / case.base_record["macs"],
         "params": params,
-        "params_fraction": params / case.base["params"],
+        "params_fraction": params / case.base_record["params"],
         "epochs": recipe.epochs,
         "train_macs": effort,
-        "train_cost": effort / case.base["train_macs"] if case.base["train_macs"] else None,
-        "val_accuracy": bench.accuracy(found),
+        "train_cost": effort / case.base_record["train_macs"] if case.base_record["train_macs"] else None,
+        "val_accuracy": opened.trainer.accuracy(found),
         "val_loss": found.loss,
         "test_accuracy": None,
         **start.notes,
-        "prediction_error": bench.accuracy(found) - expected if expected is not None else None,
+        "prediction_error": opened.trainer.accuracy(found) - expected if expected is not None else None,
     }
 
 
@@ -161,26 +161,26 @@ def _watch_test(case: Case, model: nn.Module, side_px: int, steps_per_epoch: int
     """Note the best accuracy on test after any epoch, where the profile asks for that column; nothing is chosen by it."""
     if not case.profile.best_on_test:
         return None
-    bench, key = case.bench, f"best_on_test:{case.key}"
-    test = bench.splits.test.open()
+    opened, key = case.opened, f"best_on_test:{case.key}"
+    test = opened.data.splits.test.open()
 
     def on_step(step: int, steps: int, loss: torch.Tensor) -> None:
         if step % steps_per_epoch == 0:
-            accuracy = evaluate(model, test, side_px, bench.device).accuracy
-            bench.store.put_record(key, max(accuracy, bench.store.record(key) or 0.0))
+            accuracy = opened.trainer.evaluate(model, test, side_px).accuracy
+            opened.run.store.put_record(key, max(accuracy, opened.run.store.record(key) or 0.0))
 
     return on_step
 
 
-def _close_all(order: Order, cases: Sequence[Case], bench: Workbench, say: Callable[[str], None]) -> bool:
+def _close_all(order: Order, cases: Sequence[Case], opened: Opened, say: Callable[[str], None]) -> bool:
     """Open test and measure speed, now that every arm stands."""
     waiting = [case for case in cases if (record := case.record(case.arm)).get("state") == "done" and record["test_accuracy"] is None]
-    if bench.store.record("base_test") is None or waiting:
+    if opened.run.store.record("base_test") is None or waiting:
         # A copy: evaluating moves a network to the device, and the surgeon's base belongs on the CPU.
-        test, base = bench.splits.test.open(), copy.deepcopy(bench.surgeon.base)
-        bench.store.put_record("base_test", bench.accuracy(evaluate(base, test, bench.side_px, bench.device)))
+        test, base = opened.data.splits.test.open(), copy.deepcopy(opened.base.surgeon.base)
+        opened.run.store.put_record("base_test", opened.trainer.accuracy(opened.trainer.evaluate(base, test, opened.base.side_px)))
         runtimes, batches = available(order.profile.runtimes), order.profile.batches
-        base_calls = {name: readings(base, bench.input_shape, name, batches, bench.device) for name in runtimes}
+        base_calls = {name: readings(base, opened.base.input_shape, name, batches, opened.trainer.device) for name in runtimes}
         for case in waiting:
             if order.is_over:
                 return False
@@ -189,20 +189,20 @@ def _close_all(order: Order, cases: Sequence[Case], bench: Workbench, say: Calla
 
 
 def _close(case: Case, test: Images, base_calls: dict[str, dict[int, Reading]]) -> dict[str, Any]:
-    bench, record = case.bench, case.record(case.arm)
+    opened, record = case.opened, case.record(case.arm)
     cut = Cut.from_plain(record["cut"])
-    model = cut.apply(bench)
+    model = cut.apply(opened.base)
     model.load_state_dict(load_checkpoint(case.checkpoint("arm")))
-    accuracy = bench.accuracy(evaluate(model, test, cut.side_px, bench.device))
-    shape, profile = (bench.source.in_channels, cut.side_px, cut.side_px), case.profile
+    accuracy = opened.trainer.accuracy(opened.trainer.evaluate(model, test, cut.side_px))
+    shape, profile = (opened.base.source.in_channels, cut.side_px, cut.side_px), case.profile
     speed = {
-        name: measure_speed(base, readings(model, shape, name, profile.batches, bench.device), seconds=profile.seconds)
+        name: measure_speed(base, readings(model, shape, name, profile.batches, opened.trainer.device), seconds=profile.seconds)
         for name, base in base_calls.items()
     }
-    best = bench.store.record(f"best_on_test:{case.key}")
+    best = opened.run.store.record(f"best_on_test:{case.key}")
     record |= {"test_accuracy": accuracy, "best_on_test": max(best, accuracy) if best is not None else None}
     record |= {"speed": speed, **speed_fields(speed, record["macs_fraction"])}
-    bench.store.put_record(f"arm:{case.key}", record)
+    opened.run.store.put_record(f"arm:{case.key}", record)
     return record
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from rivals.profiles import PAID, Profile, read_budget
 from triaxis.metrics.macs import count_macs
-from triaxis.stages.context import Workbench
+from triaxis.stages.context import Opened
 from triaxis.training.loop import OnStep, TrainingLog, finetune
 from triaxis.values import BudgetSpec, Recipe
 
@@ -21,7 +21,7 @@ from triaxis.values import BudgetSpec, Recipe
 class Case:
     """One arm at one budget, such as ``macs=25%``, in one seed's run."""
 
-    bench: Workbench
+    opened: Opened
     profile: Profile
     budget_text: str
     arm: str
@@ -43,16 +43,16 @@ class Case:
 
     def checkpoint(self, stage: str) -> Path:
         """Return the file of the arm's weights after a stage."""
-        return self.bench.run.checkpoint(f"{stage}-{re.sub(r'[^A-Za-z0-9]+', '_', self.key)}")
+        return self.opened.run.directory.checkpoint(f"{stage}-{re.sub(r'[^A-Za-z0-9]+', '_', self.key)}")
 
     def record(self, arm: str) -> dict[str, Any]:
         """Return the record of an arm at the same budget, empty if it has none."""
-        return self.bench.store.record(f"arm:{self.budget_text}:{arm}") or {}
+        return self.opened.run.store.record(f"arm:{self.budget_text}:{arm}") or {}
 
     @property
-    def base(self) -> dict[str, Any]:
+    def base_record(self) -> dict[str, Any]:
         """The run's record of the base model."""
-        return self.bench.store.record("base")
+        return self.opened.run.store.record("base")
 
     @property
     def effort(self) -> float:
@@ -61,15 +61,15 @@ class Case:
         A network exactly at the budget gets the epochs of the configured fine-tune, a cheaper one as many more. Teacher's
         passes are not counted: one pass over the pictures serves all arms.
         """
-        share = (self.budget.fraction or 1.0) * self.base["macs"]
-        paid = self.bench.store.record("collection")["train_macs"] if self.arm.endswith(PAID) else 0.0
-        return self.bench.config.finetune.epochs * self.images_per_epoch * share + paid
+        share = (self.budget.fraction or 1.0) * self.base_record["macs"]
+        paid = self.opened.run.store.record("collection")["train_macs"] if self.arm.endswith(PAID) else 0.0
+        return self.opened.run.config.finetune.epochs * self.images_per_epoch * share + paid
 
     @property
     def images_per_epoch(self) -> int:
         """Images of the whole batches of one epoch."""
-        batch = self.bench.config.finetune.batch_size
-        return len(self.bench.splits.train) // batch * batch
+        batch = self.opened.run.config.finetune.batch_size
+        return len(self.opened.data.splits.train) // batch * batch
 
     def epochs(self, effort: float, macs: float) -> int:
         """Return the whole epochs that an effort pays for, at least one."""
@@ -77,27 +77,27 @@ class Case:
 
     def macs(self, model: nn.Module, side_px: int) -> int:
         """Return the multiply-accumulates of one image."""
-        return count_macs(model, (self.bench.source.in_channels, side_px, side_px))
+        return count_macs(model, (self.opened.base.source.in_channels, side_px, side_px))
 
 
 def train(case: Case, model: nn.Module, recipe: Recipe, side_px: int, stage: str, on_step: OnStep | None = None) -> TrainingLog:
     """Train in place with the run's data, seed, teacher, device and mode; a stopped training goes on after its last epoch."""
-    bench = case.bench
+    opened = case.opened
     if case.profile.compile:
         model.compile()
     try:
         return finetune(
             model,
-            bench.splits.train,
+            opened.data.splits.train,
             recipe,
             side_px=side_px,
-            seed=bench.config.seed,
-            device=bench.device,
-            mode=bench.mode,
-            teacher=bench.teacher,
+            seed=opened.run.config.seed,
+            device=opened.trainer.device,
+            mode=opened.trainer.mode,
+            teacher=opened.trainer.teacher,
             on_step=on_step,
             resume_path=case.checkpoint(stage).with_suffix(".resume"),
-            calibrate_images=bench.config.collect.calibrate_images,
+            calibrate_images=opened.run.config.collect.calibrate_images,
         )
     finally:
         model._compiled_call_impl = None

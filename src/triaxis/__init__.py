@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from triaxis.config import Config, load_config
     from triaxis.data.datasets import from_datasets
     from triaxis.data.images import Splits
-    from triaxis.deliver.deployed import predict_files
-    from triaxis.deliver.export import load
     from triaxis.deliver.inspect import inspect_model
+    from triaxis.deliver.load import load
+    from triaxis.deliver.predict import predict_files
     from triaxis.errors import TriaxisError
     from triaxis.maths.fit import fit
     from triaxis.maths.frontier import frontier
@@ -39,9 +39,9 @@ _HOMES = {
     "from_datasets": "data.datasets",
     "frontier": "maths.frontier",
     "inspect_model": "deliver.inspect",
-    "load": "deliver.export",
+    "load": "deliver.load",
     "load_config": "config",
-    "predict_files": "deliver.deployed",
+    "predict_files": "deliver.predict",
     "solve": "maths.solve",
 }
 

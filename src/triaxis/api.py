@@ -14,10 +14,10 @@ from triaxis.config import Config
 from triaxis.data.datasets import from_datasets
 from triaxis.data.images import Splits
 from triaxis.errors import ConfigError
+from triaxis.process.usual_torch import usual_torch
 from triaxis.progress import Progress
 from triaxis.stages.pipeline import run
 from triaxis.store.directory import RunDirectory
-from triaxis.usual_torch import usual_torch
 from triaxis.values import Budget, BudgetSpec, Solution, Verification
 
 

@@ -19,7 +19,8 @@
     +-- InterruptedRunError         a signal asked the run to stop; the same command goes on
 
 A message says what must hold, what was got, where, and what to do next. Every error takes one
-message string, so that it pickles. ``exit_code`` is what the command line returns.
+message string, so that it pickles, and an `InfeasibleBudgetError` what it knows beside it.
+``exit_code`` is what the command line returns.
 """
 
 from __future__ import annotations
@@ -68,9 +69,20 @@ class RefusedModelError(UnsupportedModelError):
 
 
 class InfeasibleBudgetError(TriaxisError):
-    """No possible cut is cheap enough; names the smallest possible cost."""
+    """No possible cut is cheap enough; names the smallest possible cost.
+
+    `metric` is the key of the metric whose budget no cut meets, and `smallest` the smallest possible cost in it, in the metric's
+    unit; both are None where each budget alone is possible and only all at once are not.
+    """
 
     exit_code = 8
+
+    def __init__(self, message: str, metric: str | None = None, smallest: float | None = None) -> None:
+        super().__init__(message, metric, smallest)
+        self.metric, self.smallest = metric, smallest
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class FitError(TriaxisError):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from triaxis import errors
-from triaxis.errors import TriaxisError
+from triaxis.errors import InfeasibleBudgetError, TriaxisError
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,6 +43,13 @@ def test_every_error_pickles_and_says_what_it_is(kind: type[TriaxisError]) -> No
     assert type(copy) is kind
     assert str(copy) == "a must hold, got b"
     assert (kind.__doc__ or "").strip()
+
+
+def test_an_infeasible_budget_carries_what_it_knows() -> None:
+    error = InfeasibleBudgetError("a budget must hold", metric="macs", smallest=12.5)
+    copy = pickle.loads(pickle.dumps(error))
+    assert (str(copy), copy.metric, copy.smallest) == ("a budget must hold", "macs", 12.5)
+    assert (InfeasibleBudgetError("none").metric, InfeasibleBudgetError("none").smallest) == (None, None)
 
 
 def test_exit_codes_are_distinct_and_leave_the_shells_alone() -> None:

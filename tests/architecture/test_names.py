@@ -34,16 +34,18 @@ COMMANDS = {
     "run": ["CONFIG", "--out", "-o"],
     "init": ["--model", "-m", "--data", "-d", "--weights", "-w", "--budget", "-b", "--file", "-f", "--force"],
     "status": ["RUN", "--watch", "-w", "--json"],
+    "open": ["RUN", "--port", "--browser"],
     "collect": ["RUN", "--trials"],
     "fit": ["RUN|POINTS.csv", "--predict", "--budget", "-b", "--json"],
     "solve": ["RUN", "--budget", "-b", "--json"],
     "frontier": ["RUN", "--metric", "--num", "--json"],
     "prune": ["RUN", "--budget", "-b"],
-    "report": ["RUN"],
+    "report": ["RUN...", "--out", "-o"],
     "inspect": ["MODEL", "--input", "--classes", "--keep", "--save", "--weights", "--json"],
     "export": ["RUN", "--format", "-f", "--with-preprocessing"],
     "predict": ["RUN/compressed", "IMAGE...", "--top", "--allow-code", "--json"],
     "bench": ["RUN", "--batch", "--runtime", "--backend", "--json"],
+    "doctor": ["--measure", "--json"],
 }
 
 

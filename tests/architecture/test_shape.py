@@ -72,7 +72,7 @@ import {module}
 heavy = {heavy!r} & set(sys.modules)
 assert not heavy, heavy
 """
-HEAVY = {"torch", "torchvision", "timm", "torch_pruning", "accelerate", "ray", "plotly", "sklearn", "onnxruntime"}
+HEAVY = {"torch", "torchvision", "timm", "torch_pruning", "accelerate", "ray", "sklearn", "onnxruntime"}
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,8 @@ HEAVY = {"torch", "torchvision", "timm", "torch_pruning", "accelerate", "ray", "
         ("triaxis.values", HEAVY | {"numpy"}),
         ("triaxis.maths.solve", HEAVY | {"sqlite3", "rich", "pydantic", "yaml"}),
         ("triaxis.maths.fit", HEAVY | {"sqlite3", "rich", "pydantic", "yaml"}),
-        ("triaxis.stages.decide", HEAVY),
+        ("triaxis.stages.fit", HEAVY),
+        ("triaxis.stages.solve", HEAVY),
         ("triaxis.store.directory", HEAVY),
         ("triaxis.cli", HEAVY | {"scipy"}),
     ],

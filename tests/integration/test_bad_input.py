@@ -26,7 +26,7 @@ from triaxis.config import config_from_plain
 from triaxis.data.images import Preprocess
 from triaxis.errors import ConfigError, DataError, UnsupportedModelError
 from triaxis.models.cifar import resnet
-from triaxis.models.load import ModelSource, build
+from triaxis.models.zoos import ModelSource, build
 from triaxis.store import open_store
 from triaxis.values import PrunePlan
 

@@ -16,11 +16,12 @@ from torch.utils.data import TensorDataset
 import triaxis
 from triaxis.config import config_from_plain
 from triaxis.data.images import Preprocess
-from triaxis.deliver.export import export
+from triaxis.deliver.bundle import export
 from triaxis.errors import ConfigError, ExportError, MissingDependencyError, TriaxisError, UnsupportedModelError
 from triaxis.models.cifar import ResNet, resnet
-from triaxis.models.load import ModelSource, load_model
-from triaxis.stages.context import open_workbench
+from triaxis.models.weights import load_model
+from triaxis.models.zoos import ModelSource
+from triaxis.stages.base import open_run
 from triaxis.store.directory import RunDirectory
 from triaxis.store.memory import MemoryStore
 from triaxis.surgery.surgeon import Surgeon
@@ -40,7 +41,8 @@ CONFIG = {
 
 
 def images_of(num: int = 64) -> TensorDataset:
-    return TensorDataset(torch.randn(num, 3, 8, 8), torch.arange(num) % 3)
+    pixels = torch.randn(num, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    return TensorDataset(pixels, torch.arange(num) % 3)
 
 
 def small() -> ResNet:
@@ -169,14 +171,14 @@ def test_what_cannot_be_trained_is_said_before_training(tmp_path, model, words):
 def opened(tmp_path: Path, model: nn.Module, store: MemoryStore | None = None, **sections: object):
     config = config_from_plain({**CONFIG, **sections})
     splits = triaxis.from_datasets(images_of(), images_of(), images_of())
-    return open_workbench(config, RunDirectory(tmp_path / "run"), store or MemoryStore(), model=model, splits=splits)
+    return open_run(config, RunDirectory(tmp_path / "run"), store or MemoryStore(), model=model, splits=splits)
 
 
 def test_the_main_logits_of_a_network_with_auxiliary_ones_are_trained(tmp_path):
-    bench = opened(tmp_path, Auxiliary())
-    model = bench.surgeon.cut(bench.surgeon.plan(width=0.5))
+    _, data, base, trainer = opened(tmp_path, Auxiliary())
+    model = base.surgeon.cut(base.surgeon.plan(width=0.5))
     before = model.fc.weight.clone()
-    finetune(model, bench.splits.train, Recipe(**FEW), side_px=8, seed=0, device=bench.device, mode=PLAIN)
+    finetune(model, data.splits.train, Recipe(**FEW), side_px=8, seed=0, device=trainer.device, mode=PLAIN)
     assert not torch.equal(model.fc.weight, before)
     assert model(torch.zeros(2, 3, 8, 8)).shape == (2, 3)
 
@@ -184,8 +186,8 @@ def test_the_main_logits_of_a_network_with_auxiliary_ones_are_trained(tmp_path):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
 def test_weights_of_another_float_are_brought_to_float32(tmp_path, caplog, dtype):
     given = small().to(dtype)
-    bench = opened(tmp_path, given, export={"formats": ["safetensors"]})
-    assert {p.dtype for p in bench.surgeon.base.parameters()} == {torch.float32}
+    base = opened(tmp_path, given, export={"formats": ["safetensors"]}).base
+    assert {p.dtype for p in base.surgeon.base.parameters()} == {torch.float32}
     assert {p.dtype for p in given.parameters()} == {dtype}
     assert f"weights are {dtype}" in caplog.text
 
@@ -193,17 +195,17 @@ def test_weights_of_another_float_are_brought_to_float32(tmp_path, caplog, dtype
 def test_a_default_format_that_torch_refuses_is_left_out_with_a_warning(tmp_path, caplog):
     store = MemoryStore()
     with caplog.at_level(logging.WARNING):
-        bench = opened(tmp_path, Undecided(8, 0.25, 3), store)
-    assert bench.config.export.formats == ("safetensors",)
+        run = opened(tmp_path, Undecided(8, 0.25, 3), store).run
+    assert run.config.export.formats == ("safetensors",)
     assert "model.pt2 will not be written" in caplog.text
     assert store.record("formats_that_work") == ["safetensors"]
 
 
 def test_a_format_that_works_is_tried_once(tmp_path, monkeypatch):
     store, model = MemoryStore(), small()
-    assert opened(tmp_path, model, store).config.export.formats == ("safetensors", "pt2")
+    assert opened(tmp_path, model, store).run.config.export.formats == ("safetensors", "pt2")
     monkeypatch.setattr("triaxis.stages.readiness.refusal", lambda *_: pytest.fail("tried again"))
-    assert opened(tmp_path, model, store).config.export.formats == ("safetensors", "pt2")
+    assert opened(tmp_path, model, store).run.config.export.formats == ("safetensors", "pt2")
 
 
 @pytest.mark.parametrize(
@@ -255,7 +257,7 @@ def test_a_missing_package_is_said_before_the_data_are_opened(tmp_path, monkeypa
     find = importlib.util.find_spec
     monkeypatch.setitem(sys.modules, missing, None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name, *a: None if name == missing else find(name, *a))
-    monkeypatch.setattr("triaxis.stages.context._own_copy", lambda _: pytest.fail("the model was touched"))
+    monkeypatch.setattr("triaxis.stages.base._own_copy", lambda _: pytest.fail("the model was touched"))
     with pytest.raises(MissingDependencyError, match=words):
         opened(tmp_path, small(), **section)
 

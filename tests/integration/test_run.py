@@ -14,9 +14,9 @@ import triaxis
 from triaxis.config import load_config
 from triaxis.data.images import Preprocess
 from triaxis.data.sources import load_splits
-from triaxis.deliver.export import export
+from triaxis.deliver.bundle import export
 from triaxis.metrics.macs import count_macs, count_params
-from triaxis.models.load import ModelSource, build
+from triaxis.models.zoos import ModelSource, build
 from triaxis.store.directory import RunDirectory
 from triaxis.surgery.surgeon import Surgeon
 from triaxis.values import PrunePlan
@@ -141,22 +141,23 @@ def test_export_predict_and_bench_work_on_the_result(finished, tmp_path, command
     import numpy as np
     import onnxruntime
     from PIL import Image
-    from sklearn.datasets import load_digits
 
-    digits = load_digits()
+    from triaxis.data.digits import load_digits
+
+    images, labels = load_digits()
     for number in range(20):
-        Image.fromarray((digits.images[number] * 15.9).astype(np.uint8)).save(tmp_path / f"{number:02d}.png")
+        Image.fromarray((images[number] * 15.9).astype(np.uint8)).save(tmp_path / f"{number:02d}.png")
     done = command("predict", finished / "compressed", *sorted(tmp_path.glob("*.png")), "--json")
     assert done.returncode == 0, done.stderr
     answers = json.loads(done.stdout)
     found = [max(classes, key=lambda c: c[1])[0] for classes in answers.values()]
-    assert sum(name == str(true) for name, true in zip(found, digits.target[:20], strict=True)) >= 16
+    assert sum(name == str(true) for name, true in zip(found, labels[:20], strict=True)) >= 16
 
     done = command("export", finished, "--format", "onnx", "--with-preprocessing")
     assert done.returncode == 0, done.stderr
     session = onnxruntime.InferenceSession(str(finished / "compressed" / "model_from_pixels.onnx"))
     side = json.loads((finished / "compressed" / "plan.json").read_text())["input"][1]
-    pixels = torch.nn.functional.interpolate(torch.tensor(digits.images[:20, None] / 16, dtype=torch.float32), side, mode="area")
+    pixels = torch.nn.functional.interpolate(torch.tensor(images[:20, None] / 16, dtype=torch.float32), side, mode="area")
     logits = session.run(None, {"images": pixels.expand(-1, 3, -1, -1).numpy()})[0]
     assert [str(best) for best in logits.argmax(1)] == found
 

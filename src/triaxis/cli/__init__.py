@@ -6,7 +6,7 @@ import os
 
 import typer
 
-from triaxis.cli import models, stages, study
+from triaxis.cli import live, machine, models, stages, study
 from triaxis.cli.frame import Commands
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ _RUN, _STAGES, _MODELS = "The whole job", "One stage of a run", "Models"
 app.command(rich_help_panel=_RUN)(stages.run)
 app.command(rich_help_panel=_RUN)(models.init)
 app.command(rich_help_panel=_RUN)(stages.status)
+app.command(rich_help_panel=_RUN)(live.open)
 app.command(rich_help_panel=_STAGES)(stages.collect)
 app.command(rich_help_panel=_STAGES)(stages.fit)
 app.command(rich_help_panel=_STAGES)(stages.solve)
@@ -34,6 +35,7 @@ app.command(rich_help_panel=_MODELS)(models.inspect)
 app.command(rich_help_panel=_MODELS)(models.export)
 app.command(rich_help_panel=_MODELS)(models.predict)
 app.command(rich_help_panel=_MODELS)(models.bench)
+app.command(rich_help_panel=_MODELS)(machine.doctor)
 
 app.add_typer(study.app, name="study", rich_help_panel="The paper's evidence")
 

@@ -14,9 +14,8 @@ from typer.core import TyperGroup
 
 from triaxis.cli.output import guarded_output
 from triaxis.errors import TriaxisError
-from triaxis.interrupt import heeding_signals
+from triaxis.process.interrupt import heeding_signals
 from triaxis.progress import Listener, Progress, Step
-from triaxis.stages.listeners import Lines
 
 INTERRUPTED = 130
 
@@ -71,9 +70,11 @@ class StageProgress(Progress):
     """What a command shows of its stages on standard error: bars on a terminal, plain lines elsewhere."""
 
     def __init__(self) -> None:
-        shown = Bars() if err.is_terminal else Lines(lambda line: err.print(line, markup=False))
+        from triaxis.stages.listeners import Lines
+
+        shown: Listener = Bars() if err.is_terminal else Lines(lambda line: err.print(line, markup=False))
         super().__init__(shown)
-        self._shown: Listener = shown
+        self._shown = shown
 
     def __enter__(self) -> Self:
         return self

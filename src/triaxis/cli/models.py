@@ -70,7 +70,7 @@ def export(
     if format_ == "onnx-int8":
         path = _quantised(run_dir, with_preprocessing)
     else:
-        from triaxis.deliver.export import export_run
+        from triaxis.deliver.bundle import export_run
 
         path = export_run(run_dir, format_, with_preprocessing=with_preprocessing)
     out.print(f"wrote {escape(str(path))}", soft_wrap=True)
@@ -105,7 +105,7 @@ def predict(
 
     Example: `triaxis predict runs/demo/compressed cat.jpg`
     """
-    from triaxis.deliver.deployed import predict_files
+    from triaxis.deliver.predict import predict_files
 
     found = predict_files(model_dir, images, top=top, allow_code=allow_code)
     if as_json:
@@ -128,7 +128,7 @@ def bench(
 
     Example: `triaxis bench runs/demo --batch 1 --batch 64`
     """
-    from triaxis.deliver.deployed import bench_run
+    from triaxis.deliver.measure import bench_run
 
     found = bench_run(run_dir, batches=tuple(batch or (1, 8, 64)), runtimes=tuple(runtime) if runtime else None)
     if as_json:

@@ -81,7 +81,7 @@ def fit(
         return
     if predict or budget:
         raise typer.BadParameter("--predict and --budget go with a CSV file; for a run, see `triaxis solve`.")
-    from triaxis.stages.decide import fit_run
+    from triaxis.stages.fit import fit_run
     from triaxis.store.directory import RunDirectory
 
     place = RunDirectory(source)
@@ -95,7 +95,7 @@ def solve(run_dir: RunArgument, budget: BudgetOption = None, as_json: JsonOption
 
     Example: `triaxis solve runs/demo --budget macs=30%`
     """
-    from triaxis.stages.decide import solve_run
+    from triaxis.stages.solve import solve_run
     from triaxis.store.directory import RunDirectory
     from triaxis.values import parse_budgets
 
@@ -117,7 +117,7 @@ def frontier(
 
     Example: `triaxis frontier runs/demo --metric macs`
     """
-    from triaxis.stages.decide import frontier_run
+    from triaxis.stages.solve import frontier_run
     from triaxis.store.directory import RunDirectory
     from triaxis.values import BudgetSpec
 
@@ -159,14 +159,29 @@ def _show_result(run_dir: Path) -> None:
         raise BudgetMissedError("; ".join(check.missed_sentence() for check in missed))
 
 
-def report(run_dir: RunArgument) -> None:
-    """Write the page that shows what was done; works on a half-finished run too.
+def report(
+    run_dirs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="One run directory, or several to compare.", show_default=False)],
+    page: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where the comparison is written; report-compare.html.")
+    ] = None,
+) -> None:
+    """Write the page that shows what was done, or one page that compares several runs; half-finished runs have pages too.
 
-    Example: `triaxis report runs/demo`
+    Examples: `triaxis report runs/demo`, `triaxis report runs/a runs/b --out compare.html`
     """
+    if len(run_dirs) == 1 and page is not None:
+        raise typer.BadParameter("--out goes with several runs: the page of one run is always RUN/report.html.")
     with StageProgress() as progress:
-        path = _write_report(run_dir, progress)
+        path = _write_report(run_dirs[0], progress) if len(run_dirs) == 1 else _write_comparison(run_dirs, page, progress)
     out.print(f"report: {escape(str(path))}", soft_wrap=True)
+
+
+def _write_comparison(run_dirs: list[Path], page: Path | None, progress: StageProgress) -> Path:
+    from triaxis.report.compare import compare_runs
+
+    with progress.stage("report") as advance:
+        advance(0.0, "drawing")
+        return compare_runs(run_dirs, page or Path("report-compare.html"))
 
 
 def _write_report(run_dir: Path, progress: StageProgress) -> Path:

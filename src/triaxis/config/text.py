@@ -91,18 +91,17 @@ Beside other work, `threads: 1` is the safe choice for small networks.
 """
 
 
-
 def config_reference() -> str:
     """Return the Markdown of docs/configuration.md; a test keeps the file equal to it."""
     return f"""# Configuration
 
-A run is described by one YAML file. Every setting has a default, so that an empty file is a valid one; the file below is
-all defaults. `triaxis init` writes such a file for your model and your images.
+A run is described by one YAML file. Every setting has a default, so that an empty file is a valid one. The file below is all
+defaults. `triaxis init` writes such a file for your model and your images.
 
-* A key that is not below is refused, with the nearest right one; so is a value of the wrong type or out of range. All
-  mistakes of a file are named at once, of one recipe's numbers the first.
-* `model: timm:resnet18` is short for `model: {{name: timm:resnet18}}`, `data: imagefolder:PATH` for
-  `data: {{source: imagefolder:PATH}}`, and `budget` takes one budget or a list of budgets that hold together.
+* A key that is not below is refused, and the nearest right one is named. So is a value of the wrong type or out of range.
+  All mistakes of a file are named at once; of one recipe's numbers, the first.
+* `model: timm:resnet18` is short for `model: {{name: timm:resnet18}}`, and `data: imagefolder:PATH` for
+  `data: {{source: imagefolder:PATH}}`. `budget` takes one budget, or a list of budgets that hold together.
 * Missing keys of `base`, `collect.recipe` and `finetune` take the defaults of their own section, shown below.
 * Paths are relative to the directory in which the command is given.
 * `imagefolder:PATH` holds a folder of pictures for each class, or splits that do: `train` or `training`; `val`, `valid`,
@@ -112,8 +111,8 @@ all defaults. `triaxis init` writes such a file for your model and your images.
 * Data sets that a function makes hold pixels (uint8 or PIL images), which `data.mean` and `data.std` normalise, or floats
   that are normalised already: then these two say by what, which `triaxis predict` and `export --with-preprocessing` need.
 * The whole tree is written to `RUN/config.yaml`. On an old run only `export`, `collect.executor`, `collect.workers`,
-  `data.workers`, `data.memory`, `data.download`, `progress` and `save_minutes` may change, since they do not touch the numbers;
-  anything else is refused.
+  `data.workers`, `data.memory`, `data.download`, `progress` and `save_minutes` may change, since they do not touch the
+  numbers. Anything else is refused.
 
 {REPRODUCES}
 ```yaml

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from triaxis.config import DataConfig
 from triaxis.data.datasets import from_datasets, measured, require_channels
+from triaxis.data.digits import LEVELS, load_digits
+from triaxis.data.drawing import draw_stratified
 from triaxis.data.folders import LARGE_PX, SMALL_PX, class_names, median_side, pictures, split_folders, tell_classes
 from triaxis.data.identity import digest_of_files
 from triaxis.data.images import Images, Preprocess, ResidentImages, Sealed, Splits, StreamedImages, resize
@@ -91,11 +92,9 @@ def _side_of(source: Source) -> int:
 
 
 def _digits(place: str, config: DataConfig) -> Source:
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    grey = torch.from_numpy((digits.images * (255 / 16)).round().astype(np.uint8))
-    return Source({"train": (grey[:, None].repeat(1, 3, 1, 1), digits.target)}, tuple("0123456789"), 16)
+    images, labels = load_digits()
+    grey = torch.from_numpy((images * (255 / LEVELS)).round().astype(np.uint8))
+    return Source({"train": (grey[:, None].repeat(1, 3, 1, 1), labels)}, tuple("0123456789"), 16)
 
 
 def _torchvision(name: str, side_px: int) -> Callable[[str, DataConfig], Source]:
@@ -223,7 +222,7 @@ def _draw(raw: Raw, amount: float | int, seed: int, split: str, names: Sequence[
             f"add images of them, or leave them out."
         )
     try:
-        rest, drawn = train_test_split(np.arange(len(labels)), test_size=amount, random_state=seed, stratify=labels)
+        rest, drawn = draw_stratified(labels, amount, seed)
     except ValueError as error:
         raise DataError(f"The {split} split cannot be drawn with some of each class: {error}") from None
     return _take(raw, rest), _take(raw, drawn)

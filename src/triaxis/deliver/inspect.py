@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from triaxis.data.images import Preprocess
-from triaxis.deliver.export import export
+from triaxis.deliver.bundle import export
 from triaxis.errors import UnsupportedModelError
 from triaxis.metrics.macs import count_macs, count_params
-from triaxis.models.load import ModelSource, load_model
+from triaxis.models.weights import load_model
+from triaxis.models.zoos import ModelSource
+from triaxis.process.usual_torch import usual_torch
 from triaxis.surgery.surgeon import Surgeon
-from triaxis.usual_torch import usual_torch
 from triaxis.values import AXES, KeepRatios, PrunePlan
 
 DEFAULT_SIDE_PX = 32

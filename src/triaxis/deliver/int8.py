@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from triaxis.deliver.export import WRITERS
+from triaxis.deliver.onnx import write_onnx_file
 from triaxis.errors import ExportError, TriaxisError
 from triaxis.metrics.runtimes.onnx import run_onnx
 from triaxis.metrics.runtimes.quantised import Quantiser
@@ -73,7 +73,7 @@ def write_int8(
     batches = [batch.contiguous() for batch in calibration]
     with tempfile.TemporaryDirectory(prefix="triaxis-") as name:
         folder = Path(name)
-        plain = WRITERS["onnx"](folder / "model.onnx", live, dict(description))
+        plain = write_onnx_file(folder / "model.onnx", live, dict(description))
         try:
             quantiser = Quantiser(plain, folder, batches)
             search = _Search(quantiser, folder / INT8_FILE, score, score(run_onnx(plain)) - tolerance)

@@ -23,7 +23,7 @@ from triaxis.config.tree import MODEL_FORM
 from triaxis.data.images import Preprocess
 from triaxis.errors import ConfigError, PlanError, StoreError
 from triaxis.models.bounded import Limits, bounded
-from triaxis.models.load import ModelSource, build, names_code
+from triaxis.models.zoos import ModelSource, build, names_code
 from triaxis.values import PrunePlan
 
 MAX_BYTES = 2**26

@@ -19,7 +19,7 @@ import numpy as np
 
 from triaxis.maths.polynomial import Floats
 from triaxis.maths.predict import form_of
-from triaxis.maths.solve import Lattice, Levels, evaluate, feasible_rows
+from triaxis.maths.solve import Lattice, Levels, feasible_rows, predict_lattice
 from triaxis.values import AXES, AccuracyPredictor, Axis, Budget, CostTable, KeepRatios
 
 Chain = tuple[tuple[Axis, Levels], ...]
@@ -139,7 +139,7 @@ def off_axis(
         min_ratios: Smallest keep ratios without a predictor; default the table's.
     """
     if predictor is not None:
-        cuts = evaluate(predictor, table)
+        cuts = predict_lattice(predictor, table)
         rows = _thinned(np.flatnonzero(cuts.is_measured), MAX_CANDIDATES)
         return tuple(cuts.levels(int(rows[n])) for n in most_telling(predictor, cuts.x[rows], num))
     low = (min_ratios or KeepRatios(depth=table.depth[-1], width=table.width[-1], resolution=table.resolution[-1])).as_tuple()
@@ -207,7 +207,7 @@ def next_trial(
     Raises:
         InfeasibleBudgetError: No cut is cheap enough.
     """
-    cuts = evaluate(predictor, table)
+    cuts = predict_lattice(predictor, table)
     rivals, best, bound = _rivals(predictor, cuts, budgets)
     width = predictor.quantile * predictor.noise
     taken = [int(np.ravel_multi_index(levels, _shape(table))) for levels in measured]

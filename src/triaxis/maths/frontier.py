@@ -9,7 +9,7 @@ import numpy as np
 from triaxis.errors import InfeasibleBudgetError
 from triaxis.maths.cost import costs_of, lattice
 from triaxis.maths.polynomial import Floats
-from triaxis.maths.solve import Lattice, Levels, evaluate, feasible_rows, solution_at
+from triaxis.maths.solve import Lattice, Levels, feasible_rows, predict_lattice, solution_at
 from triaxis.values import AXES, AccuracyPredictor, Axis, Budget, CostTable, Solution
 
 EQUAL_SPLIT = (1 / 3, 1 / 6, 1 / 6)
@@ -32,7 +32,7 @@ def frontier(predictor: AccuracyPredictor, table: CostTable, metric: str, num: i
     Raises:
         ConfigError: The table has no such metric.
     """
-    cuts, costs = evaluate(predictor, table), costs_of(table, metric)
+    cuts, costs = predict_lattice(predictor, table), costs_of(table, metric)
     rows = np.flatnonzero(cuts.is_measured) if cuts.is_measured.any() else np.arange(len(costs))
     order = rows[np.lexsort((-cuts.accuracy[rows], costs[rows]))]
     # Along rising cost, the best so far; a later cut must be strictly better to take over, so ties stay cheap.
@@ -51,7 +51,7 @@ def _budget(metric: str, limit: float, base_cost: float) -> Budget:
 
 def single_axis(predictor: AccuracyPredictor, table: CostTable, budgets: Sequence[Budget]) -> dict[Axis, Solution | None]:
     """Return, for each axis, the best cut that leaves the other two at the base model's; None where it cannot meet the budgets."""
-    cuts = evaluate(predictor, table)
+    cuts = predict_lattice(predictor, table)
     return {axis: _best_along(cuts, budgets, a) for a, axis in enumerate(AXES)}
 
 

@@ -50,7 +50,7 @@ class Lattice(NamedTuple):
         return int(i), int(j), int(k)
 
 
-def evaluate(predictor: AccuracyPredictor, table: CostTable) -> Lattice:
+def predict_lattice(predictor: AccuracyPredictor, table: CostTable) -> Lattice:
     """Predict the accuracy of every cut of the table."""
     x = lattice(table)
     inside = [_is_inside(predictor, axis, x[:, a]) for a, axis in enumerate(AXES)]
@@ -90,7 +90,7 @@ def candidates(predictor: AccuracyPredictor, table: CostTable, budgets: Sequence
     Raises:
         InfeasibleBudgetError: No cut is cheap enough; names the smallest possible cost.
     """
-    cuts = evaluate(predictor, table)
+    cuts = predict_lattice(predictor, table)
     rows, _ = _allowed(cuts, budgets)
     price = costs_of(table, budgets[0].metric)
     order = rows[np.lexsort((price[rows], -_rounded(cuts.accuracy[rows])))]
@@ -125,7 +125,9 @@ def feasible_rows(table: CostTable, budgets: Sequence[Budget]) -> np.ndarray:
             share = f" ({costs.min() / costs[0]:.1%} of the base model)"
             raise InfeasibleBudgetError(
                 f"A {budget.metric} budget must be at least {costs.min():.6g}{share}, the smallest possible cost of this model, "
-                f"got {budget.limit:.6g}: raise the budget."
+                f"got {budget.limit:.6g}: raise the budget.",
+                metric=budget.metric,
+                smallest=float(costs.min()),
             )
         is_feasible &= within
     if not is_feasible.any():

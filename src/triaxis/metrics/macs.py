@@ -15,16 +15,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
+
+from triaxis.surgery.attention import plain_attention
 
 COUNTED = (nn.modules.conv._ConvNd, nn.Linear)
 
@@ -73,18 +72,6 @@ class _Products(TorchDispatchMode):
         if any(isinstance(module, COUNTED) for _, module in self.stack):
             return False
         return "conv" not in name or any(True for _ in self.stack[-1][1].parameters(recurse=False))
-
-
-@contextmanager
-def plain_attention() -> Iterator[None]:
-    """Let attention run as the matrix products that it is made of, in place of fused kernels that hide them."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 @torch.no_grad()

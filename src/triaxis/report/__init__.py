@@ -1,7 +1,8 @@
 """What a run found, as one page and one picture: records -> plain numbers -> words and figures -> a file.
 
-Read in this order: `records` (what the store holds), `figures` (the numbers of each figure), `words` (numbers as text),
-`plots` (numbers as plotly figures, the only file that imports plotly), `html` (the page), `picture` (the static SVG).
+Read in this order: `records` (what the store holds), `figures`, `steps` and `network` (the numbers of each part of the page),
+`words` (numbers as text), `draw` and `plots` (numbers as charts), `html` (the page), `picture` (the static SVG), `compare`
+(several runs on one page), `live` (the page of a run that is going on).
 """
 
 from __future__ import annotations

@@ -162,7 +162,8 @@ def _predict(predictor: AccuracyPredictor, ratios: Sequence[KeepRatios]) -> list
     return [(float(a), float(low), float(high)) for a, low, high in zip(*columns, strict=True)]
 
 
-def _point(solution: Solution, metric: str, base_cost: float) -> CostPoint:
+def cut_point(solution: Solution, metric: str, base_cost: float) -> CostPoint:
+    """Return a solution's cut at its cost in one metric."""
     cost = solution.costs[metric]
     low, high = solution.interval
     return CostPoint(ratios=solution.ratios, cost=cost, fraction=cost / base_cost, accuracy=solution.predicted_accuracy, low=low, high=high)
@@ -199,7 +200,7 @@ def _rivals(records: Records, table: CostTable, solution: Solution, budget: Budg
     alone = single_axis(records.predictor, table, solution.budgets)
     rivals = []
     for axis, found in alone.items():
-        point = _point(found, budget.metric, base) if found else None
+        point = cut_point(found, budget.metric, base) if found else None
         rivals.append(Rival(name=f"{axis} only", point=point, is_extrapolated=bool(found and found.status == "extrapolated")))
     split = _level_points(records, [equal_split(table, budget)], budget.metric)[0]
     outside = any(ratio < records.predictor.domain[axis][0] - MARGIN for axis, ratio in zip(AXES, split.ratios.as_tuple(), strict=True))
@@ -213,12 +214,12 @@ def frontier_figure(records: Records, num: int = 200) -> Frontier | None:
         return None
     metric: str = solution.binding if solution else next(iter(table.costs))
     base = table.base_cost(metric)
-    curve = tuple(dict.fromkeys(_point(s, metric, base) for s in frontier(predictor, table, metric, num)))
+    curve = tuple(dict.fromkeys(cut_point(s, metric, base) for s in frontier(predictor, table, metric, num)))
     axes = {axis: _level_points(records, levels, metric) for axis in AXES if len(levels := _axis_levels(predictor, table, axis)) > 1}
     if solution is None:
         return Frontier(metric=metric, base_cost=base, curve=curve, axes=axes)
     budget = next(b for b in solution.budgets if b.metric == metric)
-    chosen, verified = _point(solution, metric, base), records.verification
+    chosen, verified = cut_point(solution, metric, base), records.verification
     return Frontier(
         metric=metric,
         base_cost=base,

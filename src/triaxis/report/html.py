@@ -1,19 +1,21 @@
-"""Records -> one self-contained HTML page that opens offline: plotly.js is inside, nothing is fetched."""
+"""Records -> one self-contained HTML page that opens offline: its drawings and its few lines of script are inside."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import escape
 
 from triaxis.report import figures, int8, plots, times, words
+from triaxis.report.draw import Chart
+from triaxis.report.network import network
 from triaxis.report.records import Records
+from triaxis.report.steps import Steps, budget_steps
+from triaxis.report.templates import templates
 from triaxis.store.files import write_text
 from triaxis.values import TrialResult, metric_spec
 
@@ -25,20 +27,6 @@ MISSING = {
     "removal": "Nothing is cut yet. Next: triaxis prune RUN.",
     "seconds": "No stage is finished yet.",
 }
-
-
-_BEFORE_UNIT = re.compile(r"(?<=\d) (?=%|ms\b|px\b|points?\b|[kMG]B?\b)|(?<=batch) (?=\d)")
-
-
-def templates() -> Environment:
-    """Return the environment of the report's templates; everything that is put in is escaped, numbers keep their units."""
-    loader = PackageLoader("triaxis.report", ".")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_unbroken)
-
-
-def _unbroken(item: Any) -> Any:
-    """Keep a number and its unit on one line; markup and program text stay as they are."""
-    return _BEFORE_UNIT.sub("\u00a0", item) if type(item) is str else item
 
 
 def write_report(records: Records, path: str | Path) -> Path:
@@ -65,20 +53,21 @@ def render(records: Records, title: str) -> str:
         "int8": list(int8.comparison(records)),
         "int8_kept": int8.kept(records),
         "advice": words.advice(found, figures.axis_shares(records), records),
-        "frontier": _frontier(found),
+        "frontier": _frontier(found, records),
         "axes": list(_axes(records)),
         "prediction": _prediction(records),
         "removal": figures.removal(records),
-        "seconds": figures.stage_seconds(records),
-        "parts": times.part_seconds(records),
-        "trials": [_trial(trial) for trial in records.trials],
+        "network": network(records),
+        "seconds": [(*row, "chosen") for row in figures.stage_seconds(records) or ()],
+        "parts": [(*row, "chosen") for row in times.part_seconds(records) or ()],
+        "trial_seconds": _trial_seconds(records),
+        "trials": [trial_row(trial) for trial in records.trials],
         "failed": [t for t in records.trials if t.state == "failed"],
         "collection": words.collection_text(records),
         "config": escape(yaml.safe_dump(records.config, sort_keys=False, allow_unicode=True)) if records.config else "",
         "environment": _environment(records),
         "missing": MISSING,
         "words": words,
-        "plotly_js": Markup(plots.plotly_js()),
     }
     return templates().get_template("page.html").render(page)
 
@@ -111,18 +100,32 @@ def _comparison(records: Records) -> Iterator[tuple[str, str, str, str, str, str
             yield f"speed-up / MACs reduction, batch {batch}", "", "", "", "", f"{words.speedup(found, batch) / fewer:.2f}"
 
 
-def _drawn(figure: Any, name: str, label: str) -> dict[str, Any]:
-    return {"plot": plots.to_plain(figure), "height": figure.layout.height, "name": name, "label": label}
-
-
-def _frontier(found: figures.Frontier | None) -> dict[str, Any] | None:
+def _frontier(found: figures.Frontier | None, records: Records) -> dict[str, Any] | None:
     if found is None:
         return None
     rows: list[tuple[str, figures.CostPoint | None]] = [("chosen cut", found.chosen)] if found.chosen else []
     rows += [(f"{rival.name} (extrapolated)" if rival.is_extrapolated else rival.name, rival.point) for rival in found.rivals]
     table = [_cut_row(name, point, found.metric) for name, point in rows]
-    label = f"Predicted val accuracy against {metric_spec(found.metric).title}: all three axes together, and each axis alone."
-    return _drawn(plots.frontier_plot(found), "frontier", label) | {"rows": table, "found": found}
+    steps = budget_steps(records, found)
+    chart = plots.frontier_plot(found, moving=steps.place(steps.start))
+    return {
+        "chart": chart,
+        "rows": table,
+        "found": found,
+        "at": steps.start,
+        "start": steps.said(steps.start),
+        "metrics": [(metric, metric_spec(metric).title) for metric in steps.metrics],
+        "steps": _placed(steps, chart),
+    }
+
+
+def _placed(steps: Steps, chart: Chart) -> list[dict[str, Any]]:
+    """Return the slider's steps with their places on the chart, in per cent."""
+    places = [steps.place(number) for number in range(len(steps.solutions))]
+    return [
+        plain | {"left": chart.left(100 * fraction), "top": chart.top(100 * accuracy)}
+        for plain, (fraction, accuracy) in zip(steps.to_json(), places, strict=True)
+    ]
 
 
 def _cut_row(name: str, point: figures.CostPoint | None, metric: str) -> tuple[str, ...]:
@@ -139,9 +142,7 @@ def _axes(records: Records) -> Iterator[dict[str, Any]]:
     values = [*trials, *(bound for c in curves for bound in (*c.low, *c.high))]
     for curve in curves:
         span = (min(values) - 0.003, min(max(values) + 0.003, 1.002))
-        ends = f"from {words.percent(curve.accuracy[-1])} uncut to {words.percent(curve.accuracy[0])} at {curve.ratio[0]:.2f}"
-        label = f"Predicted val accuracy against the {curve.axis} keep ratio, {ends}, with its interval and trials."
-        yield _drawn(plots.axis_plot(curve, span), f"axis-{curve.axis}", label) | {"curve": curve, "said": words.rise_text(curve)}
+        yield {"chart": plots.axis_plot(curve, span), "curve": curve, "said": words.rise_text(curve)}
 
 
 def _prediction(records: Records) -> dict[str, Any] | None:
@@ -149,15 +150,28 @@ def _prediction(records: Records) -> dict[str, Any] | None:
     if not estimates:
         return None
     delivered = (verified.predicted_accuracy, verified.compressed.val_accuracy) if verified else None
-    label = f"Measured against predicted val accuracy of {len(estimates)} trials; exact predictions lie on the diagonal."
-    return _drawn(plots.prediction_plot(estimates, delivered), "prediction", label) | {"said": words.prediction_text(records)}
+    return {"chart": plots.prediction_plot(estimates, delivered), "said": words.prediction_text(records)}
 
 
-def _trial(trial: TrialResult) -> tuple[str, ...]:
+def _trial_seconds(records: Records) -> list[tuple[str, float, float, str]]:
+    """Rows of the time of each trial: axis and keep ratio, seconds, share of the longest, ink."""
+    timed = [trial for trial in records.trials if trial.seconds > 0]
+    longest = max((trial.seconds for trial in timed), default=1.0)
+    return [(_trial_name(trial), trial.seconds, trial.seconds / longest, trial.spec.axis) for trial in timed]
+
+
+def _trial_name(trial: TrialResult) -> str:
+    axis, target = trial.spec.axis, trial.spec.target
+    cut = {"base": "", "joint": " ".join(f"{ratio:.2f}" for ratio in target.as_tuple())}
+    return f"{axis} {cut[axis] if axis in cut else f'{getattr(target, axis):.2f}'}".strip()
+
+
+def trial_row(trial: TrialResult) -> tuple[str, ...]:
+    """Return a trial as text: id, axis, val accuracy, achieved keep ratios, MACs, time."""
     ratios = [f"{ratio:.3f}" for ratio in trial.achieved.as_tuple()]
     accuracy = words.percent(trial.val_accuracy, 2) if trial.val_accuracy is not None else "failed"
     macs = words.count(trial.macs) if trial.macs is not None else ""
-    return trial.trial_id[:8], trial.spec.axis, *ratios, accuracy, macs, words.duration(trial.seconds)
+    return trial.trial_id[:8], trial.spec.axis, accuracy, *ratios, macs, words.duration(trial.seconds)
 
 
 def _environment(records: Records) -> list[tuple[str, str]]:

@@ -9,24 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from triaxis.errors import ConfigError
+from triaxis.report.draw import DASHES, INKS, SHAPES, shape_of
 from triaxis.report.figures import CostPoint, Frontier, frontier_figure, frontier_view, stairs
-from triaxis.report.html import templates
-from triaxis.report.plots import CHOSEN, COLORS, MEASURED
 from triaxis.report.records import Records
+from triaxis.report.templates import templates
 from triaxis.report.words import headline, percent
 from triaxis.store.files import write_text
 from triaxis.values import metric_spec
 
 WIDTH, HEIGHT = 860, 470
 LEFT, RIGHT, TOP, BOTTOM = 64, 26, 66, 56
-_DASHES = {"depth only": "8 5", "width only": "2 4", "resolution only": "9 4 2 4"}
-_SHAPES = {
-    "depth only": "M-6.5,-5.5 H6.5 L0,6.5 Z",
-    "width only": "M-5.5,-5.5 H5.5 V5.5 H-5.5 Z",
-    "resolution only": "M-6,0 A6,6 0 1 1 6,0 A6,6 0 1 1 -6,0 Z",
-    "equal split": "M-6,-4 L-4,-6 L0,-2 L4,-6 L6,-4 L2,0 L6,4 L4,6 L0,2 L-4,6 L-6,4 L-2,0 Z",
-}
-_DIAMOND = "M0,-8 L8,0 L0,8 L-8,0 Z"
+CHOSEN, MEASURED = INKS["chosen"][0], INKS["measured"][0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +92,17 @@ def _band(found: Frontier, scale: _Scale) -> str:
 
 def _entries(found: Frontier, scale: _Scale) -> list[dict[str, object]]:
     """What is drawn and explained, in the order of the key: a line, a marker, or both, each with its accuracy."""
-    entries = [_entry("all three axes, predicted", CHOSEN, scale, found.drawn, found.chosen) | {"thick": True, "shape": _DIAMOND}]
+    entries = [_entry("all three axes, predicted", CHOSEN, scale, found.drawn, found.chosen) | {"thick": True, "shape": SHAPES["diamond"]}]
     points = {f"{axis} only": line for axis, line in found.axes.items()}
     rivals = {r.name: r.point for r in found.rivals}
     for name in dict.fromkeys((*points, *rivals)):
-        entry = _entry(name, COLORS[name.removesuffix(" only")], scale, points.get(name, ()), rivals.get(name))
+        entry = _entry(name, INKS[_ink(name)][0], scale, points.get(name, ()), rivals.get(name))
         entries.append(entry | {"amount": entry["amount"] or ("cannot" if found.chosen else "")})
     if found.measured:
         fraction, accuracy = found.measured
         entry = _entry("delivered, measured", MEASURED, scale, (), None)
         place = (scale.left(fraction), scale.top(accuracy))
-        entries.insert(0, entry | {"place": place, "shape": _DIAMOND, "is_open": True, "amount": percent(accuracy)})
+        entries.insert(0, entry | {"place": place, "shape": SHAPES["diamond"], "is_open": True, "amount": percent(accuracy)})
     return entries
 
 
@@ -118,10 +111,14 @@ def _entry(name: str, color: str, scale: _Scale, line: Sequence[CostPoint], poin
         "name": name,
         "color": color,
         "line": scale.line(stairs(line)) if line else "",
-        "dash": _DASHES.get(name, ""),
+        "dash": DASHES.get(_ink(name), ""),
         "thick": False,
-        "shape": _SHAPES.get(name, ""),
+        "shape": SHAPES[shape_of(_ink(name))],
         "is_open": False,
         "place": (scale.left(point.fraction), scale.top(point.accuracy)) if point else None,
         "amount": percent(point.accuracy) if point else "",
     }
+
+
+def _ink(name: str) -> str:
+    return name.removesuffix(" only").replace(" ", "-")

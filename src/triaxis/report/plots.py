@@ -1,188 +1,137 @@
-"""Plain numbers -> plotly figures. The only file of the report that imports plotly, and only when a figure is drawn.
-
-Axes and models are told apart by symbol and dash as well as by colour; the colours keep their contrast in grey.
-"""
+"""Plain numbers -> the charts of a report."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from itertools import chain
 
+from triaxis.report.draw import DASHES, Band, Chart, Line, Mark, Rule, Scale, reach, shape_of
 from triaxis.report.figures import AxisCurve, CostPoint, Estimate, Frontier, frontier_view, stairs
-from triaxis.report.words import cost
-from triaxis.values import metric_spec
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
-INK, QUIET, GRID, BAND = "#1f2933", "#52606d", "#e4e7eb", "rgba(31, 78, 140, 0.13)"
-CHOSEN, MEASURED = "#1f4e8c", "#0b7a4b"
-COLORS = {"depth": "#b45309", "width": "#0f766e", "resolution": "#7c3aed", "base": INK, "joint": "#be185d", "equal split": QUIET}
-SYMBOLS = {"depth": "triangle-down", "width": "square", "resolution": "circle", "base": "star", "joint": "cross", "equal split": "x"}
-DASHES = {"depth": "dash", "width": "dot", "resolution": "dashdot"}
-_CONFIG = {"displayModeBar": False, "responsive": True, "scrollZoom": False}
-_RATIOS = "depth %{customdata[0]:.2f}, width %{customdata[1]:.2f}, resolution %{customdata[2]:.2f}"
+from triaxis.report.words import cost, percent
+from triaxis.values import KeepRatios, metric_spec
 
 
-def plotly_js() -> str:
-    """Return the text of plotly.js, to be put into a page once."""
-    from plotly.offline import get_plotlyjs
+def frontier_plot(found: Frontier, moving: tuple[float, float] | None = None) -> Chart:
+    """Draw predicted accuracy against cost: the frontier, each axis alone, the chosen cut, its rivals, the delivered model.
 
-    return get_plotlyjs()
-
-
-def to_plain(figure: go.Figure) -> dict[str, Any]:
-    """Return the figure as plain data: the arguments of plotly.js's ``newPlot``, and the height in pixels."""
-    return {**figure.to_plotly_json(), "config": _CONFIG}
-
-
-def _figure(x_title: str, y_title: str, height: int, **layout: Any) -> go.Figure:
-    import plotly.graph_objects as go
-
-    axis = {
-        "gridcolor": GRID,
-        "linecolor": QUIET,
-        "zeroline": False,
-        "ticks": "outside",
-        "tickcolor": QUIET,
-        "fixedrange": True,
-        "automargin": True,
-        "ticksuffix": " %",
-    }
-    figure = go.Figure()
-    figure.update_layout(
-        template=go.layout.Template(),
-        height=height,
-        margin={"l": 8, "r": 14, "t": 14, "b": 8},
-        font={"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 13, "color": INK},
-        paper_bgcolor="white",
-        plot_bgcolor="white",
-        hoverlabel={"bgcolor": "white", "bordercolor": QUIET, "font": {"color": INK}},
-        legend={"orientation": "h", "yref": "container", "yanchor": "bottom", "y": 0, "x": 0, "font": {"size": 12}},
-        xaxis={**axis, "title": {"text": x_title, "standoff": 8}},
-        yaxis={**axis, "title": {"text": y_title, "standoff": 8}},
-        dragmode=False,
-    )
-    return figure.update_layout(**layout)
-
-
-def _band(figure: go.Figure, x: Sequence[float], low: Sequence[float], high: Sequence[float]) -> None:
-    outline = [100 * v for v in (*high, *reversed(low))]
-    style = {"fill": "toself", "fillcolor": BAND, "line": {"width": 0}}
-    figure.add_scatter(x=[*x, *reversed(x)], y=outline, hoverinfo="skip", showlegend=False, **style)
-
-
-def _cut_trace(points: Sequence[CostPoint], name: str, metric: str, **style: Any) -> dict[str, Any]:
-    shown = f"{_RATIOS}<br>{metric_spec(metric).title} %{{customdata[3]}}<br>predicted %{{y:.2f}} %"
-    return {
-        "x": [100 * p.fraction for p in points],
-        "y": [100 * p.accuracy for p in points],
-        "customdata": [(*p.ratios.as_tuple(), cost(p.cost, metric)) for p in points],
-        "hovertemplate": f"<b>{name}</b><br>{shown}<extra></extra>",
-        "name": name,
-        **style,
-    }
-
-
-def _error(interval: tuple[float, float] | None, value: float, color: str) -> dict[str, Any]:
-    if interval is None:
-        return {"visible": False}
-    reach = {"array": [100 * (interval[1] - value)], "arrayminus": [100 * (value - interval[0])]}
-    return {"type": "data", "symmetric": False, "thickness": 1.2, "width": 4, "color": color, **reach}
-
-
-def _marker(name: str, size: int = 11) -> dict[str, Any]:
-    key = name.removesuffix(" only")
-    look = {"symbol": SYMBOLS.get(key, "diamond"), "color": COLORS.get(key, CHOSEN)}
-    return {**look, "size": size, "line": {"width": 1, "color": "white"}}
-
-
-def frontier_plot(found: Frontier) -> go.Figure:
-    """Draw predicted accuracy against cost: the frontier, each axis alone, the chosen cut, its rivals, the delivered model."""
-    name, view = metric_spec(found.metric).title, frontier_view(found)
-    figure = _figure(f"{name}, % of the base model's", "val accuracy", 470)
-    figure.update_xaxes(range=[100 * v for v in view[0]]).update_yaxes(range=[100 * v for v in view[1]])
+    `moving` is a (cost fraction, accuracy) that a script may move.
+    """
+    title, (fractions, accuracies) = metric_spec(found.metric).title, frontier_view(found)
     curve = found.drawn
-    _band(figure, [100 * p.fraction for p in curve], [p.low for p in curve], [p.high for p in curve])
-    marked = {rival.name for rival in found.rivals if rival.point}
-    for axis, points in found.axes.items():
-        style = {"mode": "lines", "line": {"color": COLORS[axis], "width": 1.6, "dash": DASHES[axis]}}
-        figure.add_scatter(**_cut_trace(stairs(points), f"{axis} only", found.metric, showlegend=f"{axis} only" not in marked, **style))
-    line = {"mode": "lines", "line": {"color": CHOSEN, "width": 3}}
-    figure.add_scatter(**_cut_trace(curve, "all three axes", found.metric, **line))
-    for rival in (r for r in found.rivals if r.point):
-        assert rival.point is not None
-        figure.add_scatter(**_cut_trace([rival.point], rival.name, found.metric, mode="markers", marker=_marker(rival.name)))
-    if found.chosen and found.budget:
-        figure.add_vline(x=100 * found.budget.limit / found.base_cost, line={"color": QUIET, "width": 1, "dash": "dot"})
-        figure.add_scatter(**_cut_trace([found.chosen], "chosen (predicted)", found.metric, mode="markers", marker=_marker("chosen", 15)))
+    return Chart(
+        name="frontier",
+        label=f"Predicted val accuracy against {title}: all three axes together, and each axis alone.",
+        x=Scale(title=f"{title}, % of the base model's", low=100 * fractions[0], high=100 * fractions[1], suffix=" %"),
+        y=Scale(title="val accuracy", low=100 * accuracies[0], high=100 * accuracies[1], suffix=" %", max_ticks=8),
+        height=420,
+        bands=(_band([p.fraction for p in curve], [p.low for p in curve], [p.high for p in curve], 100),),
+        lines=(*_axis_lines(found), _cut_line(curve, "all three axes", "chosen", width=3)),
+        marks=tuple(_frontier_marks(found)),
+        rules=(Rule(at=100 * found.budget.limit / found.base_cost, scale="x"),) if found.budget else (),
+        moving=(100 * moving[0], 100 * moving[1]) if moving else None,
+    )
+
+
+def _band(x: Sequence[float], low: Sequence[float], high: Sequence[float], x_factor: float) -> Band:
+    return Band(x=[x_factor * v for v in x], low=[100 * v for v in low], high=[100 * v for v in high])
+
+
+def _cut_line(points: Sequence[CostPoint], name: str, ink: str, dash: str = "", width: float = 1.8) -> Line:
+    x, y = [100 * p.fraction for p in points], [100 * p.accuracy for p in points]
+    return Line(x=x, y=y, ink=ink, name=name, dash=dash, width=width)
+
+
+def _axis_lines(found: Frontier) -> tuple[Line, ...]:
+    return tuple(_cut_line(stairs(points), f"{axis} only", axis, DASHES[axis]) for axis, points in found.axes.items())
+
+
+def _frontier_marks(found: Frontier) -> list[Mark]:
+    marks = []
+    for rival in found.rivals:
+        if rival.point is not None:
+            ink = rival.name.removesuffix(" only").replace(" ", "-")
+            marks.append(_cut_mark(rival.point, rival.name, ink, shape_of(ink), found.metric))
+    if found.chosen:
+        marks.append(_cut_mark(found.chosen, "chosen (predicted)", "chosen", "diamond", found.metric, size=1.25))
     if found.measured:
-        _delivered(figure, found)
-    return figure
+        fraction, accuracy = found.measured
+        says = f"delivered model: {percent(accuracy, 2)} measured"
+        marks.append(_delivered(100 * fraction, 100 * accuracy, says, found.measured_interval))
+    return marks
 
 
-def _delivered(figure: go.Figure, found: Frontier) -> None:
-    assert found.measured is not None
-    fraction, accuracy = found.measured
-    figure.add_scatter(
-        x=[100 * fraction],
-        y=[100 * accuracy],
-        error_y=_error(found.measured_interval, accuracy, MEASURED),
-        mode="markers",
-        marker={"symbol": "diamond-open", "size": 14, "color": MEASURED, "line": {"width": 2.5, "color": MEASURED}},
-        hovertemplate="<b>delivered model</b><br>measured %{y:.2f} %<extra></extra>",
-        name="delivered (measured)",
-    )
+def _delivered(x: float, y: float, says: str, interval: tuple[float, float] | None = None) -> Mark:
+    ends = (100 * interval[0], 100 * interval[1]) if interval else None
+    name = "delivered (measured)"
+    return Mark(x=x, y=y, ink="measured", shape="diamond", says=says, name=name, interval=ends, is_open=True, size=1.25)
 
 
-def axis_plot(curve: AxisCurve, y_range: tuple[float, float]) -> go.Figure:
+def _cut_mark(point: CostPoint, name: str, ink: str, shape: str, metric: str, size: float = 1.0) -> Mark:
+    spent = f"{metric_spec(metric).title} {cost(point.cost, metric)}"
+    says = f"{name}: {_ratios(point.ratios)}; {spent}; {percent(point.accuracy, 2)} predicted"
+    return Mark(x=100 * point.fraction, y=100 * point.accuracy, ink=ink, shape=shape, says=says, name=name, size=size)
+
+
+def _ratios(ratios: KeepRatios) -> str:
+    return f"depth {ratios.depth:.2f}, width {ratios.width:.2f}, resolution {ratios.resolution:.2f}"
+
+
+def axis_plot(curve: AxisCurve, y_range: tuple[float, float]) -> Chart:
     """Draw one axis: the predicted curve, its interval, the trials, the chosen keep ratio. `y_range` in [0, 1]."""
-    figure = _figure(f"{curve.axis} keep ratio", "val accuracy", 300, showlegend=False)
-    figure.update_xaxes(ticksuffix="", range=[min(curve.ratio) - 0.03, 1.03])
-    figure.update_yaxes(range=[100 * y_range[0], 100 * y_range[1]])
-    _band(figure, curve.ratio, curve.low, curve.high)
-    color = COLORS[curve.axis]
-    figure.add_scatter(
-        x=curve.ratio,
-        y=[100 * a for a in curve.accuracy],
-        mode="lines",
-        line={"color": color, "width": 2, "dash": DASHES[curve.axis]},
-        hovertemplate="predicted %{y:.2f} % at %{x:.2f}<extra></extra>",
+    ends = f"from {percent(curve.accuracy[-1])} uncut to {percent(curve.accuracy[0])} at {curve.ratio[0]:.2f}"
+    chosen = () if curve.chosen is None else (Rule(at=curve.chosen, scale="x", ink="chosen"),)
+    line = Line(x=curve.ratio, y=[100 * a for a in curve.accuracy], ink=curve.axis, dash=DASHES[curve.axis], width=2)
+    return Chart(
+        name=f"axis-{curve.axis}",
+        label=f"Predicted val accuracy against the {curve.axis} keep ratio, {ends}, with its interval and trials.",
+        x=Scale(title=f"{curve.axis} keep ratio", low=min(curve.ratio) - 0.03, high=1.03),
+        y=Scale(title="val accuracy", low=100 * y_range[0], high=100 * y_range[1], suffix=" %"),
+        height=230,
+        bands=(_band(curve.ratio, curve.low, curve.high, 1),),
+        lines=(line,),
+        marks=tuple(_trial_mark(trial, curve) for trial in curve.trials),
+        rules=chosen,
+        has_key=False,
     )
-    for trial in curve.trials:
-        figure.add_scatter(
-            x=[getattr(trial.ratios, curve.axis)],
-            y=[100 * trial.measured],
-            error_y=_error(trial.measured_interval, trial.measured, color),
-            mode="markers",
-            marker=_marker(trial.axis, 10),
-            hovertemplate=f"{trial.axis} trial<br>measured %{{y:.2f}} % at %{{x:.3f}}<extra></extra>",
-        )
-    if curve.chosen is not None:
-        figure.add_vline(x=curve.chosen, line={"color": CHOSEN, "width": 1.5, "dash": "dot"})
-    return figure
 
 
-def prediction_plot(estimates: Sequence[Estimate], delivered: tuple[float, float] | None) -> go.Figure:
+def _trial_mark(trial: Estimate, curve: AxisCurve) -> Mark:
+    at = getattr(trial.ratios, curve.axis)
+    says = f"{trial.axis} trial at {at:.3f}: {percent(trial.measured, 2)} measured"
+    ends = tuple(100 * end for end in trial.measured_interval) if trial.measured_interval else None
+    return Mark(
+        x=at, y=100 * trial.measured, ink=trial.axis, shape=shape_of(trial.axis), says=says, interval=ends, size=0.85  # type: ignore[arg-type]
+    )
+
+
+def prediction_plot(estimates: Sequence[Estimate], delivered: tuple[float, float] | None) -> Chart:
     """Draw measured against predicted accuracy; `delivered` is the delivered model's (predicted, measured)."""
-    figure = _figure("predicted val accuracy", "measured val accuracy", 420)
-    values = [v for e in estimates for v in (e.measured, e.predicted)] + list(delivered or ())
-    ends = [100 * min(values) - 0.5, min(100 * max(values) + 0.5, 100.2)]
-    figure.add_scatter(x=ends, y=ends, mode="lines", line={"color": QUIET, "width": 1, "dash": "dot"}, hoverinfo="skip", showlegend=False)
-    for axis in dict.fromkeys(e.axis for e in estimates):
-        group = [e for e in estimates if e.axis == axis]
-        figure.add_scatter(
-            x=[100 * e.predicted for e in group],
-            y=[100 * e.measured for e in group],
-            customdata=[e.ratios.as_tuple() for e in group],
-            mode="markers",
-            marker=_marker(axis),
-            hovertemplate=f"<b>{axis}</b><br>{_RATIOS}<br>predicted %{{x:.2f}} %, measured %{{y:.2f}} %<extra></extra>",
-            name=f"{axis} trials" if axis != "base" else "base",
-        )
+    values = [100 * v for v in (*chain.from_iterable((e.measured, e.predicted) for e in estimates), *(delivered or ()))]
+    low, high = reach(values)
+    marks = [_estimate_mark(estimate) for estimate in estimates]
     if delivered:
-        marker = {"symbol": "diamond-open", "size": 14, "color": MEASURED, "line": {"width": 2.5}}
-        shown = "<b>delivered model</b><br>predicted %{x:.2f} %, measured %{y:.2f} %<extra></extra>"
-        x, y = [100 * delivered[0]], [100 * delivered[1]]
-        figure.add_scatter(x=x, y=y, mode="markers", marker=marker, hovertemplate=shown, name="delivered")
-    return figure
+        predicted, measured = delivered
+        says = f"delivered model: {percent(predicted, 2)} predicted, {percent(measured, 2)} measured"
+        marks.append(_delivered(100 * predicted, 100 * measured, says))
+    return Chart(
+        name="prediction",
+        label=f"Measured against predicted val accuracy of {len(estimates)} trials; exact predictions lie on the diagonal.",
+        x=Scale(title="predicted val accuracy", low=low, high=high, suffix=" %"),
+        y=Scale(title="measured val accuracy", low=low, high=high, suffix=" %"),
+        height=340,
+        lines=(Line(x=(low, high), y=(low, high), ink="quiet", dash="2 4", width=1),),
+        marks=tuple(marks),
+    )
+
+
+def _estimate_mark(estimate: Estimate) -> Mark:
+    axis = estimate.axis
+    shown = f"{percent(estimate.predicted, 2)} predicted, {percent(estimate.measured, 2)} measured"
+    return Mark(
+        x=100 * estimate.predicted,
+        y=100 * estimate.measured,
+        ink=axis,
+        shape=shape_of(axis),
+        says=f"{axis}: {_ratios(estimate.ratios)}; {shown}",
+        name="base model" if axis == "base" else f"{axis} trials",
+    )

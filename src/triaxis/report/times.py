@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from triaxis.process.walltime import added
 from triaxis.report.records import Records
-from triaxis.walltime import added
 
 
 def part_seconds(records: Records) -> tuple[tuple[str, float, float], ...] | None:

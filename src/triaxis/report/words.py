@@ -141,9 +141,9 @@ def lead(records: Records) -> list[str]:
     """Say what was asked for and what stays, one sentence each."""
     said = [f"Asked for: {budget_text(budget)}." for budget in (records.solution.budgets if records.solution else ())]
     if records.solution and records.solution.status == "extrapolated":
-        said.append("This budget can only be met at smaller keep ratios than any trial measured, so the prediction is an extrapolation.")
+        said.append("This budget needs smaller keep ratios than any trial measured, so its predicted accuracy is an extrapolation.")
     if records.solution and records.solution.status == "unconstrained":
-        said.append("No dearer cut is predicted to be more accurate, so the budget is not used up.")
+        said.append("The budget is not used up, because no cut that costs more is predicted to be more accurate.")
     said += [check_text(check) for check in (records.verification.checks if records.verification else ()) if check.is_met]
     kept = kept_text(records)
     return [*said, f"Kept: {kept}."] if kept else said
@@ -159,7 +159,7 @@ def check_text(check: BudgetCheck) -> str:
     name, bounds = metric_spec(check.budget.metric).title, (100 * check.low, 100 * check.high)
     sure = f" ({bounds[0]:.1f} to {bounds[1]:.1f} %, measured in turns)" if bounds[0] < bounds[1] else ""
     reached = f"{percent(check.share)} of the base model's {name}{sure}"
-    return f"Reached: {reached}." if check.is_met else f"Budget missed: {reached}, where {percent(check.limit_share)} were asked for."
+    return f"Reached: {reached}." if check.is_met else f"Budget missed: {reached}, but {percent(check.limit_share)} were asked for."
 
 
 def collection_text(records: Records) -> str | None:
@@ -172,8 +172,9 @@ def collection_text(records: Records) -> str | None:
     if ratio is None:
         return f"{said}."
     time_ratio = records.collection.get("time_ratio")
-    time_text = f" and {time_ratio:.2f} of its wall time" if time_ratio is not None else ""
-    return f"{said}. They took {ratio:.2f} of the base model's training (images x MACs){time_text}."
+    time_text = f" Their wall time was {time_ratio:.2f} times that of the base model's training." if time_ratio is not None else ""
+    effort = f"Their training took {ratio:.2f} times the effort of the base model's training (effort is images x MACs)."
+    return f"{said}. {effort}{time_text}"
 
 
 def _listed(parts: Sequence[str]) -> str:
@@ -183,10 +184,11 @@ def _listed(parts: Sequence[str]) -> str:
 def _carrying(shares: Sequence[AxisShare], metric: str) -> str:
     saved, name = sorted((s for s in shares if s.share > 0), key=lambda s: -s.share), metric_spec(metric).title
     if not saved:
-        return "Nothing is cut: the base model meets the budget."
+        return "Nothing is cut, because the base model meets the budget."
     if saved[0].share >= _CARRIES:
-        return f"{saved[0].axis.capitalize()} carries {percent(saved[0].share, 0)} of this cut (share of the log {name} saved)."
-    return f"The axes share this cut: {_listed([f'{s.axis} {percent(s.share, 0)}' for s in saved])} of the log {name} saved."
+        return f"{saved[0].axis.capitalize()} gives most of the saved {name}: {percent(saved[0].share, 0)}, counted on a log scale."
+    shared = _listed([f"{percent(s.share, 0)} from {s.axis}" for s in saved])
+    return f"Several axes share the saved {name}: {shared}, counted on a log scale."
 
 
 def _reason(shares: Sequence[AxisShare], metric: str, error: float) -> str | None:
@@ -194,16 +196,21 @@ def _reason(shares: Sequence[AxisShare], metric: str, error: float) -> str | Non
     known = sorted((s.loss_per_halving, s.axis, s.share) for s in shares if s.loss_per_halving is not None)
     if len(known) < 2:
         return None
-    prices = _listed([f"{round(100 * loss, 1) + 0.0:.1f} along {axis}" for loss, axis, _ in known])
-    halving = f"a halving of the {metric_spec(metric).title} is predicted to cost, in points of accuracy, {prices}"
-    said = f"Each axis alone over its measured range, {halving}"
+    prices = _listed([f"{round(100 * loss, 1) + 0.0:.1f} points along {axis}" for loss, axis, _ in known])
+    said = f"Each axis was also measured alone. Halving the {metric_spec(metric).title} is predicted to cost accuracy: {prices}."
     alike = [axis for loss, axis, _ in known if loss - known[0][0] < error]
     if len(alike) > 1:
-        return f"{said}. With a leave-one-out error of {points(error)} that does not tell {_listed(alike)} apart."
+        return (
+            f"{said} The predictor's own error on a trial that it has not seen is {points(error)}. "
+            f"So the trials do not tell {_listed(alike)} apart."
+        )
     cheapest, leading = known[0][1], max(known, key=lambda item: item[2])[1]
     if cheapest == leading:
-        return f"{said}: {cheapest} is the cheapest axis to cut, and it is cut most."
-    return f"{said}. {leading.capitalize()} is cut most all the same: these are averages, and the first steps along an axis cost least."
+        return f"{said} {cheapest.capitalize()} is the cheapest axis to cut, and it is cut most."
+    return (
+        f"{said} {cheapest.capitalize()} is the cheapest axis on average, but {leading} is cut most. "
+        "The first steps along an axis cost less than its average."
+    )
 
 
 def _rivals(figure: Frontier) -> list[str]:
@@ -211,15 +218,22 @@ def _rivals(figure: Frontier) -> list[str]:
     if chosen is None:
         return []
     leads = {r.name: chosen.accuracy - r.point.accuracy for r in figure.rivals if r.point and r.point.ratios != chosen.ratios}
-    said = [f"{name} is {points(lead)} {'below' if lead >= 0 else 'above'}" for name, lead in leads.items()]
-    said += [f"{r.name} is this very cut" for r in figure.rivals if r.point and r.name not in leads]
-    said += [f"{r.name} cannot meet it" for r in figure.rivals if r.point is None]
-    sentences = [f"Within the same budget and in predicted val accuracy beside this cut: {_listed(said)}."] if said else []
+    said = [f"{name} is {_beside(lead)} this cut" for name, lead in leads.items()]
+    sentences = [f"Other cuts within the same budget have these predicted accuracies: {_listed(said)}."] if said else []
+    sentences += [f"The best cut with {r.name} is this same cut." for r in figure.rivals if r.point and r.name not in leads]
+    sentences += [f"Cutting {r.name} cannot meet this budget." for r in figure.rivals if r.point is None]
     width = (chosen.high - chosen.low) / 2
     if close := [name for name, lead in leads.items() if lead < width]:
-        good = f"The prediction is good to about ±{points(width)} (90 %)"
-        sentences.append(f"{good}, so the lead over {_listed(close)} is not settled by these trials alone.")
+        good = f"A prediction is good to about ±{points(width)} (90 %)"
+        sentences.append(f"{good}. So these trials alone do not show that this cut is better than {_listed(close)}.")
     return sentences
+
+
+def _beside(lead: float) -> str:
+    """Say how far another cut is below, in accuracy; what prints as 0.0 points is no difference."""
+    if not round(1000 * abs(lead)):
+        return "as accurate as"
+    return f"{points(lead)} {'below' if lead > 0 else 'above'}"
 
 
 def time_advice(found: Verification | None) -> str | None:
@@ -228,11 +242,12 @@ def time_advice(found: Verification | None) -> str | None:
     if found is None or batch is None or found.compressed.macs >= found.base.macs:
         return None
     fewer, faster = found.base.macs / found.compressed.macs, speedup(found, batch)
-    said = f"{fewer:.2f}x fewer MACs run {speed(faster)} at batch {batch}: {faster / fewer:.2f} of the reduction became speed."
+    share = f"{faster / fewer:.2f} of the reduction became speed" if faster <= fewer else "the speed grew by more than the MACs fell"
+    said = f"The delivered model has {fewer:.2f}x fewer MACs and runs {speed(faster)} at batch {batch}. So {share}."
     if faster / fewer >= _TIME_SAVED:
         return said
-    instead = "Where time is what counts, give a latency budget, such as --budget latency=50%"
-    return f"{said} {instead}: few MACs and little time are not the same on this device."
+    advised = "If time counts most for you, give a latency budget, such as --budget latency=50%."
+    return f"{said} {advised} On this device, saved MACs save less time."
 
 
 def advice(figure: Frontier | None, shares: Sequence[AxisShare] | None, records: Records) -> list[str]:
@@ -243,7 +258,7 @@ def advice(figure: Frontier | None, shares: Sequence[AxisShare] | None, records:
         said += [_carrying(shares, figure.metric), _reason(shares, figure.metric, error), *_rivals(figure)]
     said.append(time_advice(records.verification))
     closed = (records.anatomy or {}).get("closed") or {}
-    said += [f"The {axis} axis is closed for this model: {reason}" for axis, reason in closed.items()]
+    said += [f"The {axis} of this model cannot be cut: {reason}" for axis, reason in closed.items()]
     return [sentence for sentence in said if sentence]
 
 
@@ -253,10 +268,12 @@ def rise_text(curve: AxisCurve) -> str:
     rises = [(after.measured - before.measured, after) for before, after in pairwise(chain)]
     largest, at = max(rises, key=lambda item: item[0], default=(0.0, None))
     if at is None or largest <= 0:
-        return "Measured accuracy never rises as the axis is cut."
+        return "The measured accuracy never rises when more is cut."
     half = (at.measured_interval[1] - at.measured_interval[0]) / 2 if at.measured_interval else None
-    verdict = "" if half is None else f", {'within' if largest <= half else 'beyond'} the ±{points(half)} (95 %) of one trial"
-    return f"Measured accuracy rises by {points(largest)} at {getattr(at.ratios, curve.axis):.2f}{verdict}."
+    rise = f"The measured accuracy rises by {points(largest)} at {getattr(at.ratios, curve.axis):.2f}, although more is cut."
+    if half is None:
+        return rise
+    return f"{rise} That is {'less' if largest <= half else 'more'} than the uncertainty of one trial, ±{points(half)} (95 %)."
 
 
 def prediction_text(records: Records) -> list[str]:
@@ -264,15 +281,15 @@ def prediction_text(records: Records) -> list[str]:
     said, report, found = [], records.fit_report, records.verification
     if report:
         said.append(
-            f"A trial that is left out is predicted to {points(report.leave_one_out_mae)} on average "
-            f"(fit: {report.kind}, degree {report.degree}, rank {report.rank}, {report.num_points} trials, "
-            f"root-mean-square residual {points(report.rmse)})."
+            f"Each trial was predicted once from all the others. That was wrong by {points(report.leave_one_out_mae)} on average. "
+            f"The fit is of kind {report.kind}, degree {report.degree} and rank {report.rank}, to {report.num_points} trials; "
+            f"its root-mean-square residual is {points(report.rmse)}."
         )
     if found:
         side = "above" if found.prediction_error >= 0 else "below"
-        off = f"{points(found.prediction_error)} {side} the predicted {percent(found.predicted_accuracy)}"
+        off = f"That is {points(found.prediction_error)} {side} the predicted {percent(found.predicted_accuracy)}"
         said.append(
-            f"The delivered model's val accuracy is {percent(found.compressed.val_accuracy)}, {off}. "
-            "Trials are fine-tuned briefly and the delivered model for longer, so a result above its prediction is usual."
+            f"The delivered model's val accuracy is {percent(found.compressed.val_accuracy)}. {off}. "
+            "A result above its prediction is usual: a trial is fine-tuned for a short time, and the delivered model for longer."
         )
     return said

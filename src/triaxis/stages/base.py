@@ -1,68 +1,230 @@
-"""The base model's training, and what makes sure that a run goes on with the same weights and images."""
+"""Open a run: the data and the base model loaded and checked, the base model trained where it has no weights."""
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import functools
-import hashlib
 import logging
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from triaxis.config import BASE_RECIPE, Config
-from triaxis.data.images import Splits
-from triaxis.errors import StoreError
+from triaxis.config import BASE_RECIPE, Config, ExportConfig
+from triaxis.data.images import Preprocess, Splits, require_recipe
+from triaxis.data.sources import load_splits
+from triaxis.errors import StoreError, UnsupportedModelError
 from triaxis.metrics.macs import count_macs, count_params
-from triaxis.models.load import ModelSource
-from triaxis.progress import Advance, Meter, Moment, Progress
-from triaxis.stages.identity import base_resume, identity_of_run, require_the_same
-from triaxis.stages.timing import timed
+from triaxis.models.weights import check_finite, load_model
+from triaxis.models.zoos import ModelSource, unwrap
+from triaxis.progress import Advance, Moment, Progress, Silent
+from triaxis.stages.context import Base, Data, Opened, Run, Trainer
+from triaxis.stages.environment import how_to_train, pick_device
+from triaxis.stages.forecast import forecast
+from triaxis.stages.identity import identity_of_run, require_the_same, state_digest
+from triaxis.stages.readiness import formats_to_write, require_packages, require_runtime, require_trainable
 from triaxis.store.base import Store
 from triaxis.store.checkpoints import REMEDY, load_into, save_checkpoint
 from triaxis.store.directory import RunDirectory
-from triaxis.training.evaluate import evaluate
-from triaxis.training.loop import OnStep, TrainingLog, finetune
-from triaxis.training.machine import Machine
-from triaxis.training.mode import Mode
+from triaxis.surgery.criteria import criterion_of
+from triaxis.surgery.plain import check_plain, trainable
+from triaxis.surgery.surgeon import Surgeon
+from triaxis.training.evaluate import check_output
+from triaxis.training.machine import CpuTime, warn_if_busy
+from triaxis.training.teacher import Teacher
 
 log = logging.getLogger(__name__)
 
 
-def train_base(
+def open_run(
     config: Config,
-    run: RunDirectory,
+    directory: RunDirectory,
     store: Store,
-    network: nn.Module,
-    splits: Splits,
-    source: ModelSource,
-    device: torch.device,
-    mode: Mode,
-    machine: Machine,
-    progress: Progress,
-    is_trained: bool,
-) -> None:
-    """Give the network its trained weights: from an earlier process, or by training now."""
-    identity = identity_of_run(state_digest(network.state_dict()) if is_trained else None, splits)
-    require_the_same(run, store, identity)
+    *,
+    progress: Progress | None = None,
+    model: nn.Module | None = None,
+    splits: Splits | None = None,
+) -> Opened:
+    """Load the data and the base model, training the model first if it has no weights.
+
+    Args:
+        config: The run's configuration.
+        directory: Where checkpoints go.
+        store: Where records go.
+        progress: Shows the base training.
+        model: A trained network of the caller's own, in place of `config.model`.
+        splits: The caller's own data, in place of `config.data`.
+
+    Raises:
+        TriaxisError: The data or the model are unusable; see the error's own sentence.
+    """
+    run = Run(config, store, directory, progress or Silent())
+    device = pick_device(config)
+    require_packages(config, device)
+    since = CpuTime.now()
+    network, splits, source, is_trained = _loaded(run, model, splits)
+    run = _with_formats(run, network, source, device)
+    train = splits.train
+    run.progress.expect(forecast(run.config, lambda recipe: Teacher.remembers(train, recipe)))
     if store.record("base") is not None:
-        load_into(network, run.checkpoint("base"))
-        _require_same_base(run, store, network)
+        run.progress.expect({"base": 0.0})
+    trainer = _trainer(run, network, source, device)
+    warn_if_busy(since)
+    train_base(run, splits, network, source, trainer, is_trained=is_trained)
+    base = Base(source, _surgeon(run, network, source), state_digest(network.state_dict()))
+    store.put_record("anatomy", base.surgeon.anatomy.to_json())
+    trainer = dataclasses.replace(trainer, teacher=Teacher(network, source.side_px, device, trainer.mode))
+    return Opened(run, Data(splits, splits.digest()), base, trainer)
+
+
+def _loaded(run: Run, model: nn.Module | None, splits: Splits | None) -> tuple[nn.Module, Splits, ModelSource, bool]:
+    """Return the network, the splits, how to make the network again, and whether its weights are trained; all are usable."""
+    with run.timed("load") as advance:
+        advance(0.0, "data and model")
+        loaded = None
+        if splits is None or model is None:
+            splits, loaded = _load(run.config, run.store, splits, model)
+        network = _own_copy(model) if model is not None else trainable(loaded.model)  # type: ignore[union-attr]
+        source = _source(run.config, splits, named=model is None)
+        _require_usable(run.config, network, splits, source)
+    return network, splits, source, model is not None or (loaded is not None and loaded.is_trained)
+
+
+def _trainer(run: Run, network: nn.Module, source: ModelSource, device: torch.device) -> Trainer:
+    config = run.config
+    shape = (min(config.base.batch_size, 64), source.in_channels, source.side_px, source.side_px)
+    mode, machine = how_to_train(config, run.store, network, shape, device)
+    return Trainer(
+        target=config.fit.target,
+        device=device,
+        mode=mode,
+        folder=run.directory.checkpoints,
+        machine=machine,
+        calibrate_images=config.collect.calibrate_images,
+        save_s=60 * config.save_minutes,
+    )
+
+
+def _surgeon(run: Run, network: nn.Module, source: ModelSource) -> Surgeon:
+    config = run.config
+    with run.timed("examine") as advance:
+        advance(0.0, "finding what can be cut")
+        return Surgeon.examine(
+            network,
+            side_px=source.side_px,
+            in_channels=source.in_channels,
+            round_to=config.width.round_to,
+            min_width=config.collect.min_width,
+            min_resolution=config.collect.min_resolution,
+        )
+
+
+def _with_formats(run: Run, network: nn.Module, source: ModelSource, device: torch.device) -> Run:
+    """Keep the formats that can be written, and make sure that the runtime can run the model."""
+    shape = (source.in_channels, source.side_px, source.side_px)
+    formats = formats_to_write(run.config, run.store, network, shape)
+    require_runtime(run.config, run.store, network, shape, device)
+    return dataclasses.replace(run, config=run.config.model_copy(update={"export": ExportConfig(formats=formats)}))
+
+
+def _own_copy(model: nn.Module) -> nn.Module:
+    """What is handed over stays as it is."""
+    model = unwrap(model)
+    check_plain(model)
+    return trainable(copy.deepcopy(model))
+
+
+def _load(config: Config, store: Store, splits: Splits | None, model: nn.Module | None) -> tuple[Splits, Any]:
+    """Load what was not handed over; the model says how its images must look, the data how many classes it needs."""
+    chosen = config.model
+    torch.manual_seed(config.seed)
+    if splits is not None:
+        return splits, load_model(chosen.name, chosen.args, chosen.num_classes or splits.train.num_classes, chosen.weights)
+    if model is not None:
+        return _load_splits(config, store, chosen.side_px), None
+    probe = load_model(chosen.name, chosen.args, chosen.num_classes or 10)
+    # A zoo's input side is meant for its own pictures; the CIFAR families take what the data have.
+    splits = _load_splits(config, store, chosen.side_px or probe.side_px, probe.preprocess)
+    torch.manual_seed(config.seed)
+    return splits, load_model(chosen.name, chosen.args, chosen.num_classes or splits.train.num_classes, chosen.weights)
+
+
+def _load_splits(config: Config, store: Store, side_px: int | None, preprocess: Preprocess | None = None) -> Splits:
+    """Load the images, and remember which files could be read: a later opening checks only those that changed."""
+    before = store.record("checked_images") or {}
+    checked = dict(before)
+    splits = load_splits(config.data, side_px=side_px, preprocess=preprocess, checked=checked)
+    if checked != before:
+        store.put_record("checked_images", checked)
+    return splits
+
+
+def _source(config: Config, splits: Splits, *, named: bool) -> ModelSource:
+    shape = next(iter(splits.train.in_order(splits.train.side_px, limit=1))).images.shape
+    return ModelSource(
+        name=config.model.name if named else "",
+        args=config.model.args if named else {},
+        num_classes=config.model.num_classes or splits.train.num_classes,
+        side_px=splits.train.side_px,
+        in_channels=shape[1],
+    )
+
+
+def _require_usable(config: Config, network: nn.Module, splits: Splits, source: ModelSource) -> None:
+    """Say what would fail later, before anything is trained: weights, two blank images through the network, batches.
+
+    Raises:
+        ConfigError: The criterion cannot be found, or a recipe does not suit the images.
+        UnsupportedModelError: The network holds NaN, fails, cannot be trained, or returns something else than logits.
+        DataError: The train split does not fill a batch.
+    """
+    criterion_of(config.width.importance)
+    check_finite(network, "the base model")
+    network = network.cpu().eval()
+    shape = (2, source.in_channels, source.side_px, source.side_px)
+    try:
+        with torch.no_grad():
+            output = network(torch.zeros(shape))
+    except Exception as error:  # a network of the user's own may raise anything
+        reason = str(error).partition("\n")[0]
+        raise UnsupportedModelError(
+            f"The model must take images of shape {shape} and return logits, but it raised {type(error).__name__}: {reason}."
+        ) from error
+    check_output(output, 2, source.num_classes)
+    require_trainable(network, shape, source.num_classes)
+    for recipe in (config.collect.recipe, config.finetune):
+        require_recipe(splits.train, recipe, "train")
+
+
+def train_base(run: Run, splits: Splits, network: nn.Module, source: ModelSource, trainer: Trainer, *, is_trained: bool) -> None:
+    """Give the network its trained weights: from an earlier process, or by training now.
+
+    Raises:
+        ExperimentMismatchError: The run began with other weights or images.
+        StoreError: The base model's checkpoint is damaged, or not the one that the trials began with.
+    """
+    config, store, checkpoint = run.config, run.store, run.directory.checkpoint("base")
+    identity = identity_of_run(state_digest(network.state_dict()) if is_trained else None, splits)
+    require_the_same(run.directory, store, identity)
+    if store.record("base") is not None:
+        load_into(network, checkpoint)
+        _require_same_base(run, network)
         return
     num_images = 0
-    with timed(store, progress, "base") as advance:
+    with run.timed("base") as advance:
         tell = functools.partial(_tell, advance, "training the base model")
         if not is_trained:
-            meter = Meter(tell, epochs=config.base.epochs, batch_size=config.base.batch_size)
-            done = _finetune_base(config, run, network, splits, source, device, mode, machine, on_step=meter)
+            done = trainer.finetune(network, splits.train, config.base, side_px=source.side_px, seed=config.seed, name="base", advance=tell)
             num_images = done.num_images
         elif config.base != BASE_RECIPE:
             log.warning("the settings under base have no effect: the base model is trained already")
-        found = evaluate(network, splits.val, source.side_px, device)
+        found = trainer.evaluate(network, splits.val, source.side_px)
         advance(1.0, "", Moment(event="result", val_accuracy=found.accuracy))
     macs = count_macs(network, (source.in_channels, source.side_px, source.side_px))
-    save_checkpoint(run.checkpoint("base"), network.state_dict())
+    save_checkpoint(checkpoint, network.state_dict())
     measured = {
-        "val_accuracy": found.balanced_accuracy if config.fit.target == "balanced_accuracy" else found.accuracy,
+        "val_accuracy": trainer.accuracy(found),
         "val_loss": found.loss,
         "macs": macs,
         "params": count_params(network),
@@ -76,48 +238,14 @@ def _tell(advance: Advance, note: str, share: float, moment: Moment) -> None:
     advance(share, note, moment)
 
 
-def _require_same_base(run: RunDirectory, store: Store, network: nn.Module) -> None:
+def _require_same_base(run: Run, network: nn.Module) -> None:
     """Trials know the base model that they were cut from: another one in its place would have them all measured again.
 
     Raises:
         StoreError: The base model's checkpoint is not the one that the trials began with.
     """
-    known = {trial.spec.base_digest for trial in store.trials()}
+    known = {trial.spec.base_digest for trial in run.store.trials()}
     if known and state_digest(network.state_dict()) not in known:
-        raise StoreError(f"{run.checkpoint('base')} must hold the base model of this run's trials, but its weights are others: {REMEDY}.")
-
-
-def _finetune_base(
-    config: Config,
-    run: RunDirectory,
-    network: nn.Module,
-    splits: Splits,
-    source: ModelSource,
-    device: torch.device,
-    mode: Mode,
-    machine: Machine,
-    on_step: OnStep,
-) -> TrainingLog:
-    return finetune(
-        network,
-        splits.train,
-        config.base,
-        side_px=source.side_px,
-        seed=config.seed,
-        device=device,
-        mode=mode,
-        on_step=on_step,
-        resume_path=base_resume(run),
-        calibrate_images=config.collect.calibrate_images,
-        machine=machine,
-        save_s=60 * config.save_minutes,
-    )
-
-
-def state_digest(state: dict[str, Tensor]) -> str:
-    """Return 16 hexadecimal characters over the names and values of a state dict."""
-    seal = hashlib.sha256()
-    for name, tensor in sorted(state.items()):
-        seal.update(name.encode())
-        seal.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return seal.hexdigest()[:16]
+        raise StoreError(
+            f"{run.directory.checkpoint('base')} must hold the base model of this run's trials, but its weights are others: {REMEDY}."
+        )

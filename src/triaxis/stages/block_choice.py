@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from triaxis.data.images import Images
+from triaxis.process.walltime import part
 from triaxis.surgery.surgeon import Surgeon
 from triaxis.training.evaluate import loss_with_batch_statistics
 from triaxis.values import PrunePlan
-from triaxis.walltime import part
 
 GREEDY_CANDIDATES = 60
 """Losses that a choice may measure; beyond that, several blocks are chosen from one ranking."""

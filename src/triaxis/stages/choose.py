@@ -20,9 +20,9 @@ import torch
 from triaxis.errors import InfeasibleBudgetError
 from triaxis.maths.solve import candidates
 from triaxis.metrics.gauge import Gauge, Measurement
-from triaxis.stages.collect import narrowed
-from triaxis.stages.context import Workbench
+from triaxis.stages.context import Base, Data, Run, Trainer
 from triaxis.stages.costs import gauge_of
+from triaxis.stages.trial import narrowed
 from triaxis.store.checkpoints import load_checkpoint
 from triaxis.values import AccuracyPredictor, Budget, CostTable, PrunePlan, Solution, digest, metric_spec
 
@@ -45,12 +45,22 @@ class Choice:
 
 
 def choose(
-    bench: Workbench, predictor: AccuracyPredictor, table: CostTable, budgets: Sequence[Budget], block_order: Sequence[str]
+    run: Run,
+    data: Data,
+    base: Base,
+    trainer: Trainer,
+    predictor: AccuracyPredictor,
+    table: CostTable,
+    budgets: Sequence[Budget],
+    block_order: Sequence[str],
 ) -> Choice:
     """Return the best cut within every budget; chosen once, so that a run that goes on does not change its mind.
 
     Args:
-        bench: The data, the base model, the device.
+        run: The run's configuration, store and directory.
+        data: The images.
+        base: The base model, and how it can be cut.
+        trainer: How networks are trained and measured.
         predictor: Predicts the accuracy of each cut of the table.
         table: Costs of each cut, measured ones on a sample.
         budgets: All hold at once.
@@ -59,14 +69,14 @@ def choose(
     Raises:
         InfeasibleBudgetError: Not even the cheapest cut is within the budgets once measured.
     """
-    search = _Search(bench, table, tuple(budgets), tuple(block_order))
+    search = _Search(run, data, base, trainer, table, tuple(budgets), tuple(block_order))
     key = "choice:" + digest({"budgets": [b.to_json() for b in budgets], "predictor": predictor.to_json(), "order": list(block_order)})
-    known = bench.store.record(key)
+    known = run.store.record(key)
     if known is not None:
         solution = Solution.from_json(known)
         return Choice(solution, *search.cut(solution))
     choice = search.best(predictor)
-    bench.store.put_record(key, choice.solution.to_json())
+    run.store.put_record(key, choice.solution.to_json())
     return choice
 
 
@@ -74,7 +84,10 @@ def choose(
 class _Search:
     """The cuts tried so far, and what they say of the table's costs."""
 
-    bench: Workbench
+    run: Run
+    data: Data
+    base: Base
+    trainer: Trainer
     table: CostTable
     budgets: tuple[Budget, ...]
     block_order: tuple[str, ...]
@@ -83,8 +96,8 @@ class _Search:
 
     def __post_init__(self) -> None:
         # Candidates share few depths: their checkpoints are read once.
-        self.start_of = functools.lru_cache(maxsize=4)(functools.partial(starting_point, self.bench))
-        self.gauge = functools.cache(functools.partial(gauge_of, self.bench))
+        self.start_of = functools.lru_cache(maxsize=4)(functools.partial(starting_point, self.run, self.base))
+        self.gauge = functools.cache(functools.partial(gauge_of, self.run, self.base, self.trainer))
 
     def best(self, predictor: AccuracyPredictor) -> Choice:
         """Measure candidates, best first, until one is within every budget."""
@@ -102,7 +115,7 @@ class _Search:
             solution = max(self.doubtful, key=lambda s: s.predicted_accuracy)
             log.warning("no cut was clearly within the budgets: the best whose median is within them is taken")
             return Choice(solution, *self.cut(solution))
-        raise InfeasibleBudgetError(self._sentence())
+        raise self._none_is_cheap_enough()
 
     def candidate(self, predictor: AccuracyPredictor) -> Solution | None:
         """Return the best cut that was not tried yet and is within the budgets by the corrected table; None if there is none."""
@@ -132,19 +145,19 @@ class _Search:
     def cut(self, solution: Solution) -> Start:
         """Return the plan of a solution and the weights that it cuts."""
         start = self.start_of(solution.blocks)
-        return final_plan(self.bench, solution, self.block_order, start), start[1]
+        return final_plan(self.run, self.data, self.base, self.trainer, solution, self.block_order, start), start[1]
 
     def measure(self, plan: PrunePlan) -> tuple[dict[str, float], str]:
         """Return the costs of a plan's real cut in the budgets' metrics, and whether they are within, over, or unclear."""
-        model = self.bench.surgeon.cut(plan)
-        shape = (self.bench.source.in_channels, plan.side_px, plan.side_px)
+        model = self.base.surgeon.cut(plan)
+        shape = self.base.shape_at(plan.side_px)
         costs, verdicts = {}, set()
         for budget in self.budgets:
-            gauge, base = self.gauge(budget.metric), self.table.base_cost(budget.metric)
-            share = budget.limit / base
-            with self.bench.measuring():
+            gauge, base_cost = self.gauge(budget.metric), self.table.base_cost(budget.metric)
+            share = budget.limit / base_cost
+            with self.trainer.measuring():
                 found = gauge.measure(model, shape, is_clear=functools.partial(is_clear, share))
-            costs[budget.metric] = cost_of(gauge, found, base)
+            costs[budget.metric] = cost_of(gauge, found, base_cost)
             verdicts.add(side_of(found, share))
             if "over" in verdicts:
                 break
@@ -153,14 +166,16 @@ class _Search:
     def _shown(self, costs: dict[str, float]) -> str:
         return ", ".join(f"{b.metric} {costs[b.metric]:g}, limit {b.limit:g}" for b in self.budgets if b.metric in costs)
 
-    def _sentence(self) -> str:
-        """Name the cheapest cost that was measured in the metric whose budget none met."""
+    def _none_is_cheap_enough(self) -> InfeasibleBudgetError:
+        """Return the error that names the cheapest cost that was measured in the metric whose budget none met."""
         worst = max(self.budgets, key=lambda b: min(c.get(b.metric, 0.0) for c in self.tried.values()) / b.limit)
         cheapest = min(c[worst.metric] for c in self.tried.values() if worst.metric in c)
         name = metric_spec(worst.metric).title
-        return (
+        return InfeasibleBudgetError(
             f"The cut model must be within its {name} budget when measured, but the cheapest of {len(self.tried)} cuts took {cheapest:g}, "
-            f"limit {worst.limit:g}: raise the budget to that."
+            f"limit {worst.limit:g}: raise the budget to that.",
+            metric=worst.metric,
+            smallest=cheapest,
         )
 
 
@@ -183,20 +198,22 @@ def cost_of(gauge: Gauge, found: Measurement, base: float) -> float:
     return found.cost if gauge.metric.is_counted else found.ratio * base
 
 
-def final_plan(bench: Workbench, solution: Solution, block_order: Sequence[str], start: Start) -> PrunePlan:
+def final_plan(
+    run: Run, data: Data, base: Base, trainer: Trainer, solution: Solution, block_order: Sequence[str], start: Start
+) -> PrunePlan:
     """Return the plan of a solution, cut further from a starting point of its depth or more."""
     parent, state = start
     count = parent.num_blocks - solution.blocks - len(parent.removed_blocks)
     following = [name for name in block_order if name not in parent.removed_blocks][: max(count, 0)]
     removed = (*parent.removed_blocks, *following)
-    return narrowed(bench, removed, solution.width, solution.side_px, parent, state)
+    return narrowed(run, data, base, trainer, removed, solution.width, solution.side_px, parent, state)
 
 
-def starting_point(bench: Workbench, blocks: int) -> Start:
+def starting_point(run: Run, base: Base, blocks: int) -> Start:
     """Return plan and base-shaped weights of the trial with full width and side that is nearest above in depth."""
-    chain = [t for t in bench.store.trials() if t.state == "done" and t.spec.axis in ("base", "depth") and t.plan is not None]
+    chain = [t for t in run.store.trials() if t.state == "done" and t.spec.axis in ("base", "depth") and t.plan is not None]
     usable = [t for t in chain if t.plan and t.plan.num_blocks - len(t.plan.removed_blocks) >= blocks]
     best = max(usable, key=lambda t: len(t.plan.removed_blocks) if t.plan else 0, default=None)
     if best is None or best.plan is None or best.checkpoint is None:
-        return bench.surgeon.identity(), bench.surgeon.base.state_dict()
-    return best.plan, bench.surgeon.expand(best.plan, load_checkpoint(bench.run.path / best.checkpoint))
+        return base.surgeon.identity(), base.surgeon.base.state_dict()
+    return best.plan, base.surgeon.expand(best.plan, load_checkpoint(run.directory.path / best.checkpoint))

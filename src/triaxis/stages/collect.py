@@ -5,53 +5,51 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-import time
 from collections.abc import Sequence
-
-import torch
-from torch import Tensor
 
 from triaxis.errors import TrainingError
 from triaxis.execution import make_executor, run_trials
 from triaxis.execution.base import Work
 from triaxis.maths.design import axis_design, on_axis, steepest
 from triaxis.maths.solve import Levels
-from triaxis.metrics.macs import count_macs, count_params
-from triaxis.progress import Moment, Silent, Tell
-from triaxis.stages.block_choice import Losses, choose_blocks
-from triaxis.stages.context import Workbench
+from triaxis.process.walltime import added
+from triaxis.progress import Moment, Silent
+from triaxis.stages.block_choice import choose_blocks
+from triaxis.stages.context import Base, Data, Run, Trainer
 from triaxis.stages.forecast import TEACHER_SHARE, effort
-from triaxis.store.checkpoints import load_checkpoint, save_checkpoint
-from triaxis.surgery.criteria import criterion_of
-from triaxis.training.evaluate import evaluate, loss_gradients
-from triaxis.values import AXES, Axis, CostTable, KeepRatios, PrunePlan, Recipe, TrialResult, TrialSpec
-from triaxis.walltime import added, ledger
+from triaxis.stages.trial import run_trial
+from triaxis.training.teacher import Teacher
+from triaxis.values import AXES, Axis, CostTable, KeepRatios, Recipe, TrialResult, TrialSpec
 
 log = logging.getLogger(__name__)
+
 
 GAIN_OF_A_TRAINED_MODEL = 0.02
 """What a short fine-tune with distillation may add to a trained model's val accuracy."""
 
 
-def collect(bench: Workbench, table: CostTable) -> tuple[TrialResult, ...]:
+def collect(run: Run, data: Data, base: Base, trainer: Trainer, table: CostTable) -> tuple[TrialResult, ...]:
     """Measure the trials of the design that are not in the store yet, and return them all.
 
     The base model as it is, evaluated without training, is the first point.
 
     Args:
-        bench: The data, the base model, the device.
+        run: The run's configuration, store and directory.
+        data: The images.
+        base: The base model, and how it can be cut.
+        trainer: How networks are trained and measured.
         table: The lattice of possible cuts, in which the design chooses its levels.
 
     Raises:
         StoreError: A checkpoint or record cannot be written.
     """
-    specs = design(bench, table)
-    trials = measure_trials(bench, specs, "collect", num_trials=len(specs) + _num_between(bench))
-    more = between(bench, table, trials)
-    bench.progress.expect({"between": 0.0})
+    specs = design(run, data, base, table)
+    trials = measure_trials(run, data, base, trainer, specs, "collect", num_trials=len(specs) + _num_between(run))
+    more = between(run, data, base, table, trials)
+    run.progress.expect({"between": 0.0})
     if more:
-        trials += measure_trials(bench, more, "collect", first=len(specs))
-    record_cost(bench, bench.store.trials())
+        trials += measure_trials(run, data, base, trainer, more, "collect", first=len(specs))
+    record_cost(run, data, run.store.trials())
     _require_some(trials)
     if remark := undertrained(trials):
         log.warning("%s", remark)
@@ -82,12 +80,23 @@ def undertrained(trials: Sequence[TrialResult]) -> str:
 
 
 def measure_trials(
-    bench: Workbench, specs: Sequence[TrialSpec], stage: str, *, first: int = 0, num_trials: int | None = None
+    run: Run,
+    data: Data,
+    base: Base,
+    trainer: Trainer,
+    specs: Sequence[TrialSpec],
+    stage: str,
+    *,
+    first: int = 0,
+    num_trials: int | None = None,
 ) -> tuple[TrialResult, ...]:
     """Measure the trials that are not in the store yet, and return the results of all, in order.
 
     Args:
-        bench: The data, the base model, the device.
+        run: The run's configuration, store and directory.
+        data: The images.
+        base: The base model, and how it can be cut.
+        trainer: How networks are trained and measured.
         specs: The trials.
         stage: Under which their time is shown.
         first: Trials before these, for their numbers.
@@ -95,15 +104,15 @@ def measure_trials(
     """
     places = {spec.trial_id: Moment(trial=n, num_trials=num_trials or first + len(specs)) for n, spec in enumerate(specs, first + 1)}
     total = sum(_effort(spec) for spec in specs)
-    known = (bench.store.trial(spec.trial_id) for spec in specs)
+    known = (run.store.trial(spec.trial_id) for spec in specs)
     done = sum(_effort(result.spec) for result in known if result and result.state == "done")
-    bench.progress.expect({stage: total})
-    with bench.timed(stage) as advance:
+    run.progress.expect({stage: total})
+    with run.timed(stage) as advance:
         advance(done / total, "")
 
         def on_result(result: TrialResult) -> None:
             nonlocal done
-            bench.store.put_trial(result)
+            run.store.put_trial(result)
             done += _effort(result.spec)
             place = dataclasses.replace(places[result.trial_id], event="result", val_accuracy=result.val_accuracy)
             advance(done / total, f"{result.spec.axis} {_words(result)}", place)
@@ -116,51 +125,51 @@ def measure_trials(
                 advance((start + part * _effort(spec)) / total, f"{spec.axis} {spec.target}", at)
 
             tell(0.0, Moment())
-            return run_trial(bench, spec, tell)
+            return run_trial(run, data, base, trainer, spec, tell)
 
-        collect = bench.config.collect
-        job = work if collect.executor == "serial" else _work_elsewhere(bench)
-        return run_trials(make_executor(collect.executor, collect.workers), specs, job, on_result, known=bench.store.trial)
+        collect = run.config.collect
+        job = work if collect.executor == "serial" else _work_elsewhere(run, data, base, trainer)
+        return run_trials(make_executor(collect.executor, collect.workers), specs, job, on_result, known=run.store.trial)
 
 
-def design(bench: Workbench, table: CostTable) -> tuple[TrialSpec, ...]:
+def design(run: Run, data: Data, base: Base, table: CostTable) -> tuple[TrialSpec, ...]:
     """Return the trials to measure first: the base model, then one chain per axis."""
-    collect = bench.config.collect
+    collect = run.config.collect
     floors = KeepRatios(depth=collect.min_depth, width=collect.min_width, resolution=collect.min_resolution)
-    specs = [_spec(bench, table, (0, 0, 0), "base", None)]
+    specs = [_spec(run, data, base, table, (0, 0, 0), "base", None)]
     parents: dict[Axis, str | None] = dict.fromkeys(AXES)
-    for axis, levels in axis_design(table, num_trials=collect.num_trials - _num_between(bench), min_ratios=floors):
-        spec = _spec(bench, table, levels, axis, parents[axis])
+    for axis, levels in axis_design(table, num_trials=collect.num_trials - _num_between(run), min_ratios=floors):
+        spec = _spec(run, data, base, table, levels, axis, parents[axis])
         parents[axis] = spec.trial_id
         specs.append(spec)
     return tuple(specs)
 
 
-def _num_between(bench: Workbench) -> int:
-    return bench.config.collect.num_trials // 3
+def _num_between(run: Run) -> int:
+    return run.config.collect.num_trials // 3
 
 
-def between(bench: Workbench, table: CostTable, trials: Sequence[TrialResult]) -> tuple[TrialSpec, ...]:
+def between(run: Run, data: Data, base: Base, table: CostTable, trials: Sequence[TrialResult]) -> tuple[TrialSpec, ...]:
     """Return the trials to measure next: inside the steps of the chains over which accuracy falls most."""
     done = {levels_of(table, t.spec.target): t for t in trials if t.state == "done"}
     accuracies = {levels: t.val_accuracy for levels, t in done.items() if t.val_accuracy is not None}
     ids = {levels: t.trial_id for levels, t in done.items() if any(levels)}
     specs = []
-    for axis, levels in steepest(table, accuracies, _num_between(bench)):
+    for axis, levels in steepest(table, accuracies, _num_between(run)):
         a = AXES.index(axis)
         above = [place for place in ids if place == on_axis(a, place[a]) and place < levels]
-        spec = _spec(bench, table, levels, axis, ids[max(above)] if above else None)
+        spec = _spec(run, data, base, table, levels, axis, ids[max(above)] if above else None)
         ids[levels] = spec.trial_id
         specs.append(spec)
     return tuple(specs)
 
 
-def joint_spec(bench: Workbench, table: CostTable, levels: Levels) -> TrialSpec:
+def joint_spec(run: Run, data: Data, base: Base, table: CostTable, levels: Levels) -> TrialSpec:
     """Return a trial that cuts several axes at once, from the depth chain's trial that is nearest above in depth."""
     depth = table.depth[levels[0]]
-    chain = [t for t in bench.store.trials() if t.state == "done" and t.spec.axis == "depth" and t.achieved.depth >= depth - 1e-9]
+    chain = [t for t in run.store.trials() if t.state == "done" and t.spec.axis == "depth" and t.achieved.depth >= depth - 1e-9]
     parent = min(chain, key=lambda t: t.achieved.depth, default=None)
-    return _spec(bench, table, levels, "joint", parent.trial_id if parent else None)
+    return _spec(run, data, base, table, levels, "joint", parent.trial_id if parent else None)
 
 
 def levels_of(table: CostTable, target: KeepRatios) -> Levels:
@@ -176,165 +185,79 @@ def targets(table: CostTable, levels: Levels) -> KeepRatios:
     return KeepRatios(depth=table.depth[i], width=table.widths[j], resolution=table.resolution[k])
 
 
-def _spec(bench: Workbench, table: CostTable, levels: Levels, axis: str, parent: str | None) -> TrialSpec:
-    recipe = bench.config.collect.recipe
+def _spec(run: Run, data: Data, base: Base, table: CostTable, levels: Levels, axis: str, parent: str | None) -> TrialSpec:
+    recipe = run.config.collect.recipe
     return TrialSpec(
         target=targets(table, levels),
         axis=axis,  # type: ignore[arg-type]
         parent=parent,
         recipe=dataclasses.replace(recipe, epochs=0) if axis == "base" else recipe,
-        seed=bench.config.seed,
-        base_digest=bench.base_digest,
-        data_digest=bench.data_digest,
+        seed=run.config.seed,
+        base_digest=base.digest,
+        data_digest=data.digest,
     )
 
 
-def run_trial(bench: Workbench, spec: TrialSpec, advance: Tell | None = None) -> TrialResult:
-    """Cut, fine-tune briefly, calibrate and evaluate one trial; its checkpoint is on disk when this returns."""
-    start = time.perf_counter()
-    with ledger() as spent:
-        done = _measured(bench, spec, advance)
-    return dataclasses.replace(done, seconds=time.perf_counter() - start, seconds_by_part=spent)
-
-
-def _measured(bench: Workbench, spec: TrialSpec, advance: Tell | None) -> TrialResult:
-    parent, state = parent_of(bench, spec)
-    plan = child_plan(bench, spec.target, parent, state, known=bench.base_losses if spec.parent is None else None)
-    model = bench.surgeon.cut(plan, state)
-    shape = (bench.source.in_channels, plan.side_px, plan.side_px)
-    macs = count_macs(model, shape)
-    done = bench.finetune(model, plan, spec.recipe, seed=spec.seed, name=spec.trial_id, advance=advance)
-    found = evaluate(model, bench.splits.val, plan.side_px, bench.device)
-    path = save_checkpoint(bench.run.checkpoint(spec.trial_id), model.state_dict())
-    return TrialResult(
-        spec=spec,
-        state="done",
-        plan=plan,
-        val_accuracy=bench.accuracy(found),
-        val_loss=found.loss,
-        macs=macs,
-        params=count_params(model),
-        train_macs=float(done.num_images * macs),
-        checkpoint=str(path.relative_to(bench.run.path)),
-    )
-
-
-def parent_of(bench: Workbench, spec: TrialSpec) -> tuple[PrunePlan, dict[str, Tensor]]:
-    """Return the parent's plan, and its fine-tuned weights in the base model's shapes."""
-    if spec.parent is None:
-        return bench.surgeon.identity(), bench.surgeon.base.state_dict()
-    parent = bench.store.trial(spec.parent)
-    assert parent is not None and parent.plan is not None and parent.checkpoint is not None
-    return parent.plan, bench.surgeon.expand(parent.plan, load_checkpoint(bench.run.path / parent.checkpoint))
-
-
-def child_plan(
-    bench: Workbench, target: KeepRatios, parent: PrunePlan, state: dict[str, Tensor], *, known: Losses | None = None
-) -> PrunePlan:
-    """Return the plan that cuts a parent down to the target ratios, blocks chosen by measured loss; `known` as for `choose_blocks`."""
-    surgeon, config = bench.surgeon, bench.config
-    wanted = parent.num_blocks - round(target.depth * parent.num_blocks)
-    removed = choose_blocks(
-        surgeon,
-        parent,
-        state,
-        max(0, wanted - len(parent.removed_blocks)),
-        bench.splits.train,
-        bench.device,
-        num_images=config.collect.block_images,
-        known=known,
-    )
-    side_px = round(target.resolution * parent.base_side_px)
-    return narrowed(bench, removed, target.width, side_px, parent, state)
-
-
-def narrowed(
-    bench: Workbench, removed: tuple[str, ...], width: float, side_px: int, parent: PrunePlan, state: dict[str, Tensor]
-) -> PrunePlan:
-    """Return the plan that removes blocks and keeps the most important channels, ranked by the parent's weights."""
-    criterion = criterion_of(bench.config.width.importance)
-    return bench.surgeon.plan(
-        removed_blocks=removed,
-        width=width,
-        side_px=side_px,
-        importance=criterion,
-        state=state,
-        gradients=_gradients(bench, parent, state) if criterion.needs_gradients and width < 1 else None,
-        seed=bench.config.seed,
-        parent=parent,
-        scope=bench.config.width.scope,
-    )
-
-
-def _gradients(bench: Workbench, parent: PrunePlan, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the gradients of the parent's loss on some train images in the base model's shapes, 0 for what the parent has lost."""
-    model = bench.surgeon.cut(parent, state)
-    num_images = bench.config.collect.block_images
-    found = loss_gradients(model, bench.splits.train, parent.side_px, bench.device, num_images=num_images)
-    none = {name: torch.zeros_like(tensor, device="cpu") for name, tensor in model.state_dict().items()}
-    return bench.surgeon.expand(parent, none | found, elsewhere=0.0)
-
-
-def first_block_order(bench: Workbench) -> tuple[str, ...]:
+def first_block_order(run: Run, data: Data, base: Base, trainer: Trainer) -> tuple[str, ...]:
     """Return every removable block in an order of removal, judged on the base model before any trial."""
-    surgeon = bench.surgeon
+    surgeon = base.surgeon
     removable = len(surgeon.removable(surgeon.identity()))
-    with bench.timed("blocks") as advance:
+    with run.timed("blocks") as advance:
         advance(0.0, "finding in which order blocks can go")
         return choose_blocks(
             surgeon,
             surgeon.identity(),
             surgeon.base.state_dict(),
             removable,
-            bench.splits.train,
-            bench.device,
-            num_images=bench.config.collect.block_images,
-            known=bench.base_losses,
+            data.splits.train,
+            trainer.device,
+            num_images=run.config.collect.block_images,
+            known=base.losses,
         )
 
 
-def final_block_order(bench: Workbench, trials: Sequence[TrialResult], first: Sequence[str]) -> tuple[str, ...]:
+def final_block_order(base: Base, trials: Sequence[TrialResult], first: Sequence[str]) -> tuple[str, ...]:
     """Return the order of removal that the depth chain took, followed by what it left, as first judged."""
     chain = [t.plan.removed_blocks for t in trials if t.state == "done" and t.spec.axis == "depth" and t.plan]
     order: list[str] = []
     for removed in sorted(chain, key=len):
         order += [name for name in first if name in removed and name not in order]
-    while left := set(bench.surgeon.removable(bench.surgeon.plan(removed_blocks=tuple(order)))):
+    while left := set(base.surgeon.removable(base.surgeon.plan(removed_blocks=tuple(order)))):
         order.append(next((name for name in first if name in left), sorted(left)[0]))
     return tuple(order)
 
 
-def record_cost(bench: Workbench, trials: Sequence[TrialResult]) -> None:
+def record_cost(run: Run, data: Data, trials: Sequence[TrialResult]) -> None:
     """Store what the collection cost, beside the base model's training: in images x MACs, and in wall time of the trials."""
-    base = bench.store.record("base") or {}
-    seconds, base_seconds = sum(t.seconds for t in trials), (bench.store.record("seconds") or {}).get("base")
-    total = sum(t.train_macs for t in trials) + teacher_macs(bench, [t.spec.recipe for t in trials])
+    base_record = run.store.record("base") or {}
+    seconds, base_seconds = sum(t.seconds for t in trials), (run.store.record("seconds") or {}).get("base")
+    total = sum(t.train_macs for t in trials) + teacher_macs(run, data, [t.spec.recipe for t in trials])
     # The intervals of balanced accuracies in the report need them.
-    is_balanced = bench.config.fit.target == "balanced_accuracy"
-    sizes = {"val_class_sizes": bench.splits.val.labels.bincount().tolist()} if is_balanced else {}
-    bench.store.put_record(
+    is_balanced = run.config.fit.target == "balanced_accuracy"
+    sizes = {"val_class_sizes": data.splits.val.labels.bincount().tolist()} if is_balanced else {}
+    run.store.put_record(
         "collection",
         {
             **sizes,
             "num_trials": len(trials),
             "num_failed": sum(t.state == "failed" for t in trials),
-            "num_val": len(bench.splits.val),
+            "num_val": len(data.splits.val),
             "train_macs": total,
-            "cost_ratio": total / base["train_macs"] if base.get("train_macs") else None,
+            "cost_ratio": total / base_record["train_macs"] if base_record.get("train_macs") else None,
             "seconds": seconds,
             "seconds_by_part": added(*(t.seconds_by_part for t in trials)),
-            "time_ratio": seconds / base_seconds if base.get("train_macs") and base_seconds else None,
+            "time_ratio": seconds / base_seconds if base_record.get("train_macs") and base_seconds else None,
         },
     )
 
 
-def teacher_macs(bench: Workbench, recipes: Sequence[Recipe]) -> float:
+def teacher_macs(run: Run, data: Data, recipes: Sequence[Recipe]) -> float:
     """Return what the base model's soft labels cost, in the images x MACs of training: each epoch once where they are remembered."""
     taught = [recipe for recipe in recipes if recipe.distill > 0]
-    num_images = [recipe.epochs * (len(bench.splits.train) // recipe.batch_size) * recipe.batch_size for recipe in taught]
-    is_remembered = all(bench.teacher.remembers(bench.splits.train, recipe) for recipe in taught)
+    num_images = [recipe.epochs * (len(data.splits.train) // recipe.batch_size) * recipe.batch_size for recipe in taught]
+    is_remembered = all(Teacher.remembers(data.splits.train, recipe) for recipe in taught)
     num_looked_at = max(num_images, default=0) if is_remembered else sum(num_images)
-    return TEACHER_SHARE * num_looked_at * float((bench.store.record("base") or {})["macs"])
+    return TEACHER_SHARE * num_looked_at * float((run.store.record("base") or {})["macs"])
 
 
 def _effort(spec: TrialSpec) -> float:
@@ -349,7 +272,9 @@ def _words(result: TrialResult) -> str:
     return str(result.achieved)
 
 
-def _work_elsewhere(bench: Workbench) -> Work:
+def _work_elsewhere(run: Run, data: Data, base: Base, trainer: Trainer) -> Work:
     """Return the work as other processes do it: they read the store, this process alone writes."""
-    machine = dataclasses.replace(bench.machine, is_free=False, remember=None)
-    return functools.partial(run_trial, dataclasses.replace(bench, progress=Silent(), machine=machine))
+    machine = dataclasses.replace(trainer.machine, is_free=False, remember=None)
+    return functools.partial(
+        run_trial, dataclasses.replace(run, progress=Silent()), data, base, dataclasses.replace(trainer, machine=machine)
+    )

@@ -9,7 +9,7 @@ from triaxis.metrics.gauge import Gauge
 from triaxis.metrics.make import make_metric
 from triaxis.metrics.table import count_costs, with_measured
 from triaxis.progress import Advance
-from triaxis.stages.context import Workbench
+from triaxis.stages.context import Base, Run, Trainer
 from triaxis.surgery.criteria import Criterion, criterion_of
 from triaxis.surgery.criteria.control import First
 from triaxis.surgery.criteria.norms import L1
@@ -22,83 +22,90 @@ SECONDS_FOR_A_BUDGET = 0.3
 SECONDS_FOR_NO_BUDGET = 0.08
 
 
-def metric_of(bench: Workbench, key: str) -> Metric:
+def metric_of(run: Run, trainer: Trainer, key: str) -> Metric:
     """Return what counts or measures a metric under the run's settings."""
-    config = bench.config
+    config = run.config
     return make_metric(
         key,
         batch=config.profile.latency_batch,
         runtime=config.profile.runtime,
-        device=bench.device,
+        device=trainer.device,
         own=config.metrics,
         commands=config.profile.commands,
     )
 
 
-def gauge_of(bench: Workbench, key: str) -> Gauge:
+def gauge_of(run: Run, base: Base, trainer: Trainer, key: str) -> Gauge:
     """Return what measures cuts in a metric beside the run's base model."""
-    return Gauge(metric_of(bench, key), bench.surgeon.base, bench.input_shape, bench.store)
+    return Gauge(metric_of(run, trainer, key), base.surgeon.base, base.input_shape, run.store)
 
 
-def cost_table(bench: Workbench, block_order: Sequence[str]) -> CostTable:
+def cost_table(run: Run, base: Base, trainer: Trainer, block_order: Sequence[str]) -> CostTable:
     """Return the cost of every cut: MACs and parameters counted, the metrics of the budgets measured on a sample of cuts."""
-    with bench.timed("cost") as advance:
+    with run.timed("cost") as advance:
         advance(0.0, "counting MACs and parameters of every cut")
-        importance, scope = _ranking(bench)
+        importance, scope = _ranking(run)
         table = count_costs(
-            bench.surgeon,
+            base.surgeon,
             block_order,
-            min_depth=bench.config.collect.min_depth,
-            in_channels=bench.source.in_channels,
+            min_depth=run.config.collect.min_depth,
+            in_channels=base.source.in_channels,
             importance=importance,
             scope=scope,
-            seed=bench.config.seed,
+            seed=run.config.seed,
         )
-        metrics = [budget.metric for budget in bench.config.budgets]
-        return _measured_too(bench, table, block_order, metrics, SECONDS_FOR_A_BUDGET, advance)
+        metrics = [budget.metric for budget in run.config.budgets]
+        return _measured_too(run, base, trainer, table, block_order, metrics, SECONDS_FOR_A_BUDGET, advance)
 
 
-def for_any_budget(bench: Workbench, table: CostTable, block_order: Sequence[str]) -> CostTable:
+def for_any_budget(run: Run, base: Base, trainer: Trainer, table: CostTable, block_order: Sequence[str]) -> CostTable:
     """Return the table with a quick measurement of the metrics that no budget of the run asked for, so that `solve` can answer them.
 
     Latency is left out where each of its samples would have to be compiled or exported first.
     """
-    metrics = ["memory_bytes", "latency_ms"] if bench.config.profile.runtime == "eager" else ["memory_bytes"]
-    with bench.timed("cost") as advance:
-        return _measured_too(bench, table, block_order, metrics, SECONDS_FOR_NO_BUDGET, advance)
+    metrics = ["memory_bytes", "latency_ms"] if run.config.profile.runtime == "eager" else ["memory_bytes"]
+    with run.timed("cost") as advance:
+        return _measured_too(run, base, trainer, table, block_order, metrics, SECONDS_FOR_NO_BUDGET, advance)
 
 
-def with_metrics(bench: Workbench, table: CostTable, block_order: Sequence[str], metrics: Iterable[str]) -> CostTable:
+def with_metrics(run: Run, base: Base, trainer: Trainer, table: CostTable, block_order: Sequence[str], metrics: Iterable[str]) -> CostTable:
     """Return the table with every one of `metrics`, measuring those that it lacks."""
-    with bench.timed("cost") as advance:
-        return _measured_too(bench, table, block_order, metrics, SECONDS_FOR_A_BUDGET, advance)
+    with run.timed("cost") as advance:
+        return _measured_too(run, base, trainer, table, block_order, metrics, SECONDS_FOR_A_BUDGET, advance)
 
 
 def _measured_too(
-    bench: Workbench, table: CostTable, block_order: Sequence[str], metrics: Iterable[str], seconds: float, advance: Advance
+    run: Run,
+    base: Base,
+    trainer: Trainer,
+    table: CostTable,
+    block_order: Sequence[str],
+    metrics: Iterable[str],
+    seconds: float,
+    advance: Advance,
 ) -> CostTable:
-    importance, scope = _ranking(bench)
+    importance, scope = _ranking(run)
     for key in metrics:
         if key not in table.costs:
-            with bench.measuring():
+            with trainer.measuring():
                 table = with_measured(
                     table,
-                    bench.surgeon,
+                    base.surgeon,
                     block_order,
-                    gauge_of(bench, key),
-                    in_channels=bench.source.in_channels,
+                    gauge_of(run, base, trainer, key),
+                    in_channels=base.source.in_channels,
                     seconds=seconds,
                     advance=advance,
                     importance=importance,
                     scope=scope,
-                    seed=bench.config.seed,
+                    seed=run.config.seed,
                 )
     return table
 
 
-def _ranking(bench: Workbench) -> tuple[Criterion, Scope]:
+def _ranking(run: Run) -> tuple[Criterion, Scope]:
     """Return importance and scope by which the table's cuts choose channels, without looking at images."""
-    width = bench.config.width
+    width = run.config.width
     # One ranking of all channels decides how many each group keeps; gradients need images and come later.
     criterion = First() if width.scope == "uniform" else criterion_of(width.importance)
     return L1() if criterion.needs_gradients else criterion, width.scope

@@ -1,4 +1,4 @@
-"""How a run trains on its machine, threads, precision and memory format: chosen once, stored in the `environment` record."""
+"""How a run trains on its machine: device, threads, precision and memory format: chosen once, stored in the `environment` record."""
 
 from __future__ import annotations
 
@@ -11,12 +11,32 @@ import torch
 from torch import nn
 
 from triaxis.config import Config
+from triaxis.errors import ConfigError
 from triaxis.metrics.latency import device_name
 from triaxis.store.base import Store
 from triaxis.training.machine import FALL, Machine, Shape, candidates, fewest_enough, is_out_of_memory, time_threads
 from triaxis.training.mode import PLAIN, Mode, choose_mode
 
 log = logging.getLogger(__name__)
+
+
+def pick_device(config: Config) -> torch.device:
+    """Return the device to work on, and set the number of threads.
+
+    Raises:
+        ConfigError: The named device is not there.
+    """
+    from accelerate import PartialState
+
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    if config.device == "auto":
+        return PartialState().default_device
+    device = torch.device(config.device)
+    is_there = getattr(getattr(torch, device.type, None), "is_available", lambda: False)
+    if device.type != "cpu" and not is_there():
+        raise ConfigError(f"device must be one that this machine has, got {config.device!r}: set device: auto.")
+    return device
 
 
 def how_to_train(config: Config, store: Store, network: nn.Module, shape: Shape, device: torch.device) -> tuple[Mode, Machine]:

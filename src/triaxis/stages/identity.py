@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import hashlib
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from triaxis.data.identity import differences, identity_of
 from triaxis.data.images import Splits
@@ -18,9 +21,13 @@ def identity_of_run(given: str | None, splits: Splits) -> dict[str, Any]:
     return {"given": given, "images": images, "data": identity_of(splits)}
 
 
-def base_resume(run: RunDirectory) -> Path:
-    """Return the file that keeps the base training between its epochs."""
-    return run.checkpoints / "base.resume"
+def state_digest(state: dict[str, Tensor]) -> str:
+    """Return 16 hexadecimal characters over the names and values of a state dict."""
+    seal = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        seal.update(name.encode())
+        seal.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return seal.hexdigest()[:16]
 
 
 def require_the_same(run: RunDirectory, store: Store, now: dict[str, Any]) -> None:
@@ -29,7 +36,7 @@ def require_the_same(run: RunDirectory, store: Store, now: dict[str, Any]) -> No
     Raises:
         ExperimentMismatchError: The weights or the images are others.
     """
-    before = store.record("base") or (store.record("identity") if base_resume(run).exists() else None)
+    before = store.record("base") or (store.record("identity") if (run.checkpoints / "base.resume").exists() else None)
     if before is None:
         store.put_record("identity", now)
         return

@@ -15,16 +15,18 @@ from torch import nn
 
 from triaxis.config import Config
 from triaxis.data.images import Splits
-from triaxis.deliver.export import export
+from triaxis.deliver.bundle import export
 from triaxis.deliver.int8 import INT8_FILE, INT8_FORM
 from triaxis.errors import ConfigError
 from triaxis.maths.solve import feasible_rows
+from triaxis.process.usual_torch import usual_torch
 from triaxis.progress import Progress
-from triaxis.stages import decide
+from triaxis.stages.base import open_run
 from triaxis.stages.choose import choose
 from triaxis.stages.collect import collect, final_block_order, first_block_order
-from triaxis.stages.context import Workbench, open_workbench
+from triaxis.stages.context import Base, Data, Run, Trainer
 from triaxis.stages.costs import cost_table, for_any_budget, with_metrics
+from triaxis.stages.fit import fit_run, read_predictor
 from triaxis.stages.listeners import watched
 from triaxis.stages.prune import prune
 from triaxis.stages.quantise import quantise
@@ -33,7 +35,6 @@ from triaxis.stages.summary import summarise
 from triaxis.stages.verify import verify
 from triaxis.store.directory import RunDirectory
 from triaxis.training.machine import num_threads
-from triaxis.usual_torch import usual_torch
 from triaxis.values import BudgetSpec, CostTable, Solution, Verification
 
 MIN_OFF_AXIS = 4
@@ -65,10 +66,10 @@ def run(
     _require_off_axis(config)
     directory, specs = RunDirectory(out), budgets or config.budgets
     with num_threads(), directory.open(config) as store, watched(directory, config, progress) as heard:
-        bench = open_workbench(config, directory, store, progress=heard, model=model, splits=splits)
-        table, order = collect_stage(bench, specs)
-        fit_stage(bench)
-        return prune_stage(bench, table, order, specs)
+        opened = open_run(config, directory, store, progress=heard, model=model, splits=splits)
+        table, order = collect_stage(*opened, specs)
+        fit_stage(opened.run)
+        return prune_stage(*opened, table, order, specs)
 
 
 def _require_off_axis(config: Config) -> None:
@@ -84,75 +85,77 @@ def _require_off_axis(config: Config) -> None:
         )
 
 
-def collect_stage(bench: Workbench, specs: Sequence[BudgetSpec]) -> tuple[CostTable, tuple[str, ...]]:
+def collect_stage(run: Run, data: Data, base: Base, trainer: Trainer, specs: Sequence[BudgetSpec]) -> tuple[CostTable, tuple[str, ...]]:
     """Count what every cut would cost, measure the trials, and count again in the order of blocks that they found.
 
     Raises:
         InfeasibleBudgetError: No cut can meet the budgets `specs`; said before anything is trained.
     """
-    store = bench.store
+    store = run.store
     if store.record("first_block_order") is None:
-        store.put_record("first_block_order", list(first_block_order(bench)))
+        store.put_record("first_block_order", list(first_block_order(run, data, base, trainer)))
     first = tuple(store.record("first_block_order"))
     if store.record("first_cost_table") is None:
-        store.put_record("first_cost_table", cost_table(bench, first).to_json())
-    table = _with_budgets(bench, "first_cost_table", first, specs)
+        store.put_record("first_cost_table", cost_table(run, base, trainer, first).to_json())
+    table = _with_budgets(run, base, trainer, "first_cost_table", first, specs)
     feasible_rows(table, [spec.resolve(table.base_cost(spec.metric)) for spec in specs])
-    trials = collect(bench, table)
-    order = final_block_order(bench, trials, first)
+    trials = collect(run, data, base, trainer, table)
+    order = final_block_order(base, trials, first)
     if store.record("block_order") != list(order):
-        final = table if order == first else cost_table(bench, order)
-        store.put_record("cost_table", for_any_budget(bench, final, order).to_json())
+        final = table if order == first else cost_table(run, base, trainer, order)
+        store.put_record("cost_table", for_any_budget(run, base, trainer, final, order).to_json())
         store.put_record("block_order", list(order))
-    table = _with_budgets(bench, "cost_table", order, specs)
-    if bench.config.collect.off_axis:
-        measure_off_axis(bench, table, bench.config.collect.off_axis)
+    table = _with_budgets(run, base, trainer, "cost_table", order, specs)
+    if run.config.collect.off_axis:
+        measure_off_axis(run, data, base, trainer, table, run.config.collect.off_axis)
     return table, order
 
 
-def _with_budgets(bench: Workbench, key: str, order: tuple[str, ...], specs: Sequence[BudgetSpec]) -> CostTable:
+def _with_budgets(run: Run, base: Base, trainer: Trainer, key: str, order: tuple[str, ...], specs: Sequence[BudgetSpec]) -> CostTable:
     """Return a stored table of costs, with the metrics of budgets that were asked for later measured now."""
-    table = CostTable.from_json(bench.store.record(key))
+    table = CostTable.from_json(run.store.record(key))
     lacking = [spec.metric for spec in specs if spec.metric not in table.costs]
     if lacking:
-        table = with_metrics(bench, table, order, lacking)
-        bench.store.put_record(key, table.to_json())
+        table = with_metrics(run, base, trainer, table, order, lacking)
+        run.store.put_record(key, table.to_json())
     return table
 
 
-def fit_stage(bench: Workbench) -> None:
+def fit_stage(run: Run) -> None:
     """Fit the accuracy predictor to the trials."""
-    with bench.timed("fit"):
-        decide.fit_run(bench.store, bench.config)
+    with run.timed("fit"):
+        fit_run(run.store, run.config)
 
 
-def prune_stage(bench: Workbench, table: CostTable, order: tuple[str, ...], specs: Sequence[BudgetSpec]) -> Outcome:
+def prune_stage(
+    run: Run, data: Data, base: Base, trainer: Trainer, table: CostTable, order: tuple[str, ...], specs: Sequence[BudgetSpec]
+) -> Outcome:
     """Solve, choose, cut, fine-tune, export, verify, and write the summary."""
-    store, directory = bench.store, bench.run
-    with bench.timed("solve") as advance:
-        predictor, _ = decide.read_predictor(store)
+    store, directory = run.store, run.directory
+    with run.timed("solve") as advance:
+        predictor, _ = read_predictor(store)
         budgets = [spec.resolve(table.base_cost(spec.metric)) for spec in specs]
         advance(0.0, "measuring the best cuts")
-        choice = choose(bench, predictor, table, budgets, order)
-    pruned, solution = prune(bench, choice), choice.solution
+        choice = choose(run, data, base, trainer, predictor, table, budgets, order)
+    pruned, solution = prune(run, data, base, trainer, choice), choice.solution
     store.put_record("solution", solution.to_json())
-    with bench.timed("export") as advance:
+    with run.timed("export") as advance:
         advance(0.0, "writing and checking files")
         files = export(
             directory.compressed,
             pruned.model,
             pruned.plan,
-            bench.source,
-            bench.splits.train.preprocess,
-            bench.config.export.formats,
-            bench.splits.class_names,
+            base.source,
+            data.splits.train.preprocess,
+            run.config.export.formats,
+            data.splits.class_names,
         )
-    verification = verify(bench, pruned, solution, (directory.checkpoint("base"), files[0]))
-    if INT8_FORM in bench.config.export.formats or (directory.compressed / INT8_FILE).exists():
-        with bench.timed("verify") as advance:
+    verification = verify(run, data, base, trainer, pruned, solution, (directory.checkpoint("base"), files[0]))
+    if INT8_FORM in run.config.export.formats or (directory.compressed / INT8_FILE).exists():
+        with run.timed("verify") as advance:
             advance(0.0, "int8")
-            is_balanced = bench.config.fit.target == "balanced_accuracy"
-            quantise(store, directory.compressed, pruned.model, bench.splits, is_balanced=is_balanced)
+            is_balanced = run.config.fit.target == "balanced_accuracy"
+            quantise(store, directory.compressed, pruned.model, data.splits, is_balanced=is_balanced)
     elif store.record("int8") is not None:
         store.put_record("int8", None)  # it was another model's
     summary = summarise(store)
@@ -177,12 +180,12 @@ def continue_run(
     config = directory.config()
     specs = budgets or config.budgets
     with num_threads(), directory.open(config) as store, watched(directory, config, progress) as heard:
-        bench = open_workbench(config, directory, store, progress=heard)
+        opened = open_run(config, directory, store, progress=heard)
         if stage == "collect":
             heard.expect({"prune": 0.0})
-        table, order = collect_stage(bench, specs)
+        table, order = collect_stage(*opened, specs)
         if stage == "collect":
-            measure_more(bench, table, num_more)
+            measure_more(*opened, table, num_more)
             return None
-        fit_stage(bench)
-        return prune_stage(bench, table, order, specs)
+        fit_stage(opened.run)
+        return prune_stage(*opened, table, order, specs)

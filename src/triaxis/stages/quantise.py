@@ -14,22 +14,22 @@ from torch import Tensor, nn
 from triaxis.data.identity import differences, identity_of
 from triaxis.data.images import Images, Preprocess, Splits
 from triaxis.data.sources import load_splits
-from triaxis.deliver.export import is_configured, load
 from triaxis.deliver.int8 import INT8_FILE, Int8File, Runner, write_int8
+from triaxis.deliver.load import is_configured, load
 from triaxis.deliver.plan_file import read_description
 from triaxis.errors import ConfigError, ExperimentMismatchError
 from triaxis.maths import interval
 from triaxis.metrics.gauge import in_turns
 from triaxis.metrics.runtimes.base import timed
 from triaxis.metrics.runtimes.onnx import run_onnx, write_onnx
-from triaxis.models.load import ModelSource
+from triaxis.models.zoos import ModelSource
+from triaxis.process.usual_torch import usual_torch
 from triaxis.stages.base import state_digest
 from triaxis.stages.summary import summarise
 from triaxis.store.base import Store
 from triaxis.store.directory import RunDirectory
 from triaxis.training.evaluate import Evaluation, evaluate
 from triaxis.training.machine import num_threads
-from triaxis.usual_torch import usual_torch
 from triaxis.values import Recipe, digest
 
 CALIBRATION_IMAGES = 256

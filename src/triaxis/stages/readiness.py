@@ -11,7 +11,7 @@ from torch import nn
 
 from triaxis.config import Config, ExportConfig
 from triaxis.config.tree import Format
-from triaxis.deliver.export import refusal
+from triaxis.deliver.bundle import refusal
 from triaxis.errors import ExportError, TriaxisError, UnsupportedModelError
 from triaxis.execution import make_executor
 from triaxis.metrics.make import make_metric

@@ -6,28 +6,28 @@ import logging
 from collections.abc import Sequence
 
 from triaxis.maths.design import next_trial, off_axis
-from triaxis.stages import decide
 from triaxis.stages.collect import joint_spec, levels_of, measure_trials, record_cost
-from triaxis.stages.context import Workbench
+from triaxis.stages.context import Base, Data, Run, Trainer
+from triaxis.stages.fit import fit_run, predictor_to_place_by
 from triaxis.values import CostTable, TrialSpec
 
 log = logging.getLogger(__name__)
 
 
-def measure_off_axis(bench: Workbench, table: CostTable, num: int) -> None:
+def measure_off_axis(run: Run, data: Data, base: Base, trainer: Trainer, table: CostTable, num: int) -> None:
     """Measure `num` trials where, for no budget in particular, they lower the predictor's variance most.
 
     Places are chosen once, from the trials on the axes, so that a run that goes on measures the same ones.
     """
-    chosen = bench.store.record("off_axis_levels")
+    chosen = run.store.record("off_axis_levels")
     if chosen is None:
-        predictor = decide.predictor_to_place_by(bench.store, bench.config)
+        predictor = predictor_to_place_by(run.store, run.config)
         chosen = [list(levels) for levels in off_axis(table, predictor, num)]
-        bench.store.put_record("off_axis_levels", chosen)
-    _measure(bench, [joint_spec(bench, table, (i, j, k)) for i, j, k in chosen])
+        run.store.put_record("off_axis_levels", chosen)
+    _measure(run, data, base, trainer, [joint_spec(run, data, base, table, (i, j, k)) for i, j, k in chosen])
 
 
-def measure_more(bench: Workbench, table: CostTable, num: int) -> int:
+def measure_more(run: Run, data: Data, base: Base, trainer: Trainer, table: CostTable, num: int) -> int:
     """Measure up to `num` trials, one at a time, each where the configured budgets' solution may gain most.
 
     Stops early when no other cut can beat the solution by more than one measurement's interval.
@@ -35,20 +35,20 @@ def measure_more(bench: Workbench, table: CostTable, num: int) -> int:
     Returns:
         The number of trials measured.
     """
-    budgets = [spec.resolve(table.base_cost(spec.metric)) for spec in bench.config.budgets]
+    budgets = [spec.resolve(table.base_cost(spec.metric)) for spec in run.config.budgets]
     for done in range(num):
-        predictor = decide.predictor_to_place_by(bench.store, bench.config)
-        measured = {levels_of(table, trial.spec.target) for trial in bench.store.trials()}  # failed ones too
+        predictor = predictor_to_place_by(run.store, run.config)
+        measured = {levels_of(table, trial.spec.target) for trial in run.store.trials()}  # failed ones too
         following = next_trial(predictor, table, budgets, measured=measured)
         if not following.is_worth_it or following.levels in measured:
             log.info("stopped after %d trials: another could change the solution by %.4f at most", done, following.regret_bound)
             return done
-        _measure(bench, [joint_spec(bench, table, following.levels)])
+        _measure(run, data, base, trainer, [joint_spec(run, data, base, table, following.levels)])
     if num:
-        decide.fit_run(bench.store, bench.config)
+        fit_run(run.store, run.config)
     return num
 
 
-def _measure(bench: Workbench, specs: Sequence[TrialSpec]) -> None:
-    measure_trials(bench, specs, "refine")
-    record_cost(bench, bench.store.trials())
+def _measure(run: Run, data: Data, base: Base, trainer: Trainer, specs: Sequence[TrialSpec]) -> None:
+    measure_trials(run, data, base, trainer, specs, "refine")
+    record_cost(run, data, run.store.trials())

@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from triaxis.process.walltime import added, ledger
 from triaxis.progress import Advance, Progress
 from triaxis.store.base import Store
-from triaxis.walltime import added, ledger
 
 
 @contextmanager

@@ -17,10 +17,10 @@ from triaxis.metrics.runtimes import make_runtime
 from triaxis.progress import Advance
 from triaxis.stages.base import state_digest
 from triaxis.stages.choose import cost_of, is_clear
-from triaxis.stages.context import Workbench
+from triaxis.stages.context import Base, Data, Run, Trainer
 from triaxis.stages.costs import gauge_of
 from triaxis.stages.prune import Pruned
-from triaxis.training.evaluate import Evaluation, evaluate
+from triaxis.training.evaluate import Evaluation
 from triaxis.values import Budget, BudgetCheck, CostTable, Measured, Solution, Verification, digest
 
 log = logging.getLogger(__name__)
@@ -29,66 +29,73 @@ CHECK_SECONDS = 2.0
 """Time for the first rounds in which a measured budget is checked."""
 
 
-def verify(bench: Workbench, pruned: Pruned, solution: Solution, files: tuple[Path, Path]) -> Verification:
+def verify(
+    run: Run, data: Data, base: Base, trainer: Trainer, pruned: Pruned, solution: Solution, files: tuple[Path, Path]
+) -> Verification:
     """Measure the base and the compressed model on the test split and on this machine, or recall it for a model verified before.
 
     Args:
-        bench: The data, the base model, the device.
+        run: The run's configuration, store and directory.
+        data: The images.
+        base: The base model, and how it can be cut.
+        trainer: How networks are trained and measured.
         pruned: The finished network.
         solution: What was predicted for it.
         files: Weight files of the base and of the compressed model, for their lengths.
     """
     weights = state_digest(pruned.model.state_dict())
-    key = f"verification:{digest({'weights': weights, 'plan': pruned.plan.to_json(), 'data': bench.data_digest})}"
-    if bench.store.record(key) is None:
-        with bench.timed("verify") as advance:
-            bench.store.put_record(key, _measure_both(bench, pruned, solution, files, advance).to_json())
+    key = f"verification:{digest({'weights': weights, 'plan': pruned.plan.to_json(), 'data': data.digest})}"
+    if run.store.record(key) is None:
+        with run.timed("verify") as advance:
+            run.store.put_record(key, _measure_both(run, data, base, trainer, pruned, solution, files, advance).to_json())
     # More trials may have changed the prediction since, and the same cut may answer other budgets.
     predicted = solution.predicted_accuracy
-    found = Verification.from_json(bench.store.record(key))
+    found = Verification.from_json(run.store.record(key))
     found = dataclasses.replace(found, predicted_accuracy=predicted, prediction_error=pruned.val_accuracy - predicted)
-    found = dataclasses.replace(found, checks=_checks(bench, pruned, solution, weights))
-    bench.store.put_record("verification", found.to_json())
+    found = dataclasses.replace(found, checks=_checks(run, base, trainer, pruned, solution, weights))
+    run.store.put_record("verification", found.to_json())
     for check in found.checks:
         if not check.is_met:
             log.warning("%s", check.missed_sentence())
     return found
 
 
-def _checks(bench: Workbench, pruned: Pruned, solution: Solution, weights: str) -> tuple[BudgetCheck, ...]:
+def _checks(run: Run, base: Base, trainer: Trainer, pruned: Pruned, solution: Solution, weights: str) -> tuple[BudgetCheck, ...]:
     """Return the solution's budgets beside the finished model's costs, each measured once for a model and its budgets."""
     key = f"checks:{digest({'weights': weights, 'budgets': [budget.to_json() for budget in solution.budgets]})}"
-    if bench.store.record(key) is None:
-        with bench.timed("verify") as advance:
+    if run.store.record(key) is None:
+        with run.timed("verify") as advance:
             advance(0.0, "budgets")
-            table = CostTable.from_json(bench.store.record("cost_table"))
-            found = [_check(bench, pruned, budget, table.base_cost(budget.metric)) for budget in solution.budgets]
-        bench.store.put_record(key, [check.to_json() for check in found])
-    return tuple(BudgetCheck.from_json(plain) for plain in bench.store.record(key))
+            table = CostTable.from_json(run.store.record("cost_table"))
+            found = [_check(run, base, trainer, pruned, budget, table.base_cost(budget.metric)) for budget in solution.budgets]
+        run.store.put_record(key, [check.to_json() for check in found])
+    return tuple(BudgetCheck.from_json(plain) for plain in run.store.record(key))
 
 
-def _check(bench: Workbench, pruned: Pruned, budget: Budget, base: float) -> BudgetCheck:
-    gauge, side = gauge_of(bench, budget.metric), pruned.plan.side_px
-    share = budget.limit / base
-    shape = (bench.source.in_channels, side, side)
-    with bench.measuring():
-        found = gauge.measure(pruned.model, shape, seconds=CHECK_SECONDS, is_clear=functools.partial(is_clear, share), anew=True)
+def _check(run: Run, base: Base, trainer: Trainer, pruned: Pruned, budget: Budget, base_cost: float) -> BudgetCheck:
+    gauge, side = gauge_of(run, base, trainer, budget.metric), pruned.plan.side_px
+    share = budget.limit / base_cost
+    with trainer.measuring():
+        shape, clear = base.shape_at(side), functools.partial(is_clear, share)
+        found = gauge.measure(pruned.model, shape, seconds=CHECK_SECONDS, is_clear=clear, anew=True)
     return BudgetCheck(
-        budget=budget, cost=cost_of(gauge, found, base), share=found.ratio, low=found.low, high=found.high, limit_share=share
+        budget=budget, cost=cost_of(gauge, found, base_cost), share=found.ratio, low=found.low, high=found.high, limit_share=share
     )
 
 
-def _measure_both(bench: Workbench, pruned: Pruned, solution: Solution, files: tuple[Path, Path], advance: Advance) -> Verification:
+def _measure_both(
+    run: Run, data: Data, base: Base, trainer: Trainer, pruned: Pruned, solution: Solution, files: tuple[Path, Path], advance: Advance
+) -> Verification:
     advance(0.0, "test accuracy")
-    test, base = bench.splits.test.open(), bench.store.record("base")
-    models = ((bench.surgeon.base, bench.side_px), (pruned.model, pruned.plan.side_px))
-    tested = [evaluate(model, test, side, bench.device) for model, side in models]
+    test, before = data.splits.test.open(), run.store.record("base")
+    models = ((base.surgeon.base, base.side_px), (pruned.model, pruned.plan.side_px))
+    tested = [trainer.evaluate(model, test, side) for model, side in models]
     advance(0.5, "latency")
-    with bench.measuring():
-        latencies = _latencies(bench, pruned)
+    with trainer.measuring():
+        latencies = _latencies(run, base, trainer, pruned)
     found = [
-        _measured(bench, *models[which], tested[which], len(test), val, files[which], latencies[which])
-        for which, val in enumerate((base["val_accuracy"], pruned.val_accuracy))
+        _measured(base, trainer, *models[which], tested[which], len(test), val, files[which], latencies[which])
+        for which, val in enumerate((before["val_accuracy"], pruned.val_accuracy))
     ]
     return Verification(
         base=found[0],
@@ -96,26 +103,27 @@ def _measure_both(bench: Workbench, pruned: Pruned, solution: Solution, files: t
         predicted_accuracy=solution.predicted_accuracy,
         prediction_error=pruned.val_accuracy - solution.predicted_accuracy,
         num_test=len(test),
-        device=device_name(bench.device),
-        threads=bench.machine.most,
+        device=device_name(trainer.device),
+        threads=trainer.machine.most,
     )
 
 
-def _latencies(bench: Workbench, pruned: Pruned) -> tuple[dict[str, Latency], dict[str, Latency]]:
+def _latencies(run: Run, base: Base, trainer: Trainer, pruned: Pruned) -> tuple[dict[str, Latency], dict[str, Latency]]:
     """Return the latencies of the base and of the compressed model by batch, timed in turns."""
-    profile, side = bench.config.profile, pruned.plan.side_px
-    runtime = make_runtime(profile.runtime, bench.device, commands=profile.commands)
-    base, compressed = {}, {}
+    profile, side = run.config.profile, pruned.plan.side_px
+    runtime = make_runtime(profile.runtime, trainer.device, commands=profile.commands)
+    before, after = {}, {}
     for batch in profile.batches:
-        gauge = Gauge(LatencyMetric(runtime, batch), bench.surgeon.base, bench.input_shape)
-        found = gauge.measure(pruned.model, (bench.source.in_channels, side, side), max_readings=profile.repeats)
-        base[str(batch)] = Latency(median_ms=found.base, spread_ms=found.base_spread, runs=found.rounds, batch=batch)
-        compressed[str(batch)] = Latency(median_ms=found.cost, spread_ms=found.cost_spread, runs=found.rounds, batch=batch)
-    return base, compressed
+        gauge = Gauge(LatencyMetric(runtime, batch), base.surgeon.base, base.input_shape)
+        found = gauge.measure(pruned.model, base.shape_at(side), max_readings=profile.repeats)
+        before[str(batch)] = Latency(median_ms=found.base, spread_ms=found.base_spread, runs=found.rounds, batch=batch)
+        after[str(batch)] = Latency(median_ms=found.cost, spread_ms=found.cost_spread, runs=found.rounds, batch=batch)
+    return before, after
 
 
 def _measured(
-    bench: Workbench,
+    base: Base,
+    trainer: Trainer,
     model: nn.Module,
     side_px: int,
     tested: Evaluation,
@@ -126,9 +134,9 @@ def _measured(
 ) -> Measured:
     return Measured(
         val_accuracy=val_accuracy,
-        test_accuracy=bench.accuracy(tested),
-        test_interval=_interval(bench, tested, num_test),
-        macs=count_macs(model, (bench.source.in_channels, side_px, side_px)),
+        test_accuracy=trainer.accuracy(tested),
+        test_interval=_interval(trainer, tested, num_test),
+        macs=count_macs(model, base.shape_at(side_px)),
         params=count_params(model),
         latency_ms={batch: found.median_ms for batch, found in latency.items()},
         latency_spread_ms={batch: found.spread_ms for batch, found in latency.items()},
@@ -136,8 +144,8 @@ def _measured(
     )
 
 
-def _interval(bench: Workbench, tested: Evaluation, num_test: int) -> tuple[float, float]:
+def _interval(trainer: Trainer, tested: Evaluation, num_test: int) -> tuple[float, float]:
     """Return the 95 % interval of the accuracy that the configuration asks for."""
-    if bench.config.fit.target == "balanced_accuracy":
+    if trainer.target == "balanced_accuracy":
         return interval.balanced(tested.num_right, tested.num_images)
     return interval.wilson(tested.accuracy, num_test)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from triaxis.errors import StoreError
+from triaxis.process.walltime import part
 from triaxis.store.files import write_atomic
-from triaxis.walltime import part
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,19 +1,22 @@
-"""The result of a grid as one self-contained HTML page. Imports plotly and jinja2, so import it only to write a page."""
+"""The result of a grid as one self-contained HTML page. Imports jinja2, so import it only to write a page."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from triaxis.maths.rank import RankTest
+from triaxis.report.draw import Chart, Mark, Rule, Scale, reach
 from triaxis.study import grid_text as words
 from triaxis.study.grid_report import GridReport
-from triaxis.study.grid_study import Comparison
-from triaxis.study.page import COLORS, QUIET, SYMBOLS, _drawn, _figure, _table_figure, _write
-from triaxis.study.rank import RankStudy
-from triaxis.study.tables import CubeCheck
+from triaxis.study.grid_study import TableComparison
+from triaxis.study.page import (
+    LOOKS,
+    Figure,
+    cube_figure,
+    deviation_figure,
+    table_figure,
+    write_page,
+)
 
 Section = dict[str, Any]
 
@@ -21,10 +24,10 @@ Section = dict[str, Any]
 def write_grid_page(report: GridReport, path: str | Path) -> Path:
     """Write the page of a grid, whole or not at all; return its path."""
     sections = [section for section in (_tables(report), _off_axis(report), _printed(report), _training(report)) if section]
-    return _write(words.title(report), f"{words.verdict(report)} {words.what(report)}", sections, path)
+    return write_page(words.title(report), f"{words.verdict(report)} {words.what(report)}", sections, path)
 
 
-def _section(title: str, said: str, figures: list[dict[str, Any]] | None = None, tables: Any = ()) -> Section:
+def _section(title: str, said: str, figures: list[Figure] | None = None, tables: Any = ()) -> Section:
     return {"title": title, "said": said, "figures": figures or [], "tables": tables}
 
 
@@ -33,14 +36,16 @@ def _tables(report: GridReport) -> Section | None:
         return None
     found = report.study.family.tables
     said = " ".join(filter(None, [words.noise_text(report.study.noise), words.missing_text(report)]))
-    return _section("The sub-tables", said, [_table_figure(a, f"table-{a.table.name}") for a in found], found)
+    return _section("The sub-tables", said, [table_figure(a, f"table-{a.table.name}") for a in found], found)
 
 
 def _off_axis(report: GridReport) -> Section | None:
     checks = words.cubes(report)
-    figures = [_cube_figure(checks)] if checks else []
+    drawn = [(f"slices through {label}", check, LOOKS[3 - n]) for n, (label, check) in enumerate(checks)]
+    caption = "Eq. 6 against what was measured. Points below the diagonal were promised too much."
+    figures = [cube_figure(drawn, "cube", caption)] if checks else []
     if report.study is not None and report.study.rank.test is not None:
-        figures.append(_test_figure(report.study.rank, report.study.rank.test))
+        figures.append(deviation_figure(report.study.rank, report.study.rank.test, "network"))
     if not figures:
         return None
     return _section("Networks that cut several axes", " ".join(words.cube_text(*pair) for pair in checks), figures)
@@ -59,48 +64,22 @@ def _training(report: GridReport) -> Section:
     return _section("How it was trained", " ".join(said) or "No network is finished yet.")
 
 
-def _cube_figure(checks: list[tuple[str, CubeCheck]]) -> dict[str, Any]:
-    figure = _figure("predicted by eq. 6, %", "measured")
-    measured = 100 * np.concatenate([check.measured for _, check in checks])
-    ends = [float(measured.min()), float(measured.max())]
-    figure.add_scatter(x=ends, y=ends, mode="lines", line={"color": QUIET, "dash": "dot"}, showlegend=False, hoverinfo="skip")
-    for n, (label, check) in enumerate(checks):
-        figure.add_scatter(
-            x=(100 * check.predicted).round(3).tolist(),
-            y=(100 * check.measured).round(3).tolist(),
-            mode="markers",
-            name=f"slices through {label}",
-            marker={"color": COLORS[3 - n], "symbol": SYMBOLS[n], "size": 7},
-        )
-    return _drawn(figure, "cube", "Eq. 6 against what was measured; points below the diagonal were promised too much.")
-
-
-def _test_figure(study: RankStudy, test: RankTest) -> dict[str, Any]:
-    figure = _figure("product of the axes, %", "measured minus product").update_yaxes(ticksuffix=" points")
-    tested = [study.points[n] for n in test.points]
-    product = [100 * (point.accuracy - deviation) for point, deviation in zip(tested, test.deviations, strict=True)]
-    figure.add_scatter(
-        x=[round(value, 3) for value in product],
-        y=(100 * test.deviations).round(3).tolist(),
-        error_y={"array": (100 * test.half_widths).round(3).tolist(), "color": QUIET, "thickness": 1},
-        text=[str(point.ratios) for point in tested],
-        mode="markers",
-        marker={"color": COLORS[3], "size": 7},
-        showlegend=False,
+def _printed_figure(found: TableComparison) -> Figure:
+    marks = []
+    for cell in found.cells:
+        layers, width, side_px = cell.place
+        network = f"{layers} layers, width {width:g}, {side_px} px"
+        says = f"{network}: {100 * cell.difference:+.2f} points from {100 * cell.printed:.2f} % printed"
+        marks.append(Mark(x=100 * cell.printed, y=100 * cell.difference, ink="chosen", shape="circle", says=says, size=0.75))
+    across, up = reach([mark.x for mark in marks]), reach([mark.y for mark in marks])
+    caption = "Networks that Table 1 has too. The dotted line is the mean. A flat cloud is the same table at another level."
+    chart = Chart(
+        name="printed",
+        label=caption,
+        x=Scale(title="printed accuracy", low=across[0], high=across[1], suffix=" %"),
+        y=Scale(title="measured minus printed, points", low=up[0], high=up[1]),
+        height=260,
+        marks=tuple(marks),
+        rules=(Rule(at=100 * found.mean_difference, scale="y"),),
     )
-    figure.add_hline(y=0, line={"color": QUIET, "dash": "dot"})
-    return _drawn(figure, "test", "Each network that cuts several axes, with its 90 % interval; rank 1 predicts 0.")
-
-
-def _printed_figure(found: Comparison) -> dict[str, Any]:
-    figure = _figure("printed accuracy, %", "measured minus printed").update_yaxes(ticksuffix=" points")
-    figure.add_scatter(
-        x=[round(100 * cell.printed, 3) for cell in found.cells],
-        y=[round(100 * cell.difference, 3) for cell in found.cells],
-        text=[f"{layers} layers, width {width:g}, {side_px} px" for layers, width, side_px in (cell.place for cell in found.cells)],
-        mode="markers",
-        marker={"color": COLORS[3], "size": 8},
-        showlegend=False,
-    )
-    figure.add_hline(y=100 * found.mean_difference, line={"color": QUIET, "dash": "dot"})
-    return _drawn(figure, "printed", "Networks that Table 1 has too; dots: the mean. A flat cloud is the same table at another level.")
+    return {"chart": chart, "caption": caption}

@@ -47,7 +47,7 @@ class PlaneResidual:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class TableComparison:
     """The grid beside Table 1, cell by cell, and the rank-1 residual of both on the same cells."""
 
     cells: tuple[PrintedCell, ...]
@@ -78,7 +78,7 @@ class GridStudy:
 
     family: FamilyStudy
     rank: RankStudy
-    printed: Comparison | None
+    printed: TableComparison | None
     noise: Noise
 
 
@@ -128,7 +128,7 @@ def printed_places(family: Family) -> dict[Place, float]:
     return {place: float(np.mean(accuracies)) for place, accuracies in found.items()}
 
 
-def compare(config: GridConfig, finished: Sequence[NetworkResult]) -> Comparison | None:
+def compare(config: GridConfig, finished: Sequence[NetworkResult]) -> TableComparison | None:
     """Set the networks that Table 1 has too beside it; None where there are none."""
     measured: dict[Place, list[float]] = {}
     for result in finished:
@@ -138,7 +138,7 @@ def compare(config: GridConfig, finished: Sequence[NetworkResult]) -> Comparison
     if not common:
         return None
     cells = tuple(PrintedCell(place, float(np.mean(measured[place])), printed[place]) for place in common)
-    return Comparison(cells, _residuals(config, cells))
+    return TableComparison(cells, _residuals(config, cells))
 
 
 def _residuals(config: GridConfig, cells: Sequence[PrintedCell]) -> tuple[PlaneResidual, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from triaxis.study.grid_report import GridReport, Trainer
-from triaxis.study.grid_study import Comparison, Noise
+from triaxis.study.grid_study import Noise, TableComparison
 from triaxis.study.table1 import FAMILY_NAMES
 from triaxis.study.tables import EQUATIONS, Analysis, CubeCheck
 
@@ -71,7 +71,7 @@ def noise_text(noise: Noise) -> str:
     return f"The finite test split alone moves an accuracy by {100 * noise.test_split:.2f} points (one standard deviation){seeds}."
 
 
-def comparison_text(found: Comparison) -> str:
+def comparison_text(found: TableComparison) -> str:
     """Say how the grid stands beside the paper's printed table."""
     said = (
         f"{len(found.cells)} of the networks are in the paper's Table 1 too, which was measured on CIFAR-10: measured minus printed is "
@@ -159,7 +159,7 @@ def _sub_table(found: Analysis) -> Iterator[str]:
     yield analysis_text(found)
 
 
-def _cells(found: Comparison) -> list[Row]:
+def _cells(found: TableComparison) -> list[Row]:
     return [
         (
             str(cell.place[0]),

@@ -17,7 +17,7 @@ from triaxis.data.sources import load_splits
 from triaxis.errors import StoreError
 from triaxis.metrics.macs import count_macs, count_params
 from triaxis.models.cifar import densenet, resnet
-from triaxis.stages.context import pick_device
+from triaxis.stages.environment import pick_device
 from triaxis.study.grid_config import GridConfig, Place
 from triaxis.study.grid_networks import NetworkResult, NetworkSpec
 from triaxis.study.table1 import Family

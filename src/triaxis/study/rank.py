@@ -56,7 +56,7 @@ def read_run(run_dir: str | Path) -> list[Point]:
     Raises:
         StoreError: There is no such run.
     """
-    from triaxis.stages.decide import points_from_trials
+    from triaxis.stages.fit import points_from_trials
     from triaxis.store.directory import RunDirectory
 
     with RunDirectory(run_dir).read() as store:

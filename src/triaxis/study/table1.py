@@ -1,6 +1,6 @@
 """Table 1 of the paper's supplement: 150 accuracies of ResNets and DenseNets on CIFAR-10, with what rank 1 says about them.
 
-Source: Wang et al., ICML 2021, supplement, Table 1; the file in ``triaxis/data`` holds it digit for digit, with sub-table
+Source: Wang et al., ICML 2021, supplement, Table 1; ``table1.csv`` beside this file holds it digit for digit, with sub-table
 (a)'s depth corrected (docs/predictor.md).
 """
 

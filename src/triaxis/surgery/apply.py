@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from triaxis.surgery.channels import Place
+from triaxis.surgery.rewriting import Edit, rewrite
 from triaxis.surgery.rules_layers import keeps_groups
+from triaxis.surgery.sites import Site
 from triaxis.surgery.tracing import Sizes
 
 State = Mapping[str, Tensor]
@@ -115,6 +117,12 @@ def complement(removed: Mapping[Place, Tensor], tensors: State) -> dict[str, dic
 FITTED = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.PReLU)
 
 
+GEOMETRY = ("window", "size", "ratio", "stride", "kernel", "dilation", "area", "depth", "patch", "resolution", "grid")
+"""Words in names of attributes that hold no number of channels, though they may have the same value."""
+WIDTHS = ("dim", "width", "channels", "features", "size")
+"""Words in names of attributes that hold no number of heads."""
+
+
 def fit_attributes(model: nn.Module, base: nn.Module, changed: Iterable[str]) -> None:
     """Make the attributes of the modules that hold these tensors agree with the tensors' shapes."""
     for path in {name.rpartition(".")[0] for name in changed}:
@@ -143,25 +151,52 @@ def _fit_convolution(module: nn.modules.conv._ConvNd, original: nn.modules.conv.
     module.in_channels = module.weight.shape[inputs] * (1 if module.transposed else module.groups)
 
 
-def fit_sizes(model: nn.Module, base: nn.Module, sizes: Sequence[Sizes], survivors: Callable[[Tensor], int]) -> None:
+def fit_numbers(model: nn.Module, sites: Sequence[Site], length: Callable[[Tensor, int], int]) -> None:
+    """Replace numbers in the code of the modules that these sites are in; `length` gives what is left of a label plane."""
+    for path in dict.fromkeys(site.path for site in sites):
+        edits = [
+            Edit(s.frames, {d: p if isinstance(p, int) else length(p, d) for d, p in s.dims.items()}, s.number)
+            for s in sites
+            if s.path == path
+        ]
+        rewrite(model.get_submodule(path), edits)
+
+
+def fit_sizes(
+    model: nn.Module, base: nn.Module, sizes: Sequence[Sizes], survivors: Callable[[Tensor], int], counts_heads: Callable[[Tensor], bool]
+) -> None:
     """Change the lengths that modules keep as attributes for taking a channel dimension apart.
 
     An attribute is changed where its value is the old length of the whole or of a piece, or the list of the pieces'
-    lengths; two different new lengths for one old one leave it alone, and the proof then finds the fault.
+    lengths; two different new lengths for one old one leave it alone, and the proof then finds the fault. A number of heads
+    may be equal to a width by chance: there the attribute's name decides.
     """
-    lengths: dict[str, dict[Any, set[Any]]] = {}
+    lengths: dict[str, dict[tuple[bool, Any], set[Any]]] = {}
     for item in sizes:
-        new = [survivors(labels) for labels in (item.whole, *item.pieces)]
-        old = [len(labels) for labels in (item.whole, *item.pieces)]
+        every = (item.whole, *item.pieces)
+        new, old = [survivors(labels) for labels in every], [len(labels) for labels in every]
         known = lengths.setdefault(item.path, {})
-        for before, after in [*zip(old, new, strict=True), (tuple(old[1:]), tuple(new[1:]))]:
-            known.setdefault(before, set()).add(after)
+        for labels, before, after in zip(every, old, new, strict=True):
+            known.setdefault((counts_heads(labels), before), set()).add(after)
+        known.setdefault((False, tuple(old[1:])), set()).add(tuple(new[1:]))
     for path, known in lengths.items():
         module, original = model.get_submodule(path), base.get_submodule(path)
         if isinstance(original, FITTED):
             continue
         for name, value in vars(original).items():
+            if not _is_length(name, value):
+                continue
             key = tuple(value) if isinstance(value, list) else value
-            if type(value) in (int, list, tuple) and len(known.get(key, ())) == 1:
-                (after,) = known[key]
-                setattr(module, name, type(value)(after))
+            heads, widths = (known.get((is_heads, key), set()) for is_heads in (True, False))
+            found = heads | widths if not (heads and widths) else widths if any(word in name for word in WIDTHS) else heads
+            if len(heads) and not widths and any(word in name for word in WIDTHS):
+                continue
+            if len(found) == 1:
+                setattr(module, name, type(value)(next(iter(found))))
+
+
+def _is_length(name: str, value: Any) -> bool:
+    """Say whether an attribute may hold a number of channels or heads, or a list of such."""
+    if any(word in name for word in GEOMETRY) and not any(word in name for word in ("head", "hidden")):
+        return False
+    return type(value) is int or (type(value) in (list, tuple) and all(type(v) is int for v in value))

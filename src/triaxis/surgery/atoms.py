@@ -17,6 +17,7 @@ class Atoms:
 
     def __init__(self) -> None:
         self._parent = np.zeros(0, dtype=np.int64)
+        self._is_pinned = np.zeros(0, dtype=bool)
         self._pins: list[tuple[np.ndarray, str]] = []
 
     def __len__(self) -> int:
@@ -26,6 +27,7 @@ class Atoms:
         """Return `count` new labels, each in a class of its own."""
         first = len(self._parent)
         self._parent = np.concatenate([self._parent, np.arange(first, first + count)])
+        self._is_pinned = np.concatenate([self._is_pinned, np.zeros(count, dtype=bool)])
         return torch.arange(first, first + count)
 
     def find(self, labels: Tensor) -> Tensor:
@@ -46,10 +48,16 @@ class Atoms:
             root_a, root_b = self._root(a), self._root(b)
             if root_a != root_b:
                 self._parent[max(root_a, root_b)] = min(root_a, root_b)
+                self._is_pinned[min(root_a, root_b)] |= self._is_pinned[max(root_a, root_b)]
 
     def pin(self, labels: Tensor, reason: str) -> None:
         """Declare that none of these labels can be removed, and why."""
         self._pins.append((np.unique(labels.numpy()), reason))
+        self._is_pinned[self.find(labels).numpy()] = True
+
+    def all_pinned(self, labels: Tensor) -> bool:
+        """Say whether none of these labels can be removed."""
+        return bool(self._is_pinned[self.find(labels).numpy()].all())
 
     def pinned(self) -> dict[int, str]:
         """Return {representative: the first reason given} of every class that holds a pinned label."""

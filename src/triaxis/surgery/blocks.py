@@ -12,7 +12,7 @@ import copy
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -80,28 +80,44 @@ def keeps_shape(call: Call) -> bool:
 
 
 def residual_blocks(model: nn.Module, calls: Iterable[Call]) -> list[Block]:
-    """Return the innermost modules that return their input when their parameters are zero."""
+    """Return the innermost modules that return their input when their parameters are zero; a block's only such part is no block."""
     modules = dict(model.named_modules())
-    candidates = [c for c in calls if keeps_shape(c) and not isinstance(modules[c.path], LAYERS)]
+    candidates = [c for c in calls if passes_on(c) and not isinstance(modules[c.path], LAYERS)]
     found: list[Block] = []
     for call in sorted(candidates, key=lambda c: -c.path.count(".")):
-        if not any(inside(b.name, call.path) for b in found) and returns_input(modules[call.path], call.inputs[0].shape):
-            found.append(Block(call.path, "residual", True, (call,)))
+        within = [b for b in found if inside(b.name, call.path)]
+        if (within and not _wraps(modules, call.path, within)) or not returns_input(modules[call.path], call.outputs[0].shape, call.given):
+            continue
+        found = [b for b in found if b not in within] + [Block(call.path, "residual", True, (call,))]
     return found
 
 
-def returns_input(module: nn.Module, shape: torch.Size) -> bool:
+def _wraps(modules: dict[str, nn.Module], path: str, within: list[Block]) -> bool:
+    """Say whether a module is a block around its only residual part (a token mixer, say), and no container of blocks."""
+    beside = [m for m in modules[path].children() if any(True for _ in m.parameters())]
+    return len(within) == 1 and type(modules[path]) not in GENERIC and within[0].name.rpartition(".")[0] == path and len(beside) > 1
+
+
+def passes_on(call: Call) -> bool:
+    """Say whether the first of the arguments is a map or tokens and one result has its shape; sides or masks may be given too."""
+    first = call.given[0][:1]
+    return bool(first) and isinstance(first[0], Tensor) and first[0].ndim >= 3 and [t.shape for t in call.outputs] == [first[0].shape]
+
+
+def returns_input(module: nn.Module, shape: torch.Size, given: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})) -> bool:
     """Say whether a module with zero parameters returns its input, or an activation of it such as ReLU, SiLU or GELU.
 
     Such activations lie between 0 and the input, and near the input where that is large; a gate or an average does not.
+    `given` are the arguments of the call that was seen, of which the first is replaced.
     """
     zeroed = copy.deepcopy(module)
+    args, kwargs = given
     x = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 11 - 5.5
     with torch.no_grad():
         for parameter in zeroed.parameters():
             parameter.zero_()
         try:
-            y = zeroed(x.clone())
+            y = zeroed(x.clone(), *args[1:], **kwargs)
         except Exception:  # noqa: BLE001 - a module that cannot run alone is no block
             return False
     if not isinstance(y, Tensor) or y.shape != x.shape:

@@ -14,6 +14,9 @@ from triaxis.surgery.tracing import ChannelTracer
 
 Place = tuple[str, int]
 
+PROJECTIONS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+"""Weights of `nn.MultiheadAttention` that make channels."""
+
 
 @dataclass(frozen=True)
 class Member:
@@ -75,7 +78,7 @@ def find_groups(model: nn.Module, tracer: ChannelTracer, atoms: Atoms | None = N
         _, first = np.unique(roots[owner], return_index=True)
         classes = roots[owner][np.sort(first)]
         stuck = classes[is_pinned[classes]]
-        if len(stuck):
+        if len(stuck) and owner[0].endswith(("weight", *PROJECTIONS)):
             closed.setdefault(owner[0].rpartition(".")[0], pinned[int(stuck[0])])
         classes = classes[~done[classes] & ~is_pinned[classes]]
         done[classes] = True
@@ -93,18 +96,26 @@ def find_groups(model: nn.Module, tracer: ChannelTracer, atoms: Atoms | None = N
 
 def _name(owner: Place, first: int) -> str:
     """Name a group after its layer, and its first channel there if that is not 0: ``conv1``, ``conv1#12``."""
-    layer = owner[0].rpartition(".")[0]
+    layer, _, tensor = owner[0].rpartition(".")
+    layer = layer if tensor in ("weight", PROJECTIONS[0]) else owner[0]
     return f"{layer}#{first}" if first else layer
 
 
 def _layer_outputs(model: nn.Module) -> dict[Place, int]:
-    """Return {(weight name, output dimension): order} of all convolution and linear layers."""
+    """Return {(weight name, output dimension): order} of all convolution, linear and attention layers, then of plain matrices."""
     found: dict[Place, int] = {}
+    matrices: list[Place] = []
     for path, module in model.named_modules():
+        dot = f"{path}." if path else ""
         if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
             dim = 1 if getattr(module, "transposed", False) else 0
-            found[(f"{path}.weight" if path else "weight", dim)] = len(found)
-    return found
+            found[(f"{dot}weight", dim)] = len(found)
+        elif isinstance(module, nn.MultiheadAttention):
+            for name in PROJECTIONS:
+                found[(f"{dot}{name}", 0)] = len(found)
+        else:
+            matrices += [(f"{dot}{n}", d) for n, p in module.named_parameters(recurse=False) if p.ndim == 2 for d in (1, 0)]
+    return {**found, **{place: len(found) + i for i, place in enumerate(matrices)}}
 
 
 def _signatures(roots: Mapping[Place, np.ndarray], num_labels: int) -> np.ndarray:

@@ -73,6 +73,11 @@ class Loss:
         """Return how many of these labels stay."""
         return int((~torch.isin(atoms.find(labels), self.classes)).sum())
 
+    def length(self, atoms: Atoms, plane: Tensor, dim: int) -> int:
+        """Return the length that is left along a dimension of a label plane."""
+        stays = ~torch.isin(atoms.find(plane), self.classes)
+        return int(stays.movedim(dim, 0).reshape(plane.shape[dim], -1).any(1).sum())
+
 
 def loss_of(plan: PrunePlan, layout: Layout) -> Loss:
     """Return what a plan removes.

@@ -147,6 +147,12 @@ def matmul(tracer: ChannelTracer, func: Any, args: tuple[Any, ...], kwargs: dict
     rows, summed = _sides(tracer, first, rank - 1)
     columns, summed_too = _sides(tracer, second, rank - 2)
     contract(tracer, summed, summed_too, "a matrix")
+    if rank == 3:
+        tracer.note_product(first, second)
+        for planes, other in ((rows, second), (columns, first)):
+            for plane in planes:
+                if 0 in support(plane) and other.shape[0] > 1 and not any(0 in support(p) for p in tracer.planes(other)):
+                    tracer.pin(plane, "a matrix product meets it with one that cannot be cut")
     planes = rows
     for plane in columns:
         planes = merged(tracer, planes, plane)

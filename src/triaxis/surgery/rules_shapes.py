@@ -26,14 +26,29 @@ def move(tracer: ChannelTracer, func: Any, args: tuple[Any, ...], kwargs: dict[s
     for plane in tracer.planes(source):
         full = plane.expand(source.shape).contiguous()
         moved = [full.reshape(out.shape)] if "view" in name or "reshape" in name else tensors_in([func(full, *args[1:], **kwargs)])
-        moved = [squeezed(m) for m in moved]
+        moved = [tracer.canonical(squeezed(m)) for m in moved]
         _keep_in_step(tracer, plane, moved, name)
+        moved = [tracer.canonical(m) for m in moved]
         for collected, part in zip(planes, moved, strict=True):
-            collected.append(tracer.canonical(part))
-        if "split" in name or name in ("slice", "view", "reshape"):
+            collected.append(part)
+        if "split" in name or name in ("slice", "view", "reshape", "_unsafe_view"):
             tracer.note_sizes(plane, moved)
+    if name == "expand":
+        planes[0] += _repeated(tracer, source, out)
     for result, labels in zip(results, planes, strict=True):
-        tracer.label(result, labels)
+        tracer.label(result, _without_repeats(tracer, labels))
+
+
+def _without_repeats(tracer: ChannelTracer, planes: list[Tensor]) -> list[Tensor]:
+    """Drop the labels of repeated positions where a view has merged them with others: those go together, as one head's keys do."""
+    kept = [p for p in planes if not tracer.is_repeat(p)]
+    taken = {d for p in kept for d in support(p)}
+    return kept + [p for p in planes if tracer.is_repeat(p) and not support(p) & taken]
+
+
+@rule("new_zeros", "new_ones", "new_full", "new_empty", "new_empty_strided")
+def make(tracer: ChannelTracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+    """A new tensor takes its kind, not its numbers, from the one that is given."""
 
 
 @rule("as_strided")
@@ -53,9 +68,19 @@ def _keep_in_step(tracer: ChannelTracer, plane: Tensor, moved: Sequence[Tensor],
     for part in moved:
         dims = support(part)
         if len(dims) > len(support(plane)):
-            widest = max(dims, key=lambda d: part.shape[d])
-            for d in dims - {widest}:
+            kept = tracer.kept_dim(dims, part.shape)
+            for d in dims - {kept}:
                 tracer.atoms.unify(part, part.narrow(d, 0, 1))
+            ordered = sorted(dims)
+            labels = part[tuple(slice(None) if d == kept else 0 for d in range(part.ndim))]
+            tracer.note_split(tuple(part.shape[d] for d in ordered), ordered.index(kept), labels)
+
+
+def _repeated(tracer: ChannelTracer, source: Tensor, out: Tensor) -> list[Tensor]:
+    """Return new labels for dimensions along which one position is repeated: they lose what they meet loses."""
+    old = (1,) * (out.ndim - source.ndim) + tuple(source.shape)
+    new = [d for d in range(1, out.ndim) if old[d] == 1 and out.shape[d] > 1]
+    return [tracer.repeats(out.shape[d]).reshape([-1 if e == d else 1 for e in range(out.ndim)]) for d in new]
 
 
 @rule("cat", "concat")
@@ -164,7 +189,7 @@ def _reduced_dims(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], num_
     return {d % num_dims for d in (dims if isinstance(dims, list | tuple) else [dims])}
 
 
-@rule("_softmax", "_log_softmax", "softmax", "cumsum")
+@rule("_softmax", "_log_softmax", "softmax", "_safe_softmax", "cumsum")
 def softmax(tracer: ChannelTracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
     """Keep labels in other dimensions; along the normalised one nothing may go."""
     source, dim = args[0], args[1] % args[0].ndim

@@ -9,6 +9,8 @@ from time import thread_time
 import torch
 from torch import nn
 
+from triaxis.surgery.positions import resized, wastes
+
 SMALL_SIDE_PX = 64
 STEP_PX = 8
 
@@ -34,14 +36,19 @@ def accepted_sides(
         deadline: Value of `time.thread_time` after which no further side is tried.
 
     Returns:
-        The accepted sides in the order given, and why the first refused one was refused (empty if none was).
+        The accepted sides in the order given, and why the first refused one was refused (empty if none was). At some of them
+        the model runs only as `positions.resize` changes it.
     """
     accepted: list[int] = []
-    reason, expected = "", None
+    reason, expected, base_px = "", None, 0
     for side in sides_px:
         if accepted and thread_time() > deadline:
             return tuple(accepted), reason or f"the time limit ended the search at {side} px"
+        base_px = base_px or side
         shape, problem = try_side(model, side, in_channels)
+        if problem and accepted and not wastes(model, side):
+            changed = try_resized(model, base_px, side, in_channels)
+            shape, problem = (changed, "") if changed == expected else (shape, problem)
         if not problem and expected in (None, shape):
             accepted.append(side)
             expected = shape
@@ -58,6 +65,20 @@ def try_side(model: nn.Module, side_px: int, in_channels: int) -> tuple[tuple[in
     except Exception as error:  # noqa: BLE001 - whatever a user's model raises is the reason this side is refused
         return (), f"{failing_module(model, image)}: {first_line(error)} (at {side_px} px)"
     return (tuple(out.shape) if isinstance(out, torch.Tensor) else ()), ""
+
+
+def runs(model: nn.Module, image: torch.Tensor) -> bool:
+    """Say whether the model runs on images of this side as it is."""
+    return not try_side(model, image.shape[-1], image.shape[1])[1]
+
+
+def try_resized(model: nn.Module, old_px: int, new_px: int, in_channels: int) -> tuple[int, ...]:
+    """Run a copy of the model that is changed for another side; return the output's shape, or nothing if it fails."""
+    try:
+        changed = resized(model, old_px, new_px)
+    except Exception:  # noqa: BLE001 - a model that cannot be changed refuses the side
+        return ()
+    return try_side(changed, new_px, in_channels)[0]
 
 
 def failing_module(model: nn.Module, image: torch.Tensor) -> str:

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import thread_time
 
 import torch
 from torch import Tensor, nn
 
-from triaxis.errors import PlanError, UnsupportedModelError
-from triaxis.surgery import apply
-from triaxis.surgery.blocks import Block, find_blocks, inside, stages, weighted_paths
+from triaxis.errors import PlanError
+from triaxis.process.usual_torch import usual_torch
+from triaxis.process.walltime import part
+from triaxis.surgery import apply, caches
+from triaxis.surgery.attention import freed
+from triaxis.surgery.blocks import Block, find_blocks, inside, stages
 from triaxis.surgery.channels import ChannelGroup, find_groups
+from triaxis.surgery.control import Control
 from triaxis.surgery.criteria import Criterion, Evidence, criterion_of, unit_scores
 from triaxis.surgery.layout import Layout, Loss, lay_out, loss_of
 from triaxis.surgery.metadata import correct_metadata
 from triaxis.surgery.plain import check_plain
 from triaxis.surgery.planning import Scope, channel_cuts
+from triaxis.surgery.positions import resampled, resize
 from triaxis.surgery.proof import Proof
 from triaxis.surgery.ratios import width_levels
-from triaxis.surgery.sides import accepted_sides, candidate_sides, first_line
-from triaxis.surgery.tracing import ChannelTracer, trace
-from triaxis.usual_torch import usual_torch
+from triaxis.surgery.reading import Reading, find_sites, read, read_otherwise
+from triaxis.surgery.sides import accepted_sides, candidate_sides, runs
+from triaxis.surgery.sites import Site
+from triaxis.surgery.tracing import ChannelTracer
 from triaxis.values import Anatomy, BlockInfo, GroupInfo, PrunePlan
-from triaxis.walltime import part
 
 
 @dataclass(repr=False)
@@ -42,8 +47,12 @@ class Surgeon:
     tracer: ChannelTracer
     round_to: int
     min_width: float
+    sites: tuple[Site, ...] = ()
+    constants: frozenset[caches.Cache] = frozenset()
+    control: Control = field(default_factory=Control)
     _groups: list[ChannelGroup] = field(default_factory=list)
     _layouts: dict[frozenset[str], Layout] = field(default_factory=dict)
+    _needs_resize: dict[int, bool] = field(default_factory=dict)
 
     @classmethod
     @usual_torch()
@@ -57,32 +66,39 @@ class Surgeon:
         min_width: float = 0.25,
         min_resolution: float = 0.5,
         seconds_limit: float = 60,
+        protect: Sequence[str] = (),
+        prune_only: Sequence[str] = (),
     ) -> Surgeon:
         """Look at a model once: its blocks, channel groups and sides; keep only what is proved to be cut right.
 
         Args:
-            model: Any CNN that takes (N, in_channels, side, side) images and returns (N, classes) logits; it is copied.
+            model: Any network that takes (N, in_channels, side, side) images and returns (N, classes) logits; it is copied.
             side_px: The side the model was trained at.
             in_channels: 3 for colour images, 1 for grey ones.
             round_to: Channel counts are rounded to multiples of this where the group is large enough.
             min_width: Least width keep ratio that is offered, in (0, 1].
             min_resolution: Least resolution keep ratio that is offered, in (0, 1].
             seconds_limit: CPU seconds; after this, what is not yet proved is left whole.
+            protect: Modules, by path or glob, of which nothing is cut; what is inside them is meant too.
+            prune_only: Modules that alone may lose blocks and the channels they make; all, if empty.
 
         Raises:
+            ConfigError: A name in `protect` or `prune_only` matches no module.
             UnsupportedModelError: The model does not run on such images, or its weights are not plain tensors.
         """
         check_plain(model)
         deadline = thread_time() + seconds_limit
-        base = copy.deepcopy(model).cpu().eval()
+        base = freed(copy.deepcopy(model).cpu().eval())
+        control = Control.of(base, protect, prune_only)
         example = torch.randn(1, in_channels, side_px, side_px, generator=torch.Generator().manual_seed(0))
-        tracer = _traced(base, example)
+        constants = caches.empty(base, example)
+        reading = read(base, example)
         sides, refusal = accepted_sides(base, candidate_sides(side_px, min_resolution), in_channels, deadline)
         empty = Anatomy(base_side_px=side_px, in_channels=in_channels, blocks=(), groups=(), sides_px=sides or (side_px,))
-        surgeon = cls(base, empty, (), tracer, round_to, min_width)
-        surgeon._explore(deadline)
+        surgeon = cls(base, empty, (), reading.tracer, round_to, min_width, constants=constants, control=control)
+        surgeon._explore(reading, example, deadline)
         surgeon._close(refusal)
-        tracer.release()
+        surgeon.tracer.release()
         return surgeon
 
     def identity(self) -> PrunePlan:
@@ -140,7 +156,7 @@ class Surgeon:
         tensors = {**apply.tensors_of(self.base), **(state or {})}
         criterion, evidence = criterion_of(importance), Evidence(tensors, gradients or {}, seed)
         ranked = {g.name: unit_scores(g, criterion, evidence) for g in layout.groups} if width < 1 else {}
-        lost = self._loss(parent) if parent is not None and parent.channels else None
+        lost = self.loss(parent) if parent is not None and parent.channels else None
         return PrunePlan(
             num_blocks=max(1, len(self.blocks)),
             removed_blocks=tuple(b.name for b in self.blocks if b.name in removed_blocks),
@@ -158,15 +174,20 @@ class Surgeon:
             PlanError: The plan names blocks, groups or sides that this model does not have.
         """
         self._check(plan.removed_blocks, 1.0, plan.side_px)
-        loss, layout = self._loss(plan), self.layout(plan.removed_blocks)
-        kept = apply.complement(loss.positions, apply.tensors_of(self.base))
-        given = state or {}
+        loss, layout = self.loss(plan), self.layout(plan.removed_blocks)
+        base, given = self._at(plan.side_px, state)
+        kept = apply.complement(loss.positions, apply.tensors_of(base))
         removed = self._removed_blocks(plan)
         stand_ins = {path: apply.Skip() if block.passes_input else apply.Nothing() for block in removed for path in block.modules}
-        model = apply.rebuilt(self.base, lambda name, t: apply.cut_tensor(given.get(name, t), kept.get(name, {})), stand_ins)
-        apply.fit_attributes(model, self.base, [name for name in kept if not self._is_gone(name, plan)])
+        model = apply.rebuilt(base, lambda name, t: apply.cut_tensor(given.get(name, t), kept.get(name, {})), stand_ins)
+        apply.fit_attributes(model, base, [name for name in kept if not self._is_gone(name, plan)])
         sizes = [s for s in self.tracer.sizes if not self._is_gone(f"{s.path}.", plan)] if len(loss.classes) else []
-        apply.fit_sizes(model, self.base, sizes, lambda labels: loss.survivors(layout.atoms, labels))
+        apply.fit_sizes(model, base, sizes, lambda labels: loss.survivors(layout.atoms, labels), self.tracer.counts_heads)
+        apply.fit_numbers(
+            model,
+            [s for s in self.sites if not self._is_gone(f"{s.path}.", plan)] if len(loss.classes) else [],
+            lambda p, d: loss.length(layout.atoms, p, d),
+        )
         apply.drop_from_containers(model, [b.name for b in removed if not b.passes_input])
         outputs = {call.path: call.out_labels for call in self.tracer.calls}
 
@@ -174,13 +195,13 @@ class Surgeon:
             labels = outputs.get(path)
             return None if labels is None else loss.survivors(layout.atoms, labels)
 
-        correct_metadata(model, self.base, plan.side_px, self.anatomy.base_side_px, channels)
+        correct_metadata(model, base, plan.side_px, self.anatomy.base_side_px, channels)
         return model
 
     def masked(self, plan: PrunePlan, state: Mapping[str, Tensor] | None = None) -> nn.Module:
         """Return a model of the base model's shape in which all that the plan removes is zero or bypassed; it agrees with `cut`."""
-        lost = apply.by_tensor(self._loss(plan).positions)
-        given = state or {}
+        lost = apply.by_tensor(self.loss(plan).positions)
+        base, given = self._at(plan.side_px, state)
         blocks = self._removed_blocks(plan)
         bypassed = {path: apply.Skip() for b in blocks if b.kind != "dense" for path in b.modules}
         silent = tuple(f"{b.name}." for b in blocks if b.kind == "dense" and b.passes_input)
@@ -189,7 +210,7 @@ class Surgeon:
             masked = apply.zeroed(given.get(name, tensor), lost.get(name, {}))
             return torch.zeros_like(masked) if silent and name.startswith(silent) and isinstance(tensor, nn.Parameter) else masked
 
-        return apply.rebuilt(self.base, change, bypassed)
+        return apply.rebuilt(base, change, bypassed)
 
     @part("cutting")
     def expand(self, plan: PrunePlan, cut_state: Mapping[str, Tensor], elsewhere: float | None = None) -> dict[str, Tensor]:
@@ -198,18 +219,23 @@ class Surgeon:
         Raises:
             PlanError: The state dict is not one of a model cut by this plan.
         """
-        kept = apply.complement(self._loss(plan).positions, apply.tensors_of(self.base))
+        resized, _ = self._at(plan.side_px, None)
+        shapes = {name: t.shape for name, t in resized.state_dict().items()}
+        kept = apply.complement(self.loss(plan).positions, apply.tensors_of(resized))
         full = {}
         for name, own in self.base.state_dict().items():
             base = own if elsewhere is None else torch.full_like(own, elsewhere)
             if self._is_gone(name, plan):
                 full[name] = base.clone()
                 continue
-            expected = tuple(len(kept.get(name, {}).get(d, range(n))) for d, n in enumerate(base.shape))
+            expected = tuple(len(kept.get(name, {}).get(d, range(n))) for d, n in enumerate(shapes[name]))
             found = tuple(cut_state[name].shape) if name in cut_state else None
             if found != expected:
                 raise PlanError(f"Under this plan {name} must have shape {expected}, got {found}; take the weights of a model cut by it.")
-            full[name] = apply.scattered(base, cut_state[name], kept.get(name, {}))
+            own = base if shapes[name] == base.shape else resized.state_dict()[name]
+            full[name] = apply.scattered(own, cut_state[name], kept.get(name, {}))
+            if shapes[name] != base.shape:
+                full[name] = resampled(full[name], tuple(base.shape)) if base.is_floating_point() else base.clone()
         return full
 
     def layout(self, removed_blocks: tuple[str, ...]) -> Layout:
@@ -219,22 +245,31 @@ class Surgeon:
             self._layouts[key] = lay_out(self.base, self.tracer, self._groups, [b for b in self.blocks if b.name in key])
         return self._layouts[key]
 
-    def _explore(self, deadline: float) -> None:
+    def _explore(self, reading: Reading, example: Tensor, deadline: float) -> None:
         """Find groups and blocks; leave whole what the proof finds at fault, then look again."""
-        self._find()
-        if faults := Proof(self, deadline).faulty_groups():
+        self._find(example)
+        faults = Proof(self, deadline).faulty_groups()
+        other = read_otherwise(self.base, example, reading, [g for g in self._groups if g.name in faults]) if faults else None
+        if other is not None:
+            self.tracer = other.tracer
+            self._find(example)
+            faults = Proof(self, deadline).faulty_groups()
+        if faults:
             roots = {g.name: g.roots for g in self._groups}
             for name, problem in faults.items():
                 self.tracer.atoms.pin(roots[name], problem)
-            self._find()
+            self._find(example)
         if stuck := Proof(self, deadline).faulty_blocks():
             self._describe([dataclasses.replace(b, is_removable=b.is_removable and b.name not in stuck) for b in self.blocks])
 
-    def _find(self) -> None:
+    def _find(self, example: Tensor) -> None:
+        self.control.hold(self.base, self.tracer)
         self._groups, whole = find_groups(self.base, self.tracer)
         groups = tuple(GroupInfo(name=g.name, num_channels=g.num_channels, num_units=g.num_units) for g in self._groups)
         self.anatomy = dataclasses.replace(self.anatomy, groups=groups, whole=whole)
-        self._describe(find_blocks(self.base, self.tracer, self._groups))
+        self._describe(self.control.held(find_blocks(self.base, self.tracer, self._groups)))
+        self.sites = ()
+        self.sites = find_sites(self, example) if self._groups else ()
 
     def _describe(self, blocks: list[Block]) -> None:
         """Set the blocks and write them down."""
@@ -260,8 +295,24 @@ class Surgeon:
             closed["resolution"] = f"Only {self.anatomy.base_side_px} px works: {refusal or 'no smaller side was allowed'}."
         self.anatomy = dataclasses.replace(self.anatomy, closed=closed)
 
-    def _loss(self, plan: PrunePlan) -> Loss:
+    def loss(self, plan: PrunePlan) -> Loss:
+        """Return what a plan removes, by tensor and by label."""
         return loss_of(plan, self.layout(plan.removed_blocks))
+
+    def _at(self, side_px: int, state: Mapping[str, Tensor] | None) -> tuple[nn.Module, Mapping[str, Tensor]]:
+        """Return the base model as it takes a side, and the tensors to put into it; a new model where tables must be resampled."""
+        caches.forget(self.base, self.constants)
+        base_px, given = self.anatomy.base_side_px, state or {}
+        if side_px not in self._needs_resize:
+            image = torch.zeros(1, self.anatomy.in_channels, side_px, side_px)
+            with torch.no_grad():
+                self._needs_resize[side_px] = side_px != base_px and not runs(self.base, image)
+            caches.forget(self.base, self.constants)
+        if not self._needs_resize[side_px]:
+            return self.base, given
+        full = apply.rebuilt(self.base, lambda name, t: given.get(name, t).detach().cpu().clone(), {})
+        resize(full, base_px, side_px)
+        return full, {}
 
     def _removed_blocks(self, plan: PrunePlan) -> list[Block]:
         return [b for b in self.blocks if b.name in plan.removed_blocks]
@@ -283,23 +334,3 @@ class Surgeon:
         if side_px not in self.anatomy.sides_px:
             choice = ", ".join(map(str, self.anatomy.sides_px))
             raise PlanError(f"The side must be one that the model accepts ({choice} px), got {side_px!r} px.")
-
-
-def _traced(base: nn.Module, example: Tensor) -> ChannelTracer:
-    """Trace in eval mode; if layers are idle then (auxiliary classifiers), with their owners in training mode, where that works."""
-    try:
-        tracer = trace(base, example)
-    except Exception as error:
-        shape = tuple(example.shape)
-        raise UnsupportedModelError(f"The model must run on images of shape {shape}, but it fails: {first_line(error)}.") from error
-    called = {call.path for call in tracer.calls}
-    idle = weighted_paths(base) - called
-    owners = [base.get_submodule(path.rpartition(".")[0]) for path in idle if path.rpartition(".")[0] in called]
-    try:
-        for owner in owners:
-            owner.training = True
-        wider = trace(base, example) if owners else tracer
-    except Exception:  # noqa: BLE001 - a part that cannot run at this side is left out, as in eval mode
-        wider = tracer
-    base.eval()
-    return wider if called <= {call.path for call in wider.calls} else tracer

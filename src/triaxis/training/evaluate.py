@@ -1,4 +1,4 @@
-"""Accuracy, loss and logits of a network on a split, and batch-norm statistics re-estimated after surgery."""
+"""What a network is worth on a split: its score, its loss, and the gradients of that loss."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from triaxis.data.images import Images
 from triaxis.errors import TrainingError, UnsupportedModelError
-from triaxis.training.mode import PLAIN, Mode
+from triaxis.process.walltime import part
+from triaxis.training.mode import PLAIN
 from triaxis.values import Recipe
-from triaxis.walltime import part
 
 
 @dataclass(frozen=True)
@@ -74,70 +74,6 @@ def check_output(output: object, batch: int, num_classes: int) -> None:
             f"The model's output must be ({batch}, {num_classes}), one logit for each class of the data, got {shape}: "
             "set model.num_classes to the data's number of classes, or adapt the classifier."
         )
-
-
-@part("calibration")
-@torch.no_grad()
-def calibrate(model: nn.Module, images: Images, side_px: int, device: torch.device, *, recipe: Recipe, num_images: int = 1000) -> None:
-    """Re-estimate the running statistics of every batch norm as plain means over `num_images` images.
-
-    Only batch norms are put in training mode, so that dropout and stochastic depth stay off. The images are cropped and
-    flipped as `recipe` says: statistics of other pictures than those trained on cost accuracy.
-    """
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
-    if not norms:
-        return
-    model.eval()
-    PLAIN.place(model, device)
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None
-        norm.train()
-    alike = Recipe(batch_size=max(2, min(200, num_images, len(images))), crop_px=recipe.crop_px, flip=recipe.flip)
-    for batch in images.epoch(side_px, alike, seed=0, epoch=0, limit=max(num_images, alike.batch_size)):
-        model(batch.images.to(device, memory_format=torch.channels_last))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-        norm.eval()
-
-
-class Teacher:
-    """The base model as a source of soft labels, which remembers what it said.
-
-    Where an epoch's pictures depend on (seed, epoch) alone, every trial sees the same ones and the base model need look at
-    them only once: `logits` then answers from memory.
-    """
-
-    def __init__(self, model: nn.Module, side_px: int, device: torch.device, mode: Mode) -> None:
-        self.model = mode.place(model, device).eval()
-        self.side_px, self.device, self.mode = side_px, device, mode
-        self.num_seen = 0
-        self._bank: dict[tuple[object, ...], Tensor] = {}
-
-    @part("teacher")
-    @torch.no_grad()
-    def look(self, pictures: Tensor) -> Tensor:
-        """Return the base model's logits (B, K), float32, of normalised pictures (B, C, S, S) at the base side."""
-        self.num_seen += len(pictures)
-        with self.mode.autocast(self.device):
-            return self.model(pictures.to(self.device, memory_format=self.mode.torch_format)).float()
-
-    @staticmethod
-    def remembers(images: Images, recipe: Recipe) -> bool:
-        """Whether an epoch's pictures depend on (seed, epoch) alone, so that one look at them serves every trial."""
-        return images.is_resident and not recipe.randaugment and recipe.mixup == recipe.cutmix == 0
-
-    @part("teacher")
-    def bank(self, images: Images, recipe: Recipe, *, seed: int, epoch: int) -> Tensor:
-        """Return the logits (N, K) of one epoch's pictures, in the split's order, computed at the first call."""
-        key = (seed, epoch, recipe.batch_size, recipe.crop_px, recipe.flip)
-        if key not in self._bank:
-            table = torch.zeros(len(images), images.num_classes)
-            for batch in images.epoch(self.side_px, recipe, seed=seed, epoch=epoch):
-                table[batch.indices] = self.look(batch.images).cpu()
-            self._bank[key] = table
-        return self._bank[key]
 
 
 def _plain(images: Images) -> Recipe:

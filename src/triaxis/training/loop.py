@@ -19,15 +19,17 @@ from torch.optim.swa_utils import AveragedModel
 
 from triaxis.data.images import Batch, Images, hash_seed, require_batch, resize
 from triaxis.errors import TrainingError
-from triaxis.interrupt import Stop, postponed, requested
-from triaxis.training.evaluate import Teacher, calibrate, check_output
+from triaxis.process.interrupt import Stop, postponed, requested
+from triaxis.process.walltime import part
+from triaxis.training.calibrate import calibrate
+from triaxis.training.evaluate import check_output
 from triaxis.training.logits import main_logits
 from triaxis.training.machine import Machine, Pace, is_out_of_memory
 from triaxis.training.mode import Mode
 from triaxis.training.randomness import random_state, seed_all, set_random_state, set_torch_state, torch_state
 from triaxis.training.resume import discard_resume, read_resume, remove_resume, write_resume
+from triaxis.training.teacher import Teacher
 from triaxis.values import Recipe
-from triaxis.walltime import part
 
 OnStep = Callable[[int, int, Tensor], None]
 
@@ -80,7 +82,7 @@ def finetune(
         teacher: Source of soft labels; used if `recipe.distill` > 0.
         on_step: Called with (steps done, steps in all, the loss of the step, which may not be computed yet).
         resume_path: If given, the state is saved there after each epoch, every `save_s` seconds, and when a signal asks the
-            process to stop (`triaxis.interrupt`); it is found there at the next start, and removed at the end.
+            process to stop (`triaxis.process.interrupt`); it is found there at the next start, and removed at the end.
         calibrate_images: Train images for the batch-norm statistics at the end.
         machine: What the run has learnt about the machine; changed when the training learns more.
         save_s: Seconds between two saved states within an epoch.

@@ -100,7 +100,6 @@ class Machine:
         self._remember()
         return True
 
-
     def _remember(self) -> None:
         if self.remember:
             self.remember(self)

@@ -77,7 +77,7 @@ class TrialResult(Value):
     """What one trial gave; a failed trial is a record too, with its traceback in `error`.
 
     `train_macs` is the trial's training effort: images seen in training x MACs of the trained network. `seconds` is its wall
-    time, `seconds_by_part` what of it each of `triaxis.walltime.PARTS` took.
+    time, `seconds_by_part` what of it each of `triaxis.process.walltime.PARTS` took.
     """
 
     spec: TrialSpec

@@ -23,7 +23,7 @@ from rivals.picture import svg
 from triaxis.errors import ConfigError
 from triaxis.maths.frontier import EQUAL_SPLIT
 from triaxis.metrics.macs import count_macs
-from triaxis.models.load import load_model
+from triaxis.models.weights import load_model
 from triaxis.values import BudgetSpec, CostTable
 
 SHAPE = (3, 16, 16)
@@ -68,16 +68,16 @@ def test_sparse_regularisation_acts_on_every_step_and_only_inside(base: nn.Modul
     assert step() == moved
 
 
-def fake_bench(fractions: list[float]) -> Any:
-    """A workbench whose networks cost what a list says."""
+def costing(fractions: list[float]) -> Any:
+    """A run whose networks cost what a list says."""
     return SimpleNamespace(fractions=fractions)
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(1.0, 0), (0.5, 2), (0.34, 3), (0.1, 4)])
 def test_the_dearest_cut_within_the_budget_is_found(monkeypatch: pytest.MonkeyPatch, limit: float, expected: int) -> None:
     fractions = [1.0, 0.7, 0.5, 0.3, 0.1]
-    monkeypatch.setattr(cuts, "cost_fraction", lambda bench, budget: lambda model, side: fractions[side])
-    made = cuts.dearest_within(fake_bench(fractions), BudgetSpec(metric="macs", fraction=limit), _start, 5)
+    monkeypatch.setattr(cuts, "cost_fraction", lambda opened, budget: lambda model, side: fractions[side])
+    made = cuts.dearest_within(costing(fractions), BudgetSpec(metric="macs", fraction=limit), _start, 5)
     assert made.cut.side_px == expected
 
 
@@ -86,17 +86,17 @@ def _start(step: int) -> cuts.Start:
 
 
 def test_a_budget_out_of_reach_names_the_smallest_fraction(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuts, "cost_fraction", lambda bench, budget: lambda model, side: 1 - 0.1 * side)
+    monkeypatch.setattr(cuts, "cost_fraction", lambda opened, budget: lambda model, side: 1 - 0.1 * side)
     with pytest.raises(cuts.OutOfReachError) as caught:
-        cuts.dearest_within(fake_bench([]), BudgetSpec(metric="macs", fraction=0.05), _start, 5)
+        cuts.dearest_within(costing([]), BudgetSpec(metric="macs", fraction=0.05), _start, 5)
     assert caught.value.smallest == pytest.approx(0.6)
 
 
 def test_a_lucky_latency_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first reading of cut 1 is within the budget, the second is not: the next cut is taken."""
     readings = {0: [1.0], 1: [0.4, 0.6], 2: [0.4, 0.4]}
-    monkeypatch.setattr(cuts, "cost_fraction", lambda bench, budget: lambda model, side: readings[side].pop(0))
-    made = cuts.dearest_within(fake_bench([]), BudgetSpec(metric="latency_ms", fraction=0.5), _start, 3)
+    monkeypatch.setattr(cuts, "cost_fraction", lambda opened, budget: lambda model, side: readings[side].pop(0))
+    made = cuts.dearest_within(costing([]), BudgetSpec(metric="latency_ms", fraction=0.5), _start, 3)
     assert made.cut.side_px == 2
 
 
@@ -104,8 +104,9 @@ def case(budget: str, arm: str) -> training.Case:
     records = {"base": {"macs": 1000, "params": 10, "train_macs": 3e6}, "collection": {"train_macs": 4e5}}
     store = SimpleNamespace(record=records.get)
     recipe = SimpleNamespace(epochs=8, batch_size=32)
-    bench = SimpleNamespace(store=store, config=SimpleNamespace(finetune=recipe), splits=SimpleNamespace(train=range(105)))
-    return training.Case(bench, profiles.TINY, budget, arm)  # type: ignore[arg-type]
+    run_ = SimpleNamespace(store=store, config=SimpleNamespace(finetune=recipe))
+    opened = SimpleNamespace(run=run_, data=SimpleNamespace(splits=SimpleNamespace(train=range(105))))
+    return training.Case(opened, profiles.TINY, budget, arm)  # type: ignore[arg-type]
 
 
 def test_effort_is_the_same_for_all_arms_of_a_budget() -> None:
@@ -124,9 +125,9 @@ def test_the_strongest_rivals_are_the_equal_split_and_the_best_width_only_arm_on
     accuracy = {"width_l2": 0.7, "width_bn": 0.8, "equal_split": 0.6, "triaxis": 0.9}
     records = {f"arm:macs=25%:{arm}": {"state": "done", "val_accuracy": found} for arm, found in accuracy.items()}
     records["arm:macs=25%:width_group_norm"] = {"state": "infeasible"}
-    bench = SimpleNamespace(store=SimpleNamespace(record=records.get))
-    assert run.strongest(bench, "macs=25%") == ("equal_split", "width_bn")  # type: ignore[arg-type]
-    assert run.strongest(bench, "macs=50%") == ()  # type: ignore[arg-type]
+    opened = SimpleNamespace(run=SimpleNamespace(store=SimpleNamespace(record=records.get)))
+    assert run.strongest(opened, "macs=25%") == ("equal_split", "width_bn")  # type: ignore[arg-type]
+    assert run.strongest(opened, "macs=50%") == ()  # type: ignore[arg-type]
 
 
 def test_every_arm_has_a_maker_a_name_and_a_style() -> None:
@@ -264,17 +265,14 @@ def test_the_latency_of_an_arm_is_relative_to_the_base(monkeypatch: pytest.Monke
     monkeypatch.setattr(cuts, "readings", readings)
     monkeypatch.setattr(cuts, "relative_latency", lambda a, b: a / b)
     profile = SimpleNamespace(latency_batch=1, runtime="eager")
-    bench = SimpleNamespace(
-        surgeon=SimpleNamespace(base=base),
-        source=SimpleNamespace(in_channels=3),
-        config=SimpleNamespace(profile=profile),
-        side_px=16,
-        input_shape=SHAPE,
-        device=None,
+    opened = SimpleNamespace(
+        run=SimpleNamespace(config=SimpleNamespace(profile=profile)),
+        base=SimpleNamespace(surgeon=SimpleNamespace(base=base), source=SimpleNamespace(in_channels=3), side_px=16, input_shape=SHAPE),
+        trainer=SimpleNamespace(device=None),
     )
-    assert cuts.cost_fraction(bench, BudgetSpec(metric="latency_ms", fraction=0.5))(base, 8) == 0.5  # type: ignore[arg-type]
+    assert cuts.cost_fraction(opened, BudgetSpec(metric="latency_ms", fraction=0.5))(base, 8) == 0.5  # type: ignore[arg-type]
     assert [side for _, side, _ in asked] == [16, 8]
-    assert cuts.cost_fraction(bench, BudgetSpec(metric="macs", fraction=0.5))(base, 16) == 1.0  # type: ignore[arg-type]
+    assert cuts.cost_fraction(opened, BudgetSpec(metric="macs", fraction=0.5))(base, 16) == 1.0  # type: ignore[arg-type]
 
 
 def test_dear_arms_run_at_the_dear_budgets_only() -> None:

@@ -9,8 +9,8 @@ import torch
 from typer.testing import CliRunner
 
 from triaxis.cli import app
-from triaxis.deliver.export import load
 from triaxis.deliver.inspect import inspect_model
+from triaxis.deliver.load import load
 from triaxis.errors import ConfigError
 from triaxis.models.cifar import resnet
 from triaxis.values import KeepRatios

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from triaxis import cli
 from triaxis.cli.frame import Commands
 from triaxis.errors import InterruptedRunError
-from triaxis.interrupt import heeding_signals, postponed, requested
+from triaxis.process.interrupt import heeding_signals, postponed, requested
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])

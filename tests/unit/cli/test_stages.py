@@ -10,6 +10,8 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
+import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +28,7 @@ from triaxis.cli.frame import StageProgress
 from triaxis.cli.output import NO_OUTPUT, NO_READER
 from triaxis.config import Config, config_from_plain, load_config
 from triaxis.progress import Moment, Step
+from triaxis.report.live import LiveServer
 from triaxis.stages.listeners import ProgressFile
 from triaxis.store.directory import RunDirectory
 from triaxis.store.files import write_json
@@ -237,7 +240,7 @@ def test_a_wrong_option_is_a_usage_error() -> None:
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, fitted: Path) -> None:
-    monkeypatch.setattr("triaxis.stages.decide.solve_run", lambda *_: 1 / 0)
+    monkeypatch.setattr("triaxis.stages.solve.solve_run", lambda *_: 1 / 0)
     result = runner.invoke(app, ["solve", str(fitted)])
     assert isinstance(result.exception, ZeroDivisionError)
 
@@ -307,6 +310,34 @@ def test_report_works_on_a_half_finished_run(fitted: Path) -> None:
     assert "<html" in (fitted / "report.html").read_text()
 
 
+def test_several_runs_are_compared_on_one_page(fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = shutil.copytree(fitted, tmp_path / "other")
+    monkeypatch.chdir(tmp_path)
+    assert "report-compare.html" in invoke("report", fitted, other).stdout
+    assert "frontier" in Path("report-compare.html").read_text() and not (other / "report.html").exists()
+    invoke("report", fitted, other, "--out", "compared.html")
+    assert Path("compared.html").read_text() == Path("report-compare.html").read_text()
+    assert "--out goes with several runs" in invoke("report", fitted, "--out", "x.html", code=2).stderr
+    assert "named twice" in invoke("report", fitted, fitted, code=errors.ConfigError.exit_code).stderr
+
+
+def test_open_serves_the_page_on_this_machine_until_it_is_stopped(fitted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = []
+
+    def serve_once(server: LiveServer, poll_interval: float) -> None:
+        asking = threading.Thread(target=lambda: answered.append(urllib.request.urlopen(server.address, timeout=10).read().decode()))
+        asking.start()
+        server.handle_request()
+        asking.join()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LiveServer, "serve_forever", serve_once)
+    text = invoke("open", fitted, "--no-browser").stdout
+    assert re.search(r"//127\.0\.0\.1:\d+/ shows .*Only this machine can see it", text) and "not touched" in text
+    assert "15 done, 1 failed" in answered[0] and "out of memory" in answered[0]
+    assert "must be a run directory" in invoke("open", fitted / "nowhere", code=errors.StoreError.exit_code).stderr
+
+
 def test_every_command_shows_an_example() -> None:
     names = re.findall(r'"(\w+)"', str([command.callback.__name__ for command in app.registered_commands]).replace("'", '"'))
     assert len(names) >= 13
@@ -321,7 +352,7 @@ from triaxis.cli import app
 for arguments in {arguments!r}:
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
-loaded = {{"torch", "torchvision", "timm", "plotly", "ray", "sklearn"}} & set(sys.modules)
+loaded = {{"torch", "torchvision", "timm", "ray", "sklearn"}} & set(sys.modules)
 assert not loaded, loaded
 """
 

@@ -14,10 +14,10 @@ from triaxis.cli import app
 from triaxis.config import config_from_plain
 from triaxis.data.datasets import from_datasets
 from triaxis.data.images import Preprocess
-from triaxis.deliver.deployed import predict_files
-from triaxis.deliver.export import export, export_run
+from triaxis.deliver.bundle import export, export_run
+from triaxis.deliver.predict import predict_files
 from triaxis.errors import ConfigError, DataError
-from triaxis.models.load import ModelSource, build
+from triaxis.models.zoos import ModelSource, build
 from triaxis.store.directory import RunDirectory
 from triaxis.values import PrunePlan
 

@@ -12,7 +12,8 @@ from torch import nn
 
 from triaxis.errors import ConfigError, StoreError, UnsupportedModelError
 from triaxis.models.cifar import densenet, resnet
-from triaxis.models.load import build, load_model, read_weights, unwrap
+from triaxis.models.weights import load_model, read_weights
+from triaxis.models.zoos import build, unwrap
 from triaxis.store.checkpoints import load_into, save_checkpoint
 
 EIGHT = "cifar:resnet8"

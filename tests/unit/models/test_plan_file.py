@@ -13,7 +13,7 @@ import triaxis
 from triaxis.deliver.inspect import inspect_model
 from triaxis.errors import ConfigError, PlanError
 from triaxis.models.bounded import Limits, bounded
-from triaxis.models.load import build
+from triaxis.models.zoos import build
 from triaxis.values import ChannelCut, KeepRatios, PrunePlan
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from triaxis import walltime
-from triaxis.walltime import added, ledger, part
+from triaxis.process import walltime
+from triaxis.process.walltime import added, ledger, part
 
 
 @pytest.fixture

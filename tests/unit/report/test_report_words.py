@@ -59,9 +59,9 @@ def test_headline_says_what_is_not_known_yet(records: Records) -> None:
 def test_advice_names_the_axis_that_carries_the_cut_and_the_price_of_each(make_records: Callable[..., Records]) -> None:
     found = make_records(0.35)
     said = " ".join(words.advice(figures.frontier_figure(found), figures.axis_shares(found), found))
-    assert "Width carries" in said
-    assert "width is the cheapest axis to cut, and it is cut most" in said
-    assert "depth only cannot meet it" in said
+    assert "Width gives most of the saved MACs" in said
+    assert "Width is the cheapest axis to cut, and it is cut most" in said
+    assert "Cutting depth only cannot meet this budget." in said
 
 
 def test_advice_does_not_call_a_dear_axis_cheap(records: Records) -> None:
@@ -69,14 +69,15 @@ def test_advice_does_not_call_a_dear_axis_cheap(records: Records) -> None:
     assert shares
     dear = [dataclasses.replace(s, share=1.0 if s.axis == "resolution" else 0.0) for s in shares]
     said = " ".join(words.advice(figures.frontier_figure(records), dear, records))
-    assert "Resolution carries 100 %" in said and "cut most all the same" in said and "cheapest axis to cut" not in said
+    assert "Resolution gives most of the saved MACs: 100 %" in said and "but resolution is cut most" in said
+    assert "cheapest axis to cut" not in said
 
 
 def test_prices_that_the_predictor_cannot_tell_apart_are_not_ranked(records: Records) -> None:
     assert records.fit_report
     vague = dataclasses.replace(records, fit_report=dataclasses.replace(records.fit_report, leave_one_out_mae=0.01))
     said = " ".join(words.advice(figures.frontier_figure(vague), figures.axis_shares(vague), vague))
-    assert "does not tell width and depth apart" in said and "cheapest" not in said
+    assert "do not tell width and depth apart" in said and "cheapest" not in said
 
 
 def test_a_rival_that_is_the_chosen_cut_is_called_so(records: Records) -> None:
@@ -84,7 +85,7 @@ def test_a_rival_that_is_the_chosen_cut_is_called_so(records: Records) -> None:
     assert found and found.chosen
     same = (figures.Rival(name="width only", point=found.chosen),)
     said = " ".join(words.advice(dataclasses.replace(found, rivals=same), shares, records))
-    assert "width only is this very cut" in said and "lead over" not in said
+    assert "The best cut with width only is this same cut." in said and "do not show" not in said
 
 
 def test_a_lead_smaller_than_the_interval_is_called_unsettled(records: Records) -> None:
@@ -94,10 +95,10 @@ def test_a_lead_smaller_than_the_interval_is_called_unsettled(records: Records) 
     near = figures.Rival(name="equal split", point=other)
     shares = figures.axis_shares(records)
     said = " ".join(words.advice(dataclasses.replace(found, rivals=(near,)), shares, records))
-    assert "lead over equal split is not settled" in said
+    assert "do not show that this cut is better than equal split" in said
     far = dataclasses.replace(other, accuracy=found.chosen.accuracy - 0.2)
     said = " ".join(words.advice(dataclasses.replace(found, rivals=(dataclasses.replace(near, point=far),)), shares, records))
-    assert "not settled" not in said
+    assert "do not show" not in said
 
 
 @pytest.mark.parametrize(("latency", "is_advised"), [(50.0, False), (95.0, True), (120.0, True)])
@@ -111,12 +112,12 @@ def test_a_latency_budget_is_advised_where_saved_macs_saved_no_time(records: Rec
 
 def test_closed_axes_are_explained(records: Records) -> None:
     found = Records(anatomy={"blocks": [], "closed": {"width": "features.0 cannot be traced."}})
-    assert words.advice(None, None, found) == ["The width axis is closed for this model: features.0 cannot be traced."]
+    assert words.advice(None, None, found) == ["The width of this model cannot be cut: features.0 cannot be traced."]
 
 
 def test_a_rising_curve_is_admitted(records: Records) -> None:
     curve = next(iter(figures.axis_curves(records) or ()))
-    assert words.rise_text(curve) == "Measured accuracy never rises as the axis is cut."
+    assert words.rise_text(curve) == "The measured accuracy never rises when more is cut."
 
     def estimate(depth: float, measured: float) -> figures.Estimate:
         ends = (measured - 0.005, measured + 0.005)
@@ -124,7 +125,8 @@ def test_a_rising_curve_is_admitted(records: Records) -> None:
         return figures.Estimate(axis="depth", ratios=KeepRatios(depth=depth), **shown)  # type: ignore[arg-type]
 
     bent = dataclasses.replace(curve, trials=(estimate(0.5, 0.90), estimate(1.0, 0.92), estimate(0.75, 0.88)))
-    assert words.rise_text(bent) == "Measured accuracy rises by 2.0 points at 0.50, beyond the ±0.5 points (95 %) of one trial."
+    rise = "The measured accuracy rises by 2.0 points at 0.50, although more is cut."
+    assert words.rise_text(bent) == f"{rise} That is more than the uncertainty of one trial, ±0.5 points (95 %)."
 
 
 def test_an_extrapolated_budget_is_said_to_be_one(records: Records) -> None:
@@ -142,5 +144,6 @@ def test_a_budget_that_is_not_used_up_is_said_to_be_so(records: Records) -> None
 
 def test_the_collections_price_is_told_in_macs_and_in_time(records: Records) -> None:
     told = words.collection_text(dataclasses.replace(records, collection={"cost_ratio": 0.43, "time_ratio": 0.97}))
-    assert told is not None and told.endswith("They took 0.43 of the base model's training (images x MACs) and 0.97 of its wall time.")
+    assert told is not None and "took 0.43 times the effort of the base model's training (effort is images x MACs)." in told
+    assert told.endswith("Their wall time was 0.97 times that of the base model's training.")
     assert "wall time" not in (words.collection_text(records) or "")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import random
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,27 +17,33 @@ from triaxis.errors import InfeasibleBudgetError
 from triaxis.maths.fit import fit
 from triaxis.metrics.gauge import Measurement, in_turns
 from triaxis.stages import choose
-from triaxis.stages.decide import points_from_trials
+from triaxis.stages.fit import points_from_trials
 from triaxis.testing import FakeTrainer, chain_specs
 from triaxis.values import Budget, KeepRatios, Solution
 
 LIMIT = 0.5
 
 
-class Bench:
-    """What `choose` uses of a workbench; a cut is a module that knows its levels."""
+class Contexts:
+    """What `choose` uses of a run, its base model and its trainer; a cut is a module that knows its levels."""
 
-    def __init__(self, trainer: FakeTrainer) -> None:
+    def __init__(self) -> None:
         self.records: dict[str, Any] = {}
-        self.store = SimpleNamespace(record=self.records.get, put_record=self.records.__setitem__, trials=lambda: ())
-        self.source = SimpleNamespace(in_channels=3)
-        self.surgeon = SimpleNamespace(cut=self._cut)
-        self.trainer = trainer
+        store = SimpleNamespace(record=self.records.get, put_record=self.records.__setitem__, trials=lambda: ())
+        self.run = SimpleNamespace(store=store)
+        self.base = SimpleNamespace(surgeon=SimpleNamespace(cut=self._cut), shape_at=lambda side: (3, side, side))
+        self.trainer = SimpleNamespace(measuring=contextlib.nullcontext)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.run, None, self.base, self.trainer))
 
     def _cut(self, plan: Any) -> nn.Module:
         model = nn.Identity()
         model.levels = plan.levels  # type: ignore[assignment]
         return model
+
+    def measuring(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 class Gauge:
@@ -68,12 +77,12 @@ def setting(monkeypatch: pytest.MonkeyPatch):
         table = trainer.cost_table()
         table = dataclasses.replace(table, costs={**table.costs, "latency_ms": table.costs["macs"]})
         predictor, _ = fit(points_from_trials([trainer(spec) for spec in chain_specs()]))
-        gauge, bench = Gauge(table, factor, noise, seed), Bench(trainer)
-        monkeypatch.setattr(choose, "gauge_of", lambda bench, key: gauge)
-        monkeypatch.setattr(choose, "starting_point", lambda bench, blocks: ("start", {}))
-        monkeypatch.setattr(choose, "final_plan", lambda bench, solution, order, start: _plan(table, solution))
+        gauge, contexts = Gauge(table, factor, noise, seed), Contexts()
+        monkeypatch.setattr(choose, "gauge_of", lambda run, base, trainer, key: gauge)
+        monkeypatch.setattr(choose, "starting_point", lambda run, base, blocks: ("start", {}))
+        monkeypatch.setattr(choose, "final_plan", lambda run, data, base, trainer, solution, order, start: _plan(table, solution))
         budget = Budget(metric="latency_ms", limit=limit * table.base_cost("latency_ms"), fraction=limit)
-        return bench, predictor, table, budget, gauge
+        return contexts, predictor, table, budget, gauge
 
     return make
 
@@ -86,29 +95,29 @@ def _plan(table: Any, solution: Solution) -> Any:
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("noise", [0.0, 0.1, 0.5])
 def test_the_chosen_cut_is_within_its_budget_whatever_the_noise(setting, noise: float, seed: int) -> None:
-    bench, predictor, table, budget, gauge = setting(1.0, noise, seed)
-    found = choose.choose(bench, predictor, table, [budget], ())
+    contexts, predictor, table, budget, gauge = setting(1.0, noise, seed)
+    found = choose.choose(*contexts, predictor, table, [budget], ())
     # A 90 % interval from turns on a very noisy machine may be wrong by a little, and never by much.
     assert gauge.share(found.plan.levels) <= LIMIT * (1 + 0.25 * noise + 1e-9)
 
 
 def test_a_table_that_is_too_hopeful_is_corrected(setting) -> None:
-    bench, predictor, table, budget, gauge = setting(1.6, 0.0)
-    found = choose.choose(bench, predictor, table, [budget], ())
+    contexts, predictor, table, budget, gauge = setting(1.6, 0.0)
+    found = choose.choose(*contexts, predictor, table, [budget], ())
     assert gauge.share(found.plan.levels) <= LIMIT
     assert gauge.measured < 10, "what was measured must steer what is tried next"
 
 
 def test_a_run_that_goes_on_does_not_measure_again(setting) -> None:
-    bench, predictor, table, budget, gauge = setting(1.0, 0.2)
-    first = choose.choose(bench, predictor, table, [budget], ())
+    contexts, predictor, table, budget, gauge = setting(1.0, 0.2)
+    first = choose.choose(*contexts, predictor, table, [budget], ())
     measured = gauge.measured
-    again = choose.choose(bench, predictor, table, [budget], ())
+    again = choose.choose(*contexts, predictor, table, [budget], ())
     assert again.solution == first.solution
     assert gauge.measured == measured
 
 
 def test_a_budget_below_every_cut_is_refused_with_the_smallest_cost(setting) -> None:
-    bench, predictor, table, budget, _ = setting(1e4, 0.0)
+    contexts, predictor, table, budget, _ = setting(1e4, 0.0)
     with pytest.raises(InfeasibleBudgetError, match="raise the budget"):
-        choose.choose(bench, predictor, table, [budget], ())
+        choose.choose(*contexts, predictor, table, [budget], ())

@@ -13,7 +13,7 @@ from torch import Tensor
 from triaxis.config import config_from_plain
 from triaxis.data.images import Preprocess, ResidentImages
 from triaxis.models.cifar import resnet
-from triaxis.stages.collect import narrowed
+from triaxis.stages.trial import narrowed
 from triaxis.surgery.criteria import Evidence, criterion_of, unit_scores
 from triaxis.surgery.proof import shaken
 from triaxis.surgery.surgeon import Surgeon
@@ -45,9 +45,11 @@ def parent(surgeon: Surgeon) -> tuple[PrunePlan, dict[str, Tensor]]:
     return plan, surgeon.expand(plan, weights)
 
 
-def bench_of(surgeon: Surgeon, images: ResidentImages, importance: str, seed: int = 0) -> Any:
+def contexts(surgeon: Surgeon, images: ResidentImages, importance: str, seed: int = 0) -> Any:
     config = config_from_plain({"width": {"importance": importance, "round_to": 4}, "seed": seed, "collect": {"block_images": 24}})
-    return SimpleNamespace(config=config, surgeon=surgeon, splits=SimpleNamespace(train=images), device=torch.device("cpu"))
+    """Return what `narrowed` looks at: a run, its data, its base model and its trainer."""
+    run, data = SimpleNamespace(config=config), SimpleNamespace(splits=SimpleNamespace(train=images))
+    return run, data, SimpleNamespace(surgeon=surgeon), SimpleNamespace(device=torch.device("cpu"))
 
 
 def masked_gradients(surgeon: Surgeon, plan: PrunePlan, state: dict[str, Tensor], images: ResidentImages) -> dict[str, Tensor]:
@@ -69,7 +71,7 @@ def test_taylor_ranks_by_the_loss_of_the_network_that_is_cut(
         return Surgeon.plan(surgeon, **how)
 
     monkeypatch.setattr(surgeon, "plan", planned)
-    child = narrowed(bench_of(surgeon, images, "taylor"), (), 0.5, SIDE_PX, plan, state)
+    child = narrowed(*contexts(surgeon, images, "taylor"), (), 0.5, SIDE_PX, plan, state)
     monkeypatch.undo()
     gradients = masked_gradients(surgeon, plan, state, images)
     masked = {name: tensor.detach() for name, tensor in surgeon.masked(plan, state).state_dict().items()}
@@ -86,7 +88,7 @@ def test_chance_is_seeded_by_the_run_and_nests(
 ) -> None:
     _, state = parent
     whole = surgeon.identity()
-    one, same, other = (narrowed(bench_of(surgeon, images, "random", seed), (), 0.5, SIDE_PX, whole, state) for seed in (1, 1, 2))
+    one, same, other = (narrowed(*contexts(surgeon, images, "random", seed), (), 0.5, SIDE_PX, whole, state) for seed in (1, 1, 2))
     assert one == same != other
 
 
@@ -98,5 +100,5 @@ def test_a_criterion_of_the_users_own_decides(
         "        return torch.arange(float(group.num_units))\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    plan = narrowed(bench_of(surgeon, images, "last_ones:Last"), (), 0.5, SIDE_PX, surgeon.identity(), {})
+    plan = narrowed(*contexts(surgeon, images, "last_ones:Last"), (), 0.5, SIDE_PX, surgeon.identity(), {})
     assert plan.channels and all(cut.kept == tuple(range(cut.num_channels // 2, cut.num_channels)) for cut in plan.channels)

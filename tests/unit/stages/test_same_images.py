@@ -10,7 +10,7 @@ from PIL import Image
 from triaxis.config import config_from_plain
 from triaxis.data.pictures import decode
 from triaxis.errors import ConfigError, ExperimentMismatchError
-from triaxis.stages.context import open_workbench
+from triaxis.stages.base import open_run
 from triaxis.store.directory import RunDirectory
 from triaxis.store.memory import MemoryStore
 
@@ -28,7 +28,7 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def begin(photos: Path, tmp_path: Path):
-    """Open the workbench of one run, again and again; the base model is trained at the first time."""
+    """Open one run, again and again; the base model is trained at the first time."""
     run, store = RunDirectory(tmp_path / "run"), MemoryStore()
     run.checkpoints.mkdir(parents=True)
 
@@ -43,7 +43,7 @@ def begin(photos: Path, tmp_path: Path):
             "precision": "fp32",
             "threads": 1,
         }
-        return open_workbench(config_from_plain(plain), run, store)
+        return open_run(config_from_plain(plain), run, store)
 
     open_once.store = store
     open_once.run = run
@@ -64,7 +64,7 @@ def test_the_same_images_go_on_and_are_not_checked_again(begin, monkeypatch):
     monkeypatch.setattr("triaxis.data.pictures.decode", lambda path: decoded.append(path) or decode(path))
     before, num_first = begin(), len(decoded)
     again, num_again = begin(), len(decoded) - num_first
-    assert (again.base_digest, again.data_digest) == (before.base_digest, before.data_digest)
+    assert (again.base.digest, again.data.digest) == (before.base.digest, before.data.digest)
     assert num_first - num_again == 16  # every picture once, those of test too
 
 
@@ -77,8 +77,8 @@ def test_the_same_images_go_on_and_are_not_checked_again(begin, monkeypatch):
     ],
 )
 def test_changed_images_are_told_though_counts_agree(begin, photos, change, words):
-    bench = begin()
-    assert bench.splits.test.times_opened == 0
+    opened = begin()
+    assert opened.data.splits.test.times_opened == 0
     change(photos)
     with pytest.raises(ExperimentMismatchError, match=words):
         begin()

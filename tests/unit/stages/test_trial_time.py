@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import pytest
 
 from triaxis.config import Config
+from triaxis.process.walltime import part
 from triaxis.progress import Progress
 from triaxis.stages.collect import record_cost
 from triaxis.stages.timing import timed
 from triaxis.store import MemoryStore
 from triaxis.testing import FakeTrainer, chain_specs
 from triaxis.values import TrialResult
-from triaxis.walltime import part
 
 
 def test_a_trial_of_an_earlier_version_still_reads() -> None:
@@ -32,16 +32,14 @@ def test_the_collection_is_priced_in_time_beside_base_training() -> None:
         TrialResult(spec=specs[0], state="failed", error="", seconds=6.0, seconds_by_part={"training": 4.0, "cutting": 1.0}),
         TrialResult(spec=specs[1], state="failed", error="", seconds=4.0, seconds_by_part={"training": 2.0}),
     ]
-    # record_cost wants no more of a bench than this.
-    images = type("Few", (), {"__len__": lambda self: 64})()
-    teacher = SimpleNamespace(remembers=lambda images, recipe: True)
-    bench = SimpleNamespace(store=store, splits=SimpleNamespace(train=images, val=images), teacher=teacher, config=Config())
-    record_cost(bench, trials)  # type: ignore[arg-type]
+    images = type("Few", (), {"__len__": lambda self: 64, "is_resident": True})()
+    run, data = SimpleNamespace(store=store, config=Config()), SimpleNamespace(splits=SimpleNamespace(train=images, val=images))
+    record_cost(run, data, trials)  # type: ignore[arg-type]
     found = store.record("collection")
     assert found["time_ratio"] == pytest.approx(10 / 40)
     assert found["seconds_by_part"] == {"cutting": 1.0, "training": 6.0}
     store.put_record("base", {"macs": 100, "train_macs": 0.0})  # the base model came with its weights
-    record_cost(bench, trials)  # type: ignore[arg-type]
+    record_cost(run, data, trials)  # type: ignore[arg-type]
     assert store.record("collection")["time_ratio"] is None
 
 

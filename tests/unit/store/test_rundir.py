@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from triaxis.config import Config, config_from_plain, load_config
-from triaxis.deliver.export import FILES
+from triaxis.deliver.bundle import FILES
 from triaxis.errors import ExperimentMismatchError, StoreError, StoreLockedError
 from triaxis.store.directory import RunDirectory
 from triaxis.study.grid_config import GridConfig
@@ -284,7 +284,7 @@ def test_a_log_that_the_disk_does_not_take_is_one_sentence(tmp_path: Path, capsy
     run.log_file.unlink()
     run.log_file.symlink_to("/dev/full")
     with pytest.raises(StoreError, match=r"log\.txt must have room, but the disk is full"), run.open():
-        logging.getLogger("triaxis.collect").info("a line")
+        logging.getLogger("triaxis.stages.collect").info("a line")
     assert "Traceback" not in capsys.readouterr().err
 
 

@@ -26,7 +26,7 @@ def test_the_verdict_says_which_of_three_it_is_with_the_interval() -> None:
 def test_the_page_of_a_run_is_written_with_and_without_off_axis_trials(tmp_path: Path) -> None:
     ratios = np.vstack([axis_ratios(), OFF_AXIS])
     full = write_rank_page(study_rank(measure(POWER, ratios)), "demo", tmp_path / "full.html").read_text(encoding="utf-8")
-    assert 'data-plot="test"' in full
+    assert '<figure class="plot" id="test">' in full
     alone = write_rank_page(study_rank(measure(POWER, axis_ratios())), "<demo>", tmp_path / "alone.html").read_text(encoding="utf-8")
     assert "cannot be tested" in alone
     assert "&lt;demo&gt;" in alone

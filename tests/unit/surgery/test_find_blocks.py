@@ -113,3 +113,43 @@ def test_what_a_zeroed_module_must_return(function, expected: bool) -> None:
             return function(x, self.conv(x))
 
     assert returns_input(Module(), torch.Size((1, 8, 6, 6))) is expected
+
+
+class Mixer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(x)
+
+
+class Mixed(nn.Module):
+    """A block whose token mixer is residual by itself, as FastViT's; it is told the side, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mixer, self.mlp = Mixer(), nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: Tensor, side: int) -> Tensor:
+        assert x.shape[-1] == side
+        x = self.mixer(x)
+        return x + self.mlp(x)
+
+
+def test_a_blocks_only_residual_part_is_no_block() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.blocks, self.head = nn.Conv2d(3, 8, 1), nn.ModuleList(Mixed() for _ in range(3)), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            for block in self.blocks:
+                x = block(x, 6)
+            return self.head(x.mean((2, 3)))
+
+    net = Net().eval()
+    tracer = trace(net, torch.randn(1, 3, 6, 6))
+    found = find_blocks(net, tracer, find_groups(net, tracer)[0])
+    assert [(b.name, b.kind, b.is_removable) for b in found] == [(f"blocks.{i}", "residual", True) for i in range(3)]

@@ -14,12 +14,12 @@ from torch import nn
 
 from triaxis.data.images import Preprocess, ResidentImages, StreamedImages
 from triaxis.errors import InterruptedRunError, TrainingError
-from triaxis.interrupt import heeding_signals
+from triaxis.process.interrupt import heeding_signals
 from triaxis.training import loop
-from triaxis.training.evaluate import Teacher
 from triaxis.training.loop import finetune
 from triaxis.training.machine import Machine
 from triaxis.training.mode import Mode
+from triaxis.training.teacher import Teacher
 from triaxis.values import Recipe
 
 CPU = torch.device("cpu")

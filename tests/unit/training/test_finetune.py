@@ -17,9 +17,11 @@ from torch import nn
 
 from triaxis.data.images import Preprocess, ResidentImages
 from triaxis.errors import TrainingError, UnsupportedModelError
-from triaxis.training.evaluate import Teacher, calibrate, evaluate, loss_with_batch_statistics
+from triaxis.training.calibrate import calibrate
+from triaxis.training.evaluate import evaluate, loss_with_batch_statistics
 from triaxis.training.loop import finetune
 from triaxis.training.mode import Mode
+from triaxis.training.teacher import Teacher
 from triaxis.values import Recipe
 
 CPU = torch.device("cpu")

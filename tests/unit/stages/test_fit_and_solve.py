@@ -9,7 +9,8 @@ import pytest
 from triaxis.config import Config, config_from_plain
 from triaxis.errors import ConfigError, InfeasibleBudgetError, StoreError
 from triaxis.execution import SerialExecutor, run_trials
-from triaxis.stages.decide import fit_run, frontier_run, points_from_trials, read_predictor, solve_run
+from triaxis.stages.fit import fit_run, points_from_trials, read_predictor
+from triaxis.stages.solve import frontier_run, solve_run
 from triaxis.store import MemoryStore, open_store
 from triaxis.testing import FakeTrainer, chain_specs
 from triaxis.values import BudgetSpec, KeepRatios

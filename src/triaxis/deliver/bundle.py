@@ -1,14 +1,12 @@
-"""Export: the files that are handed over, each compared with the live model before it counts as done."""
+"""The compressed folder: the files that are handed over, each compared with the live model before it counts as done."""
 
 from __future__ import annotations
 
 import copy
 import json
 import logging
-import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +15,24 @@ from torch import Tensor, nn
 
 from triaxis.config import ExportConfig
 from triaxis.data.images import Preprocess
-from triaxis.deliver.plan_file import build_base, read_description
+from triaxis.deliver.load import is_configured, known_preprocess, load
+from triaxis.deliver.onnx import write_onnx_file
+from triaxis.deliver.parity import check_parity
+from triaxis.deliver.plan_file import read_description
+from triaxis.deliver.pt2 import exported_program, write_pt2
 from triaxis.errors import ConfigError, ExportError, TriaxisError
 from triaxis.metrics.runtimes.onnx import run_onnx, write_onnx
 from triaxis.metrics.runtimes.quantised import quantise_at_random
-from triaxis.models.load import ModelSource, names_code
-from triaxis.store.checkpoints import load_into, save_checkpoint
+from triaxis.models.zoos import ModelSource
+from triaxis.process.usual_torch import usual_torch
+from triaxis.store.checkpoints import save_checkpoint
 from triaxis.store.directory import RunDirectory
-from triaxis.store.files import write_atomic, write_json
+from triaxis.store.files import write_json
 from triaxis.surgery.sides import first_line
-from triaxis.surgery.surgeon import Surgeon
-from triaxis.usual_torch import usual_torch
 from triaxis.values import PrunePlan
 
 log = logging.getLogger(__name__)
 
-TOLERANCE = 1e-4
-"""Largest difference of an exported file's logits from the live model's, relative to the largest logit."""
-
-PARITY_BATCHES = (1, 8)
 
 FILES = (
     "plan.json",
@@ -114,7 +111,7 @@ def refusal(model: nn.Module, input_shape: tuple[int, ...], form: str) -> str:
     live = copy.deepcopy(model).cpu().float().eval().to(memory_format=torch.contiguous_format)
     try:
         if form == "pt2":
-            _program(live, input_shape)
+            exported_program(live, input_shape)
         else:
             with tempfile.TemporaryDirectory() as folder:
                 path = write_onnx(Path(folder) / "model.onnx", live, tuple(input_shape))
@@ -177,124 +174,4 @@ class Normalise(nn.Module):
         return (pixels - self.mean) / self.std
 
 
-def is_configured(run_dir: Path, source: ModelSource) -> bool:
-    """Whether a run's own configuration names the model that its ``plan.json`` names."""
-    chosen = RunDirectory(run_dir).config().model
-    return (chosen.name, chosen.args) == (source.name, source.args)
-
-
-@usual_torch()
-def load(directory: str | Path, *, model: nn.Module | None = None, allow_code: bool = False) -> nn.Module:
-    """Return the compressed network that `export` wrote, ready to run and to train on; nothing is unpickled.
-
-    Args:
-        directory: A run's ``compressed`` folder.
-        model: The uncut base model (any weights), needed only if it was handed over in code rather than named.
-        allow_code: Import and call the function that ``plan.json`` names, where the base model is not a zoo's; for folders that you trust.
-
-    Raises:
-        ConfigError: The folder is none, names code without leave, or the base model cannot be made again.
-        PlanError: A field of ``plan.json`` is wrong, or the plan does not fit the base model.
-        StoreError: The weights are missing, damaged, or those of another network.
-    """
-    directory = Path(directory)
-    description = read_description(directory)
-    source, plan = ModelSource.from_json(description["source"]), PrunePlan.from_json(description["plan"])
-    if model is None and not source.name:
-        raise ConfigError(
-            f"The model in {directory} was handed over in code: pass the uncut model again, as load({str(directory)!r}, model=...)."
-        )
-    if model is None and names_code(source.name) and not allow_code:
-        raise ConfigError(
-            f"The base model in {directory} is made by code, {source.name}, which runs only with your leave: if you trust the folder, "
-            "set allow_code=True (--allow-code), or pass the uncut model as model=."
-        )
-    base = model if model is not None else build_base(directory, source, plan)
-    cut = Surgeon.examine(base, side_px=source.side_px, in_channels=source.in_channels).cut(plan)
-    load_into(cut, directory / "model.safetensors", "copy the folder again, or write it again with `triaxis prune RUN`")
-    return cut.eval()
-
-
-def known_preprocess(directory: Path, description: dict[str, Any]) -> Preprocess:
-    """Return what pixels must go through, as ``plan.json`` says.
-
-    Raises:
-        ConfigError: The images were normalised by code of the user's own, and nobody said by what.
-    """
-    preprocess = Preprocess.from_json(description["preprocess"])
-    if preprocess.mean is None or preprocess.std is None:
-        raise ConfigError(
-            f"{directory} must say how pixels are normalised, but its model saw images that came normalised from code of your own: "
-            "set data.mean and data.std to what they were normalised by before the run, or write them as preprocess.mean and "
-            f"preprocess.std, such as [0.5, 0.5, 0.5], into {directory / 'plan.json'} now."
-        )
-    return preprocess
-
-
-def _program(live: nn.Module, input_shape: Sequence[int]) -> torch.export.ExportedProgram:
-    # Traced at batch 2: at 1, torch.export would freeze the batch.
-    images = torch.zeros(2, *input_shape)
-    return torch.export.export(live, (images,), dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=65536)},))
-
-
-def _write_pt2(path: Path, live: nn.Module, description: dict[str, Any]) -> Path:
-    input_shape = description["input"]
-    with _as_export_error(path):
-        program = _program(live, input_shape)
-
-    def write(temporary: Path) -> None:
-        # torch.export insists on the suffix.
-        named = temporary.with_name(temporary.name + ".pt2")
-        torch.export.save(program, named)
-        shutil.move(named, temporary)
-
-    write_atomic(path, write)
-    check_parity(live, torch.export.load(path).module(), input_shape, path.name)
-    return path
-
-
-def _write_onnx(path: Path, live: nn.Module, description: dict[str, Any]) -> Path:
-    metadata = {key: description[key] for key in ("preprocess", "class_names", "input", "plan")}
-
-    def write(temporary: Path) -> None:
-        with _as_export_error(path):
-            write_onnx(temporary, live, description["input"], metadata)
-
-    write_atomic(path, write)
-    check_parity(live, run_onnx(path), description["input"], path.name)
-    return path
-
-
-WRITERS: dict[str, Callable[[Path, nn.Module, dict[str, Any]], Path]] = {"pt2": _write_pt2, "onnx": _write_onnx}
-
-
-@contextmanager
-def _as_export_error(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (TriaxisError, OSError):
-        raise
-    except Exception as error:
-        raise ExportError(
-            f"{path} must be made by torch from the model's own code, but the model is refused: {first_line(error)}: "
-            "keep model.safetensors, which triaxis.load reads."
-        ) from error
-
-
-def check_parity(live: nn.Module, other: Callable[[Tensor], Tensor], input_shape: list[int], name: str) -> None:
-    """Compare outputs at batch 1 and 8.
-
-    Raises:
-        ExportError: They differ by more than the tolerance.
-    """
-    generator = torch.Generator().manual_seed(0)
-    for batch in PARITY_BATCHES:
-        images = torch.randn(batch, *input_shape, generator=generator)
-        with torch.inference_mode():
-            expected, found = live(images), other(images)
-        error = (expected - found).abs().max().item() / max(expected.abs().max().item(), 1e-6)
-        if not error <= TOLERANCE:
-            raise ExportError(
-                f"{name} must give the live model's outputs to {TOLERANCE:g}, got a relative difference of {error:.2g} at batch {batch}: "
-                "keep model.safetensors, and report this model."
-            )
+WRITERS: dict[str, Callable[[Path, nn.Module, dict[str, Any]], Path]] = {"pt2": write_pt2, "onnx": write_onnx_file}

@@ -1,16 +1,14 @@
-"""The decisions on a run, from its records alone: fit, solve, frontier. Imports no torch, so that an answer takes no time."""
+"""Fit, from a run's records alone: the accuracy predictor. Imports no torch, so that an answer takes no time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from triaxis.errors import StoreError
 from triaxis.maths.fit import fit
-from triaxis.maths.frontier import frontier
-from triaxis.maths.solve import solve
 from triaxis.store.base import Store
-from triaxis.values import AccuracyPredictor, BudgetSpec, CostTable, FitReport, Point, Solution, TrialResult
+from triaxis.values import AccuracyPredictor, FitReport, Point, TrialResult
 
 if TYPE_CHECKING:
     from triaxis.config import Config
@@ -48,50 +46,14 @@ def predictor_to_place_by(store: Store, config: Config) -> AccuracyPredictor:
     return fit(_points_of(store), kind="growth")[0]
 
 
-def read_cost_table(store: Store) -> CostTable:
-    """Return the cost of every cut that the run can make.
-
-    Raises:
-        StoreError: The run has not counted them yet.
-    """
-    return CostTable.from_json(_needed(store, "cost_table", "costs", "collect"))
-
-
 def read_predictor(store: Store) -> tuple[AccuracyPredictor, FitReport]:
     """Return the run's accuracy predictor and the report on its fit.
 
     Raises:
         StoreError: Nothing was fitted yet.
     """
-    predictor = AccuracyPredictor.from_json(_needed(store, "predictor", "accuracy predictor", "fit"))
-    return predictor, FitReport.from_json(_needed(store, "fit_report", "report of its fit", "fit"))
-
-
-def solve_run(store: Store, specs: Sequence[BudgetSpec]) -> Solution:
-    """Return the best cut within every budget, from what is stored; no network is touched.
-
-    Raises:
-        InfeasibleBudgetError: No cut is cheap enough.
-        ConfigError: The run has no costs in a budget's metric.
-        StoreError: The run has no costs or no predictor yet.
-    """
-    table = read_cost_table(store)
-    predictor, _ = read_predictor(store)
-    budgets = tuple(spec.resolve(table.base_cost(spec.metric)) for spec in specs)
-    return solve(predictor, table, budgets)
-
-
-def frontier_run(store: Store, metric: str, num: int = 50) -> tuple[Solution, ...]:
-    """Return the best cut at each of `num` budgets, from the base model's cost down to the smallest possible.
-
-    Raises:
-        ConfigError: The run has no costs in this metric.
-        StoreError: The run has no costs or no predictor yet.
-    """
-    table = read_cost_table(store)
-    table.base_cost(metric)
-    predictor, _ = read_predictor(store)
-    return frontier(predictor, table, metric, num)
+    predictor = AccuracyPredictor.from_json(needed(store, "predictor", "accuracy predictor", "fit"))
+    return predictor, FitReport.from_json(needed(store, "fit_report", "report of its fit", "fit"))
 
 
 def _points_of(store: Store) -> list[Point]:
@@ -101,7 +63,7 @@ def _points_of(store: Store) -> list[Point]:
     return points_from_trials(trials)
 
 
-def _needed(store: Store, key: str, name: str, command: str) -> dict[str, object]:
+def needed(store: Store, key: str, name: str, command: str) -> dict[str, object]:
     plain = store.record(key)
     if plain is None:
         raise StoreError(f"The run must have its {name} stored, but has none yet: run `triaxis {command} RUN` first.")

@@ -1,0 +1,36 @@
+"""The file ``model.pt2``: the program that torch.export makes of the network."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from triaxis.deliver.parity import as_export_error, check_parity
+from triaxis.store.files import write_atomic
+
+
+def exported_program(live: nn.Module, input_shape: Sequence[int]) -> torch.export.ExportedProgram:
+    # Traced at batch 2: at 1, torch.export would freeze the batch.
+    images = torch.zeros(2, *input_shape)
+    return torch.export.export(live, (images,), dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=65536)},))
+
+
+def write_pt2(path: Path, live: nn.Module, description: dict[str, Any]) -> Path:
+    input_shape = description["input"]
+    with as_export_error(path):
+        program = exported_program(live, input_shape)
+
+    def write(temporary: Path) -> None:
+        # torch.export insists on the suffix.
+        named = temporary.with_name(temporary.name + ".pt2")
+        torch.export.save(program, named)
+        shutil.move(named, temporary)
+
+    write_atomic(path, write)
+    check_parity(live, torch.export.load(path).module(), input_shape, path.name)
+    return path

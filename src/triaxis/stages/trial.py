@@ -1,0 +1,122 @@
+"""Trial: one cut, fine-tuned briefly, calibrated and evaluated; and how the channels and blocks of a cut are chosen."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import torch
+from torch import Tensor
+
+from triaxis.metrics.macs import count_macs, count_params
+from triaxis.process.walltime import ledger
+from triaxis.progress import Tell
+from triaxis.stages.block_choice import Losses, choose_blocks
+from triaxis.stages.context import Base, Data, Run, Trainer
+from triaxis.store.checkpoints import load_checkpoint, save_checkpoint
+from triaxis.surgery.criteria import criterion_of
+from triaxis.training.evaluate import loss_gradients
+from triaxis.values import KeepRatios, PrunePlan, TrialResult, TrialSpec
+
+
+def run_trial(run: Run, data: Data, base: Base, trainer: Trainer, spec: TrialSpec, advance: Tell | None = None) -> TrialResult:
+    """Cut, fine-tune briefly, calibrate and evaluate one trial; its checkpoint is on disk when this returns."""
+    start = time.perf_counter()
+    with ledger() as spent:
+        done = _measured(run, data, base, trainer, spec, advance)
+    return dataclasses.replace(done, seconds=time.perf_counter() - start, seconds_by_part=spent)
+
+
+def _measured(run: Run, data: Data, base: Base, trainer: Trainer, spec: TrialSpec, advance: Tell | None) -> TrialResult:
+    parent, state = parent_of(run, base, spec)
+    plan = child_plan(run, data, base, trainer, spec.target, parent, state, known=base.losses if spec.parent is None else None)
+    model = base.surgeon.cut(plan, state)
+    macs = count_macs(model, base.shape_at(plan.side_px))
+    done = trainer.finetune(
+        model, data.splits.train, spec.recipe, side_px=plan.side_px, seed=spec.seed, name=spec.trial_id, advance=advance
+    )
+    found = trainer.evaluate(model, data.splits.val, plan.side_px)
+    path = save_checkpoint(run.directory.checkpoint(spec.trial_id), model.state_dict())
+    return TrialResult(
+        spec=spec,
+        state="done",
+        plan=plan,
+        val_accuracy=trainer.accuracy(found),
+        val_loss=found.loss,
+        macs=macs,
+        params=count_params(model),
+        train_macs=float(done.num_images * macs),
+        checkpoint=str(path.relative_to(run.directory.path)),
+    )
+
+
+def parent_of(run: Run, base: Base, spec: TrialSpec) -> tuple[PrunePlan, dict[str, Tensor]]:
+    """Return the parent's plan, and its fine-tuned weights in the base model's shapes."""
+    if spec.parent is None:
+        return base.surgeon.identity(), base.surgeon.base.state_dict()
+    parent = run.store.trial(spec.parent)
+    assert parent is not None and parent.plan is not None and parent.checkpoint is not None
+    return parent.plan, base.surgeon.expand(parent.plan, load_checkpoint(run.directory.path / parent.checkpoint))
+
+
+def child_plan(
+    run: Run,
+    data: Data,
+    base: Base,
+    trainer: Trainer,
+    target: KeepRatios,
+    parent: PrunePlan,
+    state: dict[str, Tensor],
+    *,
+    known: Losses | None = None,
+) -> PrunePlan:
+    """Return the plan that cuts a parent down to the target ratios, blocks chosen by measured loss; `known` as for `choose_blocks`."""
+    surgeon, config = base.surgeon, run.config
+    wanted = parent.num_blocks - round(target.depth * parent.num_blocks)
+    removed = choose_blocks(
+        surgeon,
+        parent,
+        state,
+        max(0, wanted - len(parent.removed_blocks)),
+        data.splits.train,
+        trainer.device,
+        num_images=config.collect.block_images,
+        known=known,
+    )
+    side_px = round(target.resolution * parent.base_side_px)
+    return narrowed(run, data, base, trainer, removed, target.width, side_px, parent, state)
+
+
+def narrowed(
+    run: Run,
+    data: Data,
+    base: Base,
+    trainer: Trainer,
+    removed: tuple[str, ...],
+    width: float,
+    side_px: int,
+    parent: PrunePlan,
+    state: dict[str, Tensor],
+) -> PrunePlan:
+    """Return the plan that removes blocks and keeps the most important channels, ranked by the parent's weights."""
+    criterion = criterion_of(run.config.width.importance)
+    return base.surgeon.plan(
+        removed_blocks=removed,
+        width=width,
+        side_px=side_px,
+        importance=criterion,
+        state=state,
+        gradients=_gradients(run, data, base, trainer, parent, state) if criterion.needs_gradients and width < 1 else None,
+        seed=run.config.seed,
+        parent=parent,
+        scope=run.config.width.scope,
+    )
+
+
+def _gradients(run: Run, data: Data, base: Base, trainer: Trainer, parent: PrunePlan, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the gradients of the parent's loss on some train images in the base model's shapes, 0 for what the parent has lost."""
+    model = base.surgeon.cut(parent, state)
+    num_images = run.config.collect.block_images
+    found = loss_gradients(model, data.splits.train, parent.side_px, trainer.device, num_images=num_images)
+    none = {name: torch.zeros_like(tensor, device="cpu") for name, tensor in model.state_dict().items()}
+    return base.surgeon.expand(parent, none | found, elsewhere=0.0)
