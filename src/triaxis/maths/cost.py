@@ -36,11 +36,11 @@ class CostModel:
 
     def cost(self, x: Floats) -> Floats:
         """Return C, shape (n,), in the metric's unit, for keep ratios of shape (n, 3)."""
-        return self.base_cost * (_terms(x) @ self.coefficients)
+        return self.base_cost * (posynomial_terms(x) @ self.coefficients)
 
     def log_gradient(self, x: Floats) -> Floats:
         """Return d log C / d log x, shape (n, 3): by how many per cent the cost falls for 1 % off each axis."""
-        terms = _terms(x) * self.coefficients
+        terms = posynomial_terms(x) * self.coefficients
         return (terms @ EXPONENTS) / terms.sum(axis=1, keepdims=True)
 
 
@@ -71,12 +71,12 @@ def fit_cost(table: CostTable, metric: str) -> CostModel:
         ConfigError: The table has no such metric.
     """
     x, costs = lattice(table), costs_of(table, metric)
-    relative = _terms(x) * (costs[0] / costs)[:, None]
+    relative = posynomial_terms(x) * (costs[0] / costs)[:, None]
     coefficients, _ = optimize.nnls(relative, np.ones(len(costs)))
     errors = np.abs(relative @ coefficients - 1.0)
     return CostModel(metric, float(costs[0]), coefficients, float(errors.max()), float(errors.mean()))
 
 
-def _terms(x: Floats) -> Floats:
+def posynomial_terms(x: Floats) -> Floats:
     """Return d^p w^p r^p for each row and exponent triple, shape (n, m)."""
     return np.prod(np.asarray(x, float)[:, None, :] ** EXPONENTS, axis=2)

@@ -12,13 +12,14 @@ import functools
 import logging
 import statistics
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
-from triaxis.errors import InfeasibleBudgetError
-from triaxis.maths.solve import candidates
+from triaxis.errors import InfeasibleBudgetError, RefusedModelError
+from triaxis.maths.solve import candidates, predict_lattice, solution_at
 from triaxis.metrics.gauge import Gauge, Measurement
 from triaxis.stages.context import Base, Data, Run, Trainer
 from triaxis.stages.costs import gauge_of
@@ -30,6 +31,9 @@ log = logging.getLogger(__name__)
 
 MOST_CUTS = 40
 """Cuts that are measured before the search ends with the best of them."""
+
+MORE_CUTS = 4
+"""Cuts that are measured after one was found within the budgets, where more accuracy is promised."""
 
 Start = tuple[PrunePlan, dict[str, torch.Tensor]]
 """A plan and the weights that go with it, in the base model's shapes: what a final cut starts from."""
@@ -68,6 +72,7 @@ def choose(
 
     Raises:
         InfeasibleBudgetError: Not even the cheapest cut is within the budgets once measured.
+        RefusedModelError: The runtime refuses every cut.
     """
     search = _Search(run, data, base, trainer, table, tuple(budgets), tuple(block_order))
     key = "choice:" + digest({"budgets": [b.to_json() for b in budgets], "predictor": predictor.to_json(), "order": list(block_order)})
@@ -93,6 +98,7 @@ class _Search:
     block_order: tuple[str, ...]
     tried: dict[tuple[int, float, int], dict[str, float]] = field(default_factory=dict)
     doubtful: list[Solution] = field(default_factory=list)
+    refusal: RefusedModelError | None = None
 
     def __post_init__(self) -> None:
         # Candidates share few depths: their checkpoints are read once.
@@ -102,20 +108,62 @@ class _Search:
     def best(self, predictor: AccuracyPredictor) -> Choice:
         """Measure candidates, best first, until one is within every budget."""
         while len(self.tried) < MOST_CUTS and (solution := self.candidate(predictor)) is not None:
-            plan, state = self.cut(solution)
-            costs, verdict = self.measure(plan)
-            found = dataclasses.replace(solution, costs={**solution.costs, **costs}, ratios=plan.achieved)
+            found, verdict = self.try_out(solution)
             if verdict == "within":
-                return Choice(found, plan, state)
-            self.tried[solution.blocks, solution.width, solution.side_px] = costs
+                return self.improved(predictor, found)
             if verdict == "unclear":
-                self.doubtful.append(found)
-            log.info("%s measured %s budget: %s", solution.ratios, "over" if verdict == "over" else "about at the", self._shown(costs))
+                self.doubtful.append(found.solution)
         if self.doubtful:
             solution = max(self.doubtful, key=lambda s: s.predicted_accuracy)
             log.warning("no cut was clearly within the budgets: the best whose median is within them is taken")
             return Choice(solution, *self.cut(solution))
         raise self._none_is_cheap_enough()
+
+    def try_out(self, solution: Solution) -> tuple[Choice, str]:
+        """Cut and measure a solution; one that the runtime refuses counts as over the budget."""
+        plan, state = self.cut(solution)
+        try:
+            costs, verdict = self.measure(plan)
+        except RefusedModelError as error:
+            log.warning("%s Another cut is tried.", error)
+            costs, verdict, self.refusal = {}, "over", error
+        self.tried[place_of(solution)] = costs
+        words = {"over": "over the", "unclear": "about at the", "within": "within the"}[verdict]
+        log.info("%s measured %s budget: %s", solution.ratios, words, self._shown(costs))
+        return Choice(dataclasses.replace(solution, costs={**solution.costs, **costs}, ratios=plan.achieved), plan, state), verdict
+
+    def improved(self, predictor: AccuracyPredictor, choice: Choice) -> Choice:
+        """Try the few cuts that promise more accuracy after what was measured; counted costs leave nothing to try."""
+        if all(self.gauge(budget.metric).metric.is_counted for budget in self.budgets):
+            return choice
+        for _ in range(MORE_CUTS):
+            promising = self.promising(predictor, choice.solution)
+            if promising is None:
+                break
+            found, verdict = self.try_out(promising)
+            choice = found if verdict == "within" else choice
+        return choice
+
+    def promising(self, predictor: AccuracyPredictor, chosen: Solution) -> Solution | None:
+        """Return a cut that is not tried yet and predicted to be more accurate than the chosen one.
+
+        Its next wider neighbour comes first: on some hardware an odd number of channels takes longer than a round one, and a cut
+        that is slower than what looks dearer must not be delivered. Then cuts that the table held for too dear.
+        """
+        cuts = predict_lattice(predictor, self.table)
+        i, j, k = (axis.index(place) for axis, place in zip(self.levels, place_of(chosen), strict=True))
+        wider = [solution_at(cuts, self.budgets, (i, j - 1, k))] if j else []
+        cheaper: tuple[Solution, ...] = ()
+        with suppress(InfeasibleBudgetError):  # where the cuts that were over the budget outvote the one that is within it
+            cheaper = candidates(predictor, self.corrected(least=0.0), self.budgets, num=len(self.tried) + 1)
+        return next(
+            (s for s in (*wider, *cheaper) if s.predicted_accuracy > chosen.predicted_accuracy and place_of(s) not in self.tried), None
+        )
+
+    @property
+    def levels(self) -> tuple[tuple[float, ...], ...]:
+        """The table's blocks, widths and sides."""
+        return self.table.blocks, self.table.widths, self.table.sides_px
 
     def candidate(self, predictor: AccuracyPredictor) -> Solution | None:
         """Return the best cut that was not tried yet and is within the budgets by the corrected table; None if there is none."""
@@ -125,21 +173,21 @@ class _Search:
             if not self.tried:
                 raise
             return None
-        return next((s for s in found if (s.blocks, s.width, s.side_px) not in self.tried), None)
+        return next((s for s in found if place_of(s) not in self.tried), None)
 
-    def corrected(self) -> CostTable:
-        """Return the table, each measured metric scaled by the median of measured over expected cost of the cuts tried."""
+    def corrected(self, least: float = 1.0) -> CostTable:
+        """Return the table, each measured metric scaled by the median of measured over expected cost of the cuts tried, or `least`."""
         costs = dict(self.table.costs)
         for metric in {b.metric for b in self.budgets}:
             cube = np.array(self.table.costs[metric])
-            levels = (self.table.blocks, self.table.widths, self.table.sides_px)
             expected = [
-                (measured[metric], cube[tuple(axis.index(place) for axis, place in zip(levels, cut, strict=True))])
+                (measured[metric], cube[tuple(axis.index(place) for axis, place in zip(self.levels, cut, strict=True))])
                 for cut, measured in self.tried.items()
+                if metric in measured
             ]
             if expected:
                 factor = statistics.median(measured / table for measured, table in expected)
-                costs[metric] = tuple(tuple(tuple(row) for row in plane) for plane in (cube * max(factor, 1.0)).tolist())
+                costs[metric] = tuple(tuple(tuple(row) for row in plane) for plane in (cube * max(factor, least)).tolist())
         return dataclasses.replace(self.table, costs=costs)
 
     def cut(self, solution: Solution) -> Start:
@@ -166,8 +214,10 @@ class _Search:
     def _shown(self, costs: dict[str, float]) -> str:
         return ", ".join(f"{b.metric} {costs[b.metric]:g}, limit {b.limit:g}" for b in self.budgets if b.metric in costs)
 
-    def _none_is_cheap_enough(self) -> InfeasibleBudgetError:
+    def _none_is_cheap_enough(self) -> InfeasibleBudgetError | RefusedModelError:
         """Return the error that names the cheapest cost that was measured in the metric whose budget none met."""
+        if self.refusal is not None and not any(self.tried.values()):
+            return self.refusal
         worst = max(self.budgets, key=lambda b: min(c.get(b.metric, 0.0) for c in self.tried.values()) / b.limit)
         cheapest = min(c[worst.metric] for c in self.tried.values() if worst.metric in c)
         name = metric_spec(worst.metric).title
@@ -177,6 +227,11 @@ class _Search:
             metric=worst.metric,
             smallest=cheapest,
         )
+
+
+def place_of(solution: Solution) -> tuple[int, float, int]:
+    """Return the levels that a solution cuts at."""
+    return solution.blocks, solution.width, solution.side_px
 
 
 def side_of(found: Measurement, share: float) -> str:

@@ -58,5 +58,10 @@ def summarise(store: Store) -> dict[str, Any]:
             "trials": records["collection"].get("seconds_by_part", {}),
         },
         "environment": records["environment"],
+        "cost_model": {
+            metric: {"median_error": median, "error_90": tail, "spread": (table.get("spread") or {}).get(metric)}
+            for table in (store.record("cost_table") or {},)
+            for metric, (median, tail) in (table.get("errors") or {}).items()
+        },
         **({"int8": int8} if (int8 := store.record("int8")) else {}),
     }

@@ -16,7 +16,8 @@ class CostTable(Value):
     `blocks`, `widths` and `sides_px` are the lattice's levels, each in falling order with the base model first: blocks
     kept, target width keep ratios, and sides in pixels; `depth`, `width`, `resolution` are the achieved keep ratios of
     those levels. ``costs[metric][i][j][k]`` is the cost at levels (i, j, k), batch 1. `spread` is the relative
-    uncertainty of a metric (0 for a counted one).
+    uncertainty of a metric's measurements (none for a counted one); `errors` holds, of a metric that was measured on a
+    sample of cuts, median and 90th percentile of the relative error on measured cuts that the others had to predict.
     """
 
     blocks: tuple[int, ...]
@@ -27,6 +28,7 @@ class CostTable(Value):
     resolution: tuple[float, ...]
     costs: dict[str, tuple[tuple[tuple[float, ...], ...], ...]]
     spread: dict[str, float] = field(default_factory=dict)
+    errors: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shape = (len(self.blocks), len(self.widths), len(self.sides_px))

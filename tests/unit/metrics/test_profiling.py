@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import mobilenet_v2, resnet50
 
+from triaxis.errors import RefusedModelError
 from triaxis.metrics.base import Reading
 from triaxis.metrics.gauge import Gauge
 from triaxis.metrics.latency import half_spread, measure_latency, read_for
@@ -21,6 +22,7 @@ from triaxis.metrics.runtimes.base import timed
 from triaxis.metrics.table import count_costs, with_measured
 from triaxis.models.cifar import densenet, resnet
 from triaxis.surgery.surgeon import Surgeon
+from triaxis.values import CostTable
 
 
 def by_torch(model: nn.Module, side: int) -> float:
@@ -120,6 +122,28 @@ def test_a_measured_metric_is_interpolated_between_its_samples(surgeon, order, t
         assert made[corner] == pytest.approx(true[corner].item())
     assert ((made - true).abs() / true).max() < 0.25
     assert full.costs["macs"] == table.costs["macs"]
+
+
+def test_the_error_of_cuts_outside_the_sample_is_told(surgeon, order, table):
+    full = measured(table, surgeon, order, itertools.repeat(1.0))
+    median, tail = full.errors["work_ms"]
+    assert 0 <= median <= tail < 0.1, "the metric is one that was counted: the features explain it"
+    assert CostTable.from_json(full.to_json()) == full
+    assert set(full.errors) == {"work_ms"}
+
+
+def test_a_cut_that_the_runtime_refuses_is_predicted_from_the_others(surgeon, order, table, caplog):
+    class Refusing(Parameters):
+        def prepare(self, model, input_shape):
+            if input_shape[-1] == min(table.sides_px) and count_params(model) == count_params(surgeon.base):
+                raise RefusedModelError("The runtime must run every cut, but it refuses one: no kernel for HardSwish.")
+            return super().prepare(model, input_shape)
+
+    gauge = Gauge(Refusing(itertools.repeat(1.0)), surgeon.base, (3, 16, 16))
+    full = with_measured(table, surgeon, order, gauge, in_channels=3, seconds=0.0, advance=lambda share, note: None)
+    made, true = full.costs["work_ms"][0][0][-1], full.costs["params"][0][0][-1]
+    assert made == pytest.approx(true, rel=0.1)
+    assert "HardSwish" in caplog.text
 
 
 def test_a_machine_that_is_busy_for_a_while_does_not_change_the_table(surgeon, order, table):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import random
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -13,8 +14,9 @@ from typing import Any
 import pytest
 from torch import nn
 
-from triaxis.errors import InfeasibleBudgetError
+from triaxis.errors import InfeasibleBudgetError, RefusedModelError
 from triaxis.maths.fit import fit
+from triaxis.maths.solve import candidates
 from triaxis.metrics.gauge import Measurement, in_turns
 from triaxis.stages import choose
 from triaxis.stages.fit import points_from_trials
@@ -54,9 +56,13 @@ class Gauge:
         self.table, self.factor, self.noise = table, factor, noise
         self.generator = random.Random(seed)
         self.measured = 0
+        self.odd: dict[Any, float] = {}
+        self.refused: set[Any] = set()
 
     def measure(self, model: Any, shape: Any, *, is_clear: Any, seconds: float = 1.0) -> Measurement:
         self.measured += 1
+        if model.levels in self.refused:
+            raise RefusedModelError("The runtime must run every cut, but it refuses one: no kernel.")
         true = self.share(model.levels)
 
         def slowness() -> float:
@@ -66,6 +72,8 @@ class Gauge:
 
     def share(self, levels: Any) -> float:
         i, j, k = levels
+        if levels in self.odd:
+            return self.odd[levels]
         base = self.table.costs["latency_ms"][0][0][0]
         return min(1.0, self.factor * self.table.costs["latency_ms"][i][j][k] / base) if any(levels) else 1.0
 
@@ -106,6 +114,40 @@ def test_a_table_that_is_too_hopeful_is_corrected(setting) -> None:
     found = choose.choose(*contexts, predictor, table, [budget], ())
     assert gauge.share(found.plan.levels) <= LIMIT
     assert gauge.measured < 10, "what was measured must steer what is tried next"
+
+
+def test_a_table_that_is_too_cautious_does_not_cost_accuracy(setting) -> None:
+    contexts, predictor, table, budget, gauge = setting(0.7, 0.0)
+    found = choose.choose(*contexts, predictor, table, [budget], ())
+    assert gauge.share(found.plan.levels) <= LIMIT
+    by_table = candidates(predictor, table, [budget], num=1)[0]
+    assert found.solution.predicted_accuracy > by_table.predicted_accuracy
+
+
+def test_a_cut_that_is_slower_than_a_wider_one_is_not_delivered(setting) -> None:
+    """The table's best cut is within the budget; its wider neighbour should be over it, and measures faster."""
+    contexts, predictor, table, budget, gauge = setting(1.0, 0.0)
+    i, j, k = choose.choose(*contexts, predictor, table, [budget], ()).plan.levels
+    assert j > 0 and table.costs["latency_ms"][i][j - 1][k] > budget.limit
+    contexts, *_, gauge = setting(1.0, 0.0)
+    gauge.odd = {(i, j - 1, k): 0.9 * gauge.share((i, j, k))}
+    assert choose.choose(*contexts, predictor, table, [budget], ()).plan.levels == (i, j - 1, k)
+
+
+def test_cuts_that_the_runtime_refuses_are_passed_over(setting) -> None:
+    contexts, predictor, table, budget, gauge = setting(1.0, 0.0)
+    best = choose.choose(*contexts, predictor, table, [budget], ()).plan.levels
+    contexts, *_, gauge = setting(1.0, 0.0)
+    gauge.refused = {best}
+    found = choose.choose(*contexts, predictor, table, [budget], ())
+    assert found.plan.levels != best and gauge.share(found.plan.levels) <= LIMIT
+
+
+def test_where_every_cut_is_refused_the_runtime_is_named(setting) -> None:
+    contexts, predictor, table, budget, gauge = setting(1.0, 0.0)
+    gauge.refused = set(itertools.product(range(len(table.blocks)), range(len(table.widths)), range(len(table.sides_px))))
+    with pytest.raises(RefusedModelError, match="no kernel"):
+        choose.choose(*contexts, predictor, table, [budget], ())
 
 
 def test_a_run_that_goes_on_does_not_measure_again(setting) -> None:
