@@ -163,8 +163,7 @@ def planned_macs(surgeon: Surgeon, plan: PrunePlan) -> int:
     whole = surgeon.cut(surgeon.plan(side_px=plan.side_px))
     shape = (surgeon.anatomy.in_channels, plan.side_px, plan.side_px)
     own = work(surgeon.cut(plan), shape)
-    # Rows that a linear layer reads follow from the base model, save where they are heads: then from the cut one, as attention does.
-    uses = own.positions if own.products else work(whole, shape).positions
+    uses = own.positions
     total = sum(own.products.values())
     for name, layer in whole.named_modules():
         if isinstance(layer, COUNTED) and not f"{name}.".startswith(gone or ("\0",)):
