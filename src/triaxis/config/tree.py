@@ -166,7 +166,9 @@ class WidthConfig(Section):
     scope: Literal["uniform", "global"] = Field(
         default="uniform", description="the same keep ratio in each channel group, or one ranking of all"
     )
-    round_to: int = Field(default=8, ge=1, description="channel counts are rounded to the nearest multiple")
+    round_to: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        default=8, description="channel counts are rounded to the nearest multiple; auto measures what pays on the runtime: 8, 16 or 32"
+    )
 
     @field_validator("importance")
     @classmethod

@@ -20,6 +20,7 @@ from triaxis.models.weights import check_finite, load_model
 from triaxis.models.zoos import ModelSource, unwrap
 from triaxis.progress import Advance, Moment, Progress, Silent
 from triaxis.stages.context import Base, Data, Opened, Run, Trainer
+from triaxis.stages.costs import round_to
 from triaxis.stages.environment import how_to_train, pick_device
 from triaxis.stages.forecast import forecast
 from triaxis.stages.identity import identity_of_run, require_the_same, state_digest
@@ -73,7 +74,7 @@ def open_run(
     trainer = _trainer(run, task, network, source, device)
     warn_if_busy(since)
     train_base(run, splits, network, source, trainer, is_trained=is_trained)
-    base = Base(source, _surgeon(run, network, source), state_digest(network.state_dict()))
+    base = Base(source, _surgeon(run, network, source, device), state_digest(network.state_dict()))
     store.put_record("anatomy", base.surgeon.anatomy.to_json())
     trainer = dataclasses.replace(trainer, teacher=Teacher(network, source.side_px, device, trainer.mode, task))
     return Opened(run, Data(splits, splits.digest()), base, trainer)
@@ -107,7 +108,7 @@ def _trainer(run: Run, task: Task, network: nn.Module, source: ModelSource, devi
     )
 
 
-def _surgeon(run: Run, network: nn.Module, source: ModelSource) -> Surgeon:
+def _surgeon(run: Run, network: nn.Module, source: ModelSource, device: torch.device) -> Surgeon:
     config = run.config
     with run.timed("examine") as advance:
         advance(0.0, "finding what can be cut")
@@ -115,7 +116,7 @@ def _surgeon(run: Run, network: nn.Module, source: ModelSource) -> Surgeon:
             network,
             side_px=source.side_px,
             in_channels=source.in_channels,
-            round_to=config.width.round_to,
+            round_to=round_to(run, device),
             min_width=config.collect.min_width,
             min_resolution=config.collect.min_resolution,
         )

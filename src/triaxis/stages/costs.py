@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import torch
+
 from triaxis.metrics.base import Metric
 from triaxis.metrics.gauge import Gauge
 from triaxis.metrics.make import make_metric
+from triaxis.metrics.multiples import best_multiple
+from triaxis.metrics.runtimes import make_runtime
 from triaxis.metrics.table import count_costs, with_measured
 from triaxis.progress import Advance
 from triaxis.stages.context import Base, Run, Trainer
@@ -38,6 +42,19 @@ def metric_of(run: Run, trainer: Trainer, key: str) -> Metric:
 def gauge_of(run: Run, base: Base, trainer: Trainer, key: str) -> Gauge:
     """Return what measures cuts in a metric beside the run's base model."""
     return Gauge(metric_of(run, trainer, key), base.surgeon.base, base.input_shape, run.store)
+
+
+def round_to(run: Run, device: torch.device) -> int:
+    """Return the multiple that channel counts are rounded to; ``auto`` is measured once for a run, on the runtime that its budgets name."""
+    config, store = run.config, run.store
+    if config.width.round_to != "auto":
+        return config.width.round_to
+    if store.record("round_to") is None:
+        named = [budget.metric.partition("@")[2] for budget in config.budgets if budget.metric.startswith("latency_ms")]
+        name = next((name for name in named if name), config.profile.runtime)
+        runtime = make_runtime(name, device, commands=config.profile.commands)
+        store.put_record("round_to", best_multiple(runtime, batch=config.profile.latency_batch))
+    return int(store.record("round_to"))
 
 
 def cost_table(run: Run, base: Base, trainer: Trainer, block_order: Sequence[str]) -> CostTable:
