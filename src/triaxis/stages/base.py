@@ -195,7 +195,7 @@ def _require_usable(config: Config, task: Task, network: nn.Module, splits: Spli
         raise UnsupportedModelError(
             f"The model must take images of shape {shape} and return logits, but it raised {type(error).__name__}: {reason}."
         ) from error
-    task.check_output(output, 2, source.num_classes)
+    task.check_output(output, 2, splits.train.num_classes)
     require_trainable(network, task, next(iter(splits.train.in_order(source.side_px, limit=2))).labels, shape, source.num_classes)
     for recipe in (config.collect.recipe, config.finetune):
         require_recipe(splits.train, recipe, "train")
