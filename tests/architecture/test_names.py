@@ -27,6 +27,7 @@ PUBLIC_NAMES = [
     "load",
     "load_config",
     "predict_files",
+    "push_to_hub",
     "solve",
 ]
 
@@ -45,6 +46,7 @@ COMMANDS = {
     "export": ["RUN", "--format", "-f", "--with-preprocessing"],
     "predict": ["RUN/compressed", "IMAGE...", "--top", "--allow-code", "--json"],
     "bench": ["RUN", "--batch", "--runtime", "--backend", "--json"],
+    "push": ["RUN", "ORG/NAME", "--license", "--private"],
     "doctor": ["--measure", "--json"],
 }
 

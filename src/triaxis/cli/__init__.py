@@ -35,6 +35,7 @@ app.command(rich_help_panel=_MODELS)(models.inspect)
 app.command(rich_help_panel=_MODELS)(models.export)
 app.command(rich_help_panel=_MODELS)(models.predict)
 app.command(rich_help_panel=_MODELS)(models.bench)
+app.command(rich_help_panel=_MODELS)(models.push)
 app.command(rich_help_panel=_MODELS)(machine.doctor)
 
 app.add_typer(study.app, name="study", rich_help_panel="The paper's evidence")
