@@ -6,6 +6,9 @@ The contract, which `triaxis.testing.RuntimeContract` checks:
 * `require` says what is missing, before anything is trained.
 * `prepare` compiles, exports or uploads a copy of the network, warms it up, and returns a call. Each call runs one batch of
   images in evaluation mode, waits until it is done, and returns the milliseconds it took.
+* A network that it cannot run raises anything in `prepare`; that becomes a `RefusedModelError`, and other cuts go on.
+* A runtime may have `is_slow`, True where a reading takes seconds (it then is a median itself, is taken once a round and is kept
+  in the store), and `identity`, a text of all that decides a reading beside the model.
 """
 
 from __future__ import annotations
