@@ -193,7 +193,8 @@ def _require_usable(config: Config, network: nn.Module, splits: Splits, source: 
         ) from error
     check_output(output, 2, source.num_classes)
     require_trainable(network, shape, source.num_classes)
-    for recipe in (config.collect.recipe, config.finetune):
+    collect = config.collect
+    for recipe in (collect.shared if collect.method == "elastic" else collect.recipe, config.finetune):
         require_recipe(splits.train, recipe, "train")
 
 

@@ -16,6 +16,7 @@ from triaxis.process.walltime import added
 from triaxis.progress import Moment, Silent
 from triaxis.stages.block_choice import choose_blocks
 from triaxis.stages.context import Base, Data, Run, Trainer
+from triaxis.stages.effort import collected
 from triaxis.stages.forecast import TEACHER_SHARE, effort
 from triaxis.stages.trial import run_trial
 from triaxis.training.teacher import Teacher
@@ -231,7 +232,11 @@ def record_cost(run: Run, data: Data, trials: Sequence[TrialResult]) -> None:
     """Store what the collection cost, beside the base model's training: in images x MACs, and in wall time of the trials."""
     base_record = run.store.record("base") or {}
     seconds, base_seconds = sum(t.seconds for t in trials), (run.store.record("seconds") or {}).get("base")
-    total = sum(t.train_macs for t in trials) + teacher_macs(run, data, [t.spec.recipe for t in trials])
+    shared = run.store.record("elastic")
+    looked = shared["teacher_macs"] if shared else teacher_macs(run, data, [t.spec.recipe for t in trials])
+    total = collected(run) + looked
+    if shared:
+        seconds += shared["seconds"]
     # The intervals of balanced accuracies in the report need them.
     is_balanced = run.config.fit.target == "balanced_accuracy"
     sizes = {"val_class_sizes": data.splits.val.labels.bincount().tolist()} if is_balanced else {}

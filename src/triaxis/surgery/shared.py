@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from triaxis.errors import UnsupportedModelError
+from triaxis.surgery import apply
 from triaxis.surgery.channels import ChannelGroup
 from triaxis.surgery.criteria import Criterion, Evidence, unit_scores
 from triaxis.surgery.criteria.norms import L2
@@ -40,15 +41,16 @@ class FixedOrder:
         return torch.zeros(group.num_units).index_add_(0, group.unit_of, known)
 
 
-def channel_order(surgeon: Surgeon, criterion: Criterion, evidence: Evidence) -> FixedOrder:
+def channel_order(surgeon: Surgeon, criterion: Criterion, gradients: Mapping[str, Tensor] | None = None, *, seed: int = 0) -> FixedOrder:
     """Return the order in which the uncut model's channels go, as a criterion for every cut.
 
     Args:
         surgeon: Knows the channel groups of the uncut model.
-        criterion: Ranks them once.
-        evidence: Base-shaped tensors to rank by.
+        criterion: Ranks them once, by the base model's weights.
+        gradients: Base-shaped gradients of the loss, for a criterion that needs them.
+        seed: For a criterion that draws by chance.
     """
-    order = {}
+    order, evidence = {}, Evidence(apply.tensors_of(surgeon.base), gradients or {}, seed)
     for group in surgeon.layout(()).groups:
         sizes = torch.bincount(group.unit_of, minlength=group.num_units)
         order[group.name] = (unit_scores(group, criterion, evidence) / sizes)[group.unit_of]

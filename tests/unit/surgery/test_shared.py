@@ -9,8 +9,7 @@ import timm
 import torch
 
 from triaxis.errors import UnsupportedModelError
-from triaxis.surgery import apply
-from triaxis.surgery.criteria import Evidence, criterion_of
+from triaxis.surgery.criteria import criterion_of
 from triaxis.surgery.shared import NestedCuts, SharedWeights, channel_order
 from triaxis.surgery.surgeon import Surgeon
 from triaxis.values import PrunePlan
@@ -24,7 +23,7 @@ def surgeon(request: pytest.FixtureRequest) -> Surgeon:
 
 
 def plan_of(surgeon: Surgeon, width: float) -> PrunePlan:
-    order = channel_order(surgeon, criterion_of("l2"), Evidence(apply.tensors_of(surgeon.base)))
+    order = channel_order(surgeon, criterion_of("l2"))
     cuts = NestedCuts(surgeon, surgeon.removable(surgeon.identity()), order)
     return cuts.plan(surgeon.identity().num_blocks - 1, width, 8)
 
