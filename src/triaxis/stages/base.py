@@ -27,6 +27,7 @@ from triaxis.stages.readiness import formats_to_write, require_packages, require
 from triaxis.store.base import Store
 from triaxis.store.checkpoints import REMEDY, load_into, save_checkpoint
 from triaxis.store.directory import RunDirectory
+from triaxis.store.memory import MemoryStore
 from triaxis.surgery.criteria import criterion_of
 from triaxis.surgery.plain import check_plain, trainable
 from triaxis.surgery.surgeon import Surgeon
@@ -133,6 +134,15 @@ def _own_copy(model: nn.Module) -> nn.Module:
     model = unwrap(model)
     check_plain(model)
     return trainable(copy.deepcopy(model))
+
+
+def load_parts(config: Config) -> tuple[Splits, Any]:
+    """Return the data and the model that a configuration names; nothing is trained, and nothing written.
+
+    Raises:
+        TriaxisError: The data or the model are unusable.
+    """
+    return _load(config, MemoryStore(), None, None)
 
 
 def _load(config: Config, store: Store, splits: Splits | None, model: nn.Module | None) -> tuple[Splits, Any]:
