@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+from pathlib import Path
 
+import pytest
+from typer.testing import CliRunner
+
+from triaxis.cli import app
 from triaxis.config import Config, config_from_plain
 from triaxis.errors import ConfigError
 from triaxis.stages.plan import Forecast, Stage, forecast_run
@@ -55,3 +60,15 @@ def test_hours_become_the_effort_that_fits() -> None:
     assert found.effort_in(1 + 4000 / 3600) == pytest.approx(1.0)
     with pytest.raises(ConfigError, match="base training"):
         found.effort_in(0.9)
+
+
+def test_the_command_prints_it_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yaml").write_text(config_from_plain(PLAIN).to_yaml())
+    done = CliRunner().invoke(app, ["plan", "tiny.yaml", "--json"])
+    rows = {row["name"]: row for row in json.loads(done.stdout)["stages"]}
+    assert rows["base"]["images"] == 3200 and rows["base"]["share_of_base_training"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
+    both = CliRunner().invoke(app, ["run", "tiny.yaml", "--effort", "1", "--hours", "1"])
+    assert both.exit_code == 2 and "--hours" in both.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
