@@ -14,7 +14,7 @@ from triaxis.values import Recipe
 
 
 def base_training(run: Run, data: Data) -> float:
-    """Return base training in images x MACs."""
+    """Return base training in images x MACs; 0 where the model came trained and the recipe under `base` trains nothing here."""
     record = run.store.record("base") or {}
     return record.get("train_macs") or recipe_images(run.config.base, data.splits.train) * float(record["macs"])
 
@@ -65,5 +65,8 @@ def record_effort(run: Run, data: Data, finetuned: float) -> None:
         finetuned: Images x MACs of the final fine-tune.
     """
     base = base_training(run, data)
+    if not base:
+        # A trained base model, and too few images for one batch of the recipe that would have trained it.
+        return
     shares = {"collect": collected(run) / base, "finetune": finetuned / base}
     run.store.put_record("effort", {**shares, "total": sum(shares.values()), "asked": run.config.effort})
