@@ -32,8 +32,9 @@ PUBLIC_NAMES = [
 ]
 
 COMMANDS = {
-    "run": ["CONFIG", "--out", "-o"],
+    "run": ["CONFIG", "--out", "-o", "--effort", "--hours"],
     "init": ["--model", "-m", "--data", "-d", "--weights", "-w", "--budget", "-b", "--file", "-f", "--force"],
+    "plan": ["CONFIG", "--effort", "--json"],
     "status": ["RUN", "--watch", "-w", "--json"],
     "open": ["RUN", "--port", "--browser"],
     "collect": ["RUN", "--trials"],

@@ -23,6 +23,7 @@ _RUN, _STAGES, _MODELS = "The whole job", "One stage of a run", "Models"
 
 app.command(rich_help_panel=_RUN)(stages.run)
 app.command(rich_help_panel=_RUN)(models.init)
+app.command(rich_help_panel=_RUN)(stages.plan)
 app.command(rich_help_panel=_RUN)(stages.status)
 app.command(rich_help_panel=_RUN)(live.open)
 app.command(rich_help_panel=_STAGES)(stages.collect)

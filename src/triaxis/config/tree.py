@@ -28,6 +28,7 @@ from triaxis.values import METRICS, BudgetSpec, Recipe, metric_spec, parse_budge
 
 BASE_RECIPE = Recipe(epochs=30)
 COLLECT_RECIPE = Recipe(epochs=4, peak_lr=0.05, distill=0.7, temperature=2.0, average_last=0.3)
+SHARED_RECIPE = Recipe(epochs=1, peak_lr=0.1, distill=0.7, temperature=2.0, average_last=0.3)
 FINETUNE_RECIPE = Recipe(epochs=30, peak_lr=0.05, distill=0.7, temperature=2.0, average_last=0.3)
 
 MODEL_FORM = r"^[\w.]+:[\w./-]+$"
@@ -69,6 +70,7 @@ def _recipe_over(default: Recipe) -> Callable[[Any, ValidatorFunctionWrapHandler
 
 BaseRecipe = Annotated[Recipe, WrapValidator(_recipe_over(BASE_RECIPE))]
 CollectRecipe = Annotated[Recipe, WrapValidator(_recipe_over(COLLECT_RECIPE))]
+SharedRecipe = Annotated[Recipe, WrapValidator(_recipe_over(SHARED_RECIPE))]
 FinetuneRecipe = Annotated[Recipe, WrapValidator(_recipe_over(FINETUNE_RECIPE))]
 
 
@@ -147,7 +149,19 @@ class DataConfig(Section):
 class CollectConfig(Section):
     """Which trials are measured, and how each is fine-tuned."""
 
+    method: Literal["chains", "elastic"] = Field(
+        default="chains", description="a fine-tune for each trial, or one training of weights that all cuts share"
+    )
     recipe: CollectRecipe = Field(default=COLLECT_RECIPE, description="the short fine-tune of each trial")
+    shared: SharedRecipe = Field(
+        default=SHARED_RECIPE, description="elastic: how the shared weights are trained; epochs follow from collect.effort"
+    )
+    views: int = Field(
+        default=8, ge=0, description="elastic: epochs after which pictures repeat, so that the base model looks at each once; 0 is never"
+    )
+    effort: float = Field(default=0.08, gt=0, le=10, description="elastic: its training, in shares of base training")
+    largest_part: float = Field(default=0.4, gt=0, lt=1, description="elastic: the largest part of the whole effort that it may take")
+    num_cuts: int = Field(default=40, ge=12, le=2000, description="elastic: cuts that are measured afterwards")
     num_trials: int = Field(default=9, ge=4, le=200, description="trials on the chains of the three axes")
     off_axis: int = Field(default=0, ge=0, le=100, description="trials more that cut several axes together")
     min_depth: float = Field(default=0.3, gt=0, le=1, description="smallest keep ratio of depth that is tried")
@@ -302,6 +316,9 @@ class Config(Section):
     )
     metrics: dict[str, str] = Field(
         default={}, description="metrics of your own: NAME_UNIT: package.module:Name, such as energy_mJ: my_metrics:Energy"
+    )
+    effort: float | None = Field(
+        default=None, gt=0, description="all training after the base model's, in shares of base training; null leaves it to finetune.epochs"
     )
     budget: tuple[str, ...] = Field(
         default=("macs=50%",), min_length=1, description="such as macs=50%, params=2M, latency=3ms, memory=64MB; or a list"

@@ -28,6 +28,7 @@ from triaxis.stages.readiness import formats_to_write, require_packages, require
 from triaxis.store.base import Store
 from triaxis.store.checkpoints import REMEDY, load_into, save_checkpoint
 from triaxis.store.directory import RunDirectory
+from triaxis.store.memory import MemoryStore
 from triaxis.surgery.criteria import criterion_of
 from triaxis.surgery.plain import check_plain, trainable
 from triaxis.surgery.surgeon import Surgeon
@@ -137,6 +138,15 @@ def _own_copy(model: nn.Module) -> nn.Module:
     return trainable(copy.deepcopy(model))
 
 
+def load_parts(config: Config) -> tuple[Splits, Any]:
+    """Return the data and the model that a configuration names; nothing is trained, and nothing written.
+
+    Raises:
+        TriaxisError: The data or the model are unusable.
+    """
+    return _load(config, MemoryStore(), make_task(config.task, target=config.fit.target), None, None)
+
+
 def _load(config: Config, store: Store, task: Task, splits: Splits | None, model: nn.Module | None) -> tuple[Splits, Any]:
     """Load what was not handed over; the model says how its images must look, the data how many classes it needs."""
     chosen = config.model
@@ -197,7 +207,8 @@ def _require_usable(config: Config, task: Task, network: nn.Module, splits: Spli
         ) from error
     task.check_output(output, 2, splits.train.num_classes)
     require_trainable(network, task, next(iter(splits.train.in_order(source.side_px, limit=2))).labels, shape, source.num_classes)
-    for recipe in (config.collect.recipe, config.finetune):
+    collect = config.collect
+    for recipe in (collect.shared if collect.method == "elastic" else collect.recipe, config.finetune):
         require_recipe(splits.train, recipe, "train")
         task.transform(recipe, source.num_classes)
 

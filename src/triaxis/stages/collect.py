@@ -16,6 +16,7 @@ from triaxis.process.walltime import added
 from triaxis.progress import Moment, Silent
 from triaxis.stages.block_choice import choose_blocks
 from triaxis.stages.context import Base, Data, Run, Trainer
+from triaxis.stages.effort import collected
 from triaxis.stages.forecast import TEACHER_SHARE, effort
 from triaxis.stages.trial import run_trial
 from triaxis.values import AXES, Axis, CostTable, KeepRatios, Recipe, TrialResult, TrialSpec
@@ -228,7 +229,11 @@ def record_cost(run: Run, data: Data, trainer: Trainer, trials: Sequence[TrialRe
     """Store what the collection cost, beside the base model's training: in images x MACs, and in wall time of the trials."""
     base_record = run.store.record("base") or {}
     seconds, base_seconds = sum(t.seconds for t in trials), (run.store.record("seconds") or {}).get("base")
-    total = sum(t.train_macs for t in trials) + teacher_macs(run, data, trainer, [t.spec.recipe for t in trials])
+    shared = run.store.record("elastic")
+    looked = shared["teacher_macs"] if shared else teacher_macs(run, data, trainer, [t.spec.recipe for t in trials])
+    total = collected(run) + looked
+    if shared:
+        seconds += shared["seconds"]
     # Trials of version 0.1 have no interval of their own: the report makes one from these.
     kept = {key: item for key, item in (run.store.record("collection") or {}).items() if key == "val_class_sizes"}
     run.store.put_record(

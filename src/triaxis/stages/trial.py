@@ -104,14 +104,14 @@ def narrowed(
         side_px=side_px,
         importance=criterion,
         state=state,
-        gradients=_gradients(run, data, base, trainer, parent, state) if criterion.needs_gradients and width < 1 else None,
+        gradients=gradients_of(run, data, base, trainer, parent, state) if criterion.needs_gradients and width < 1 else None,
         seed=run.config.seed,
         parent=parent,
         scope=run.config.width.scope,
     )
 
 
-def _gradients(run: Run, data: Data, base: Base, trainer: Trainer, parent: PrunePlan, state: dict[str, Tensor]) -> dict[str, Tensor]:
+def gradients_of(run: Run, data: Data, base: Base, trainer: Trainer, parent: PrunePlan, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the gradients of the parent's loss on some train images in the base model's shapes, 0 for what the parent has lost."""
     model = base.surgeon.cut(parent, state)
     num_images = run.config.collect.block_images

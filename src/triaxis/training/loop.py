@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -96,7 +96,7 @@ def finetune(
     if recipe.distill == 0 or not task.distils:
         teacher = None
     mode.place(model, device).train()
-    loop = _Loop(model, images, recipe, side_px, seed, device, mode, teacher, on_step, machine or Machine(), save_s, task)
+    loop = Loop(model, images, recipe, side_px, seed, device, mode, teacher, on_step, machine or Machine(), save_s, task)
     for epoch in range(loop.restore(resume_path), recipe.epochs):
         bank = loop.bank(epoch)
         with postponed():
@@ -112,7 +112,7 @@ def finetune(
 
 
 @dataclass
-class _Loop:
+class Loop:
     """The state of one training: model, optimiser, schedule and running average."""
 
     model: nn.Module
@@ -154,7 +154,7 @@ class _Loop:
         seed_all(hash_seed(self.seed, epoch))
         self.model.train()
         source_px = self.teacher.side_px if self.teacher and bank is None else self.side_px
-        batches = self.images.epoch(source_px, self.recipe, seed=self.seed, epoch=epoch, skip=self.epoch_steps)
+        batches = self.images.epoch(source_px, self.recipe, seed=self.seed, epoch=self.view(epoch), skip=self.epoch_steps)
         if self.epoch_steps and self.random is not None:
             set_random_state(self.random, self.device)
         self.pace.begin()
@@ -197,7 +197,15 @@ class _Loop:
         """The teacher's remembered outputs, where the epoch's pictures are fixed by (seed, epoch)."""
         if self.teacher is None or not self.teacher.remembers(self.images, self.recipe, self.task):
             return None
-        return self.teacher.bank(self.images, self.recipe, seed=self.seed, epoch=epoch)
+        return self.teacher.bank(self.images, self.recipe, seed=self.seed, epoch=self.view(epoch))
+
+    def view(self, epoch: int) -> int:
+        """The epoch whose pictures an epoch shows: here its own, so that pictures never repeat."""
+        return epoch
+
+    def student(self) -> tuple[Callable[[Tensor], object], int]:
+        """What the next step trains, and its side."""
+        return self.model, self.side_px
 
     def _train_step(self, pictures: Tensor, targets: Tensor, soft: Output | None) -> Tensor:
         before = torch_state(self.device)
@@ -254,11 +262,12 @@ class _Loop:
         """Return the loss of some images, which come at the teacher's side where `soft` is not known yet."""
         if self.teacher is not None and soft is None:
             soft = self.teacher.look(pictures)
-        if pictures.shape[-1] != self.side_px:
-            pictures = resize(pictures, self.side_px, self.images.preprocess.interpolation)
-        self.shape = (len(pictures), pictures.shape[1], self.side_px, self.side_px)
+        student, side_px = self.student()
+        if pictures.shape[-1] != side_px:
+            pictures = resize(pictures, side_px, self.images.preprocess.interpolation)
+        self.shape = (len(pictures), pictures.shape[1], side_px, side_px)
         with self.mode.autocast(self.device):
-            output = self.task.forward(self.model, pictures.contiguous(memory_format=self.mode.torch_format), targets)
+            output = self.task.forward(cast(nn.Module, student), pictures.contiguous(memory_format=self.mode.torch_format), targets)
         if self.step == 0:
             self.task.check_output(output, len(pictures), self.images.num_classes)
         return self._loss(mapped(output, Tensor.float), targets, soft)
