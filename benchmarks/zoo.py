@@ -163,8 +163,7 @@ def planned_macs(surgeon: Surgeon, plan: PrunePlan) -> int:
     whole = surgeon.cut(surgeon.plan(side_px=plan.side_px))
     shape = (surgeon.anatomy.in_channels, plan.side_px, plan.side_px)
     own = work(surgeon.cut(plan), shape)
-    # Rows that a linear layer reads follow from the base model, save where they are heads: then from the cut one, as attention does.
-    uses = own.positions if own.products else work(whole, shape).positions
+    uses = own.positions
     total = sum(own.products.values())
     for name, layer in whole.named_modules():
         if isinstance(layer, COUNTED) and not f"{name}.".startswith(gone or ("\0",)):
@@ -274,7 +273,7 @@ def page(rows: dict[str, dict[str, Any]]) -> str:
         [
             "# Supported models",
             "",
-            "Written by `make zoo` (benchmarks/zoo.py); do not edit. Any torchvision or timm CNN, or your own, may be tried with",
+            "Written by `make zoo` (benchmarks/zoo.py); do not edit. Any torchvision or timm classifier, or your own, may be tried with",
             "`triaxis inspect`: nothing here is a list that the program knows.",
             "",
             f"{len(tested)} models of {len({families[n] for n in tested})} families were cut along each open axis and along all of them;",

@@ -149,11 +149,11 @@ def _finish(case: Case, start: Start) -> dict[str, Any]:
         "epochs": recipe.epochs,
         "train_macs": effort,
         "train_cost": effort / case.base_record["train_macs"] if case.base_record["train_macs"] else None,
-        "val_accuracy": opened.trainer.accuracy(found),
+        "val_accuracy": found.value,
         "val_loss": found.loss,
         "test_accuracy": None,
         **start.notes,
-        "prediction_error": opened.trainer.accuracy(found) - expected if expected is not None else None,
+        "prediction_error": found.value - expected if expected is not None else None,
     }
 
 
@@ -166,7 +166,7 @@ def _watch_test(case: Case, model: nn.Module, side_px: int, steps_per_epoch: int
 
     def on_step(step: int, steps: int, loss: torch.Tensor) -> None:
         if step % steps_per_epoch == 0:
-            accuracy = opened.trainer.evaluate(model, test, side_px).accuracy
+            accuracy = opened.trainer.evaluate(model, test, side_px).value
             opened.run.store.put_record(key, max(accuracy, opened.run.store.record(key) or 0.0))
 
     return on_step
@@ -178,7 +178,7 @@ def _close_all(order: Order, cases: Sequence[Case], opened: Opened, say: Callabl
     if opened.run.store.record("base_test") is None or waiting:
         # A copy: evaluating moves a network to the device, and the surgeon's base belongs on the CPU.
         test, base = opened.data.splits.test.open(), copy.deepcopy(opened.base.surgeon.base)
-        opened.run.store.put_record("base_test", opened.trainer.accuracy(opened.trainer.evaluate(base, test, opened.base.side_px)))
+        opened.run.store.put_record("base_test", opened.trainer.evaluate(base, test, opened.base.side_px).value)
         runtimes, batches = available(order.profile.runtimes), order.profile.batches
         base_calls = {name: readings(base, opened.base.input_shape, name, batches, opened.trainer.device) for name in runtimes}
         for case in waiting:
@@ -193,7 +193,7 @@ def _close(case: Case, test: Images, base_calls: dict[str, dict[int, Reading]]) 
     cut = Cut.from_plain(record["cut"])
     model = cut.apply(opened.base)
     model.load_state_dict(load_checkpoint(case.checkpoint("arm")))
-    accuracy = opened.trainer.accuracy(opened.trainer.evaluate(model, test, cut.side_px))
+    accuracy = opened.trainer.evaluate(model, test, cut.side_px).value
     shape, profile = (opened.base.source.in_channels, cut.side_px, cut.side_px), case.profile
     speed = {
         name: measure_speed(base, readings(model, shape, name, profile.batches, opened.trainer.device), seconds=profile.seconds)

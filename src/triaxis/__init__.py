@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from triaxis.config import Config, load_config
     from triaxis.data.datasets import from_datasets
     from triaxis.data.images import Splits
+    from triaxis.deliver.hub import push_to_hub
     from triaxis.deliver.inspect import inspect_model
     from triaxis.deliver.load import load
     from triaxis.deliver.predict import predict_files
@@ -42,6 +43,7 @@ _HOMES = {
     "load": "deliver.load",
     "load_config": "config",
     "predict_files": "deliver.predict",
+    "push_to_hub": "deliver.hub",
     "solve": "maths.solve",
 }
 
@@ -65,6 +67,7 @@ __all__ = [
     "load",
     "load_config",
     "predict_files",
+    "push_to_hub",
     "solve",
 ]
 

@@ -18,6 +18,7 @@ from triaxis.process.usual_torch import usual_torch
 from triaxis.progress import Progress
 from triaxis.stages.pipeline import run
 from triaxis.store.directory import RunDirectory
+from triaxis.tasks import make_task
 from triaxis.values import Budget, BudgetSpec, Solution, Verification
 
 
@@ -57,7 +58,8 @@ def compress(
     """Return the most accurate cut of a trained model that fits the budget, fine-tuned and verified.
 
     Args:
-        model: A trained CNN that takes (B, C, S, S) images and returns (B, classes) logits; it is not changed.
+        model: A trained CNN that takes (B, C, S, S) images and returns (B, classes) logits, or what the task of `config` wants; it is
+            not changed.
         splits: `Splits`, or (train, val, test) map-style data sets of (image, label) pairs, or DataLoaders of such. Images are (C, S, S)
             tensors, floating point as the model wants them or uint8 pixels that are normalised by train's mean and deviation, or PIL
             images likewise; see `from_datasets`.
@@ -93,7 +95,8 @@ def _from_sequence(splits: Sequence[Any], config: Config) -> Splits:
     if not isinstance(splits, list | tuple) or len(splits) != 3:
         found = f"a {type(splits).__name__} of {len(splits)}" if isinstance(splits, list | tuple) else type(splits).__name__
         raise ConfigError(f"splits must be a Splits or three data sets (train, val, test), got {found}.")
-    return from_datasets(*splits, mean=config.data.mean, std=config.data.std)
+    task = make_task(config.task, target=config.fit.target)
+    return from_datasets(*splits, mean=config.data.mean, std=config.data.std, task=task)
 
 
 def _text(budget: BudgetSpec | Budget | str) -> str:

@@ -27,12 +27,14 @@ PUBLIC_NAMES = [
     "load",
     "load_config",
     "predict_files",
+    "push_to_hub",
     "solve",
 ]
 
 COMMANDS = {
-    "run": ["CONFIG", "--out", "-o"],
+    "run": ["CONFIG", "--out", "-o", "--effort", "--hours"],
     "init": ["--model", "-m", "--data", "-d", "--weights", "-w", "--budget", "-b", "--file", "-f", "--force"],
+    "plan": ["CONFIG", "--effort", "--json"],
     "status": ["RUN", "--watch", "-w", "--json"],
     "open": ["RUN", "--port", "--browser"],
     "collect": ["RUN", "--trials"],
@@ -45,6 +47,7 @@ COMMANDS = {
     "export": ["RUN", "--format", "-f", "--with-preprocessing"],
     "predict": ["RUN/compressed", "IMAGE...", "--top", "--allow-code", "--json"],
     "bench": ["RUN", "--batch", "--runtime", "--backend", "--json"],
+    "push": ["RUN", "ORG/NAME", "--license", "--private"],
     "doctor": ["--measure", "--json"],
 }
 

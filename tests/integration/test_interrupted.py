@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from triaxis.stages import base, context
+from triaxis.stages import context
 
 CONFIG = """
 threads: 1
@@ -37,7 +37,7 @@ def numbers(out: Path) -> dict[str, Any]:
     return without_clocks(summary)
 
 
-CLOCKS = ("seconds", "seconds_by_part", "collection_time_ratio", "environment")
+CLOCKS = ("seconds", "seconds_by_part", "collection_time_ratio", "environment", "cost_model")
 
 
 def without_clocks(plain: Any) -> Any:
@@ -65,8 +65,7 @@ def test_signals_within_the_stages_change_no_number(tmp_path, command, monkeypat
 
         return real(*args, on_step=told, **more)
 
-    for module in (base, context):
-        monkeypatch.setattr(module, "finetune", counting)
+    monkeypatch.setattr(context, "finetune", counting)
     codes = []
     while not codes or codes[-1] == 20:
         done = command("run", config, "--out", tmp_path / "stopped")

@@ -47,7 +47,7 @@ def test_the_time_of_each_trial_is_divided_among_its_parts(finished: Path, comma
     assert 0 < parts["base"]["training"] <= summary["seconds"]["base"]
     assert 0.5 * summary["seconds"]["collect"] < sum(parts["trials"].values()) < summary["seconds"]["collect"]
     page = (finished / "report.html").read_text()
-    assert "Of the trials" in page and "of its wall time" in page
+    assert "Their wall time was" in page
 
 
 class Asking:
@@ -66,7 +66,9 @@ class Asking:
     def close(self) -> None: ...
 
 
-def test_another_process_sees_the_run_in_the_middle(tiny: Any, tmp_path: Path, process: Any) -> None:
+def test_another_process_sees_the_run_in_the_middle(tiny: Any, tmp_path: Path, process: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A training this short ends before the file is due again.
+    monkeypatch.setattr("triaxis.stages.listeners.SHORT_S", 0.0)
     asking = Asking([("base", 0.5), ("collect", 0.3)], lambda: json.loads(process("status", tmp_path / "run", "--json").stdout))
     with pytest.raises(KeyboardInterrupt):
         run(tiny, tmp_path / "run", progress=Progress(asking))

@@ -43,7 +43,7 @@ def numbers(out: Path) -> dict:
     for side in ("base", "compressed"):
         for key in ("latency_ms", "latency_spread_ms"):
             del summary[side][key]
-    for key in ("seconds", "seconds_by_part", "collection_time_ratio", "environment"):
+    for key in ("seconds", "seconds_by_part", "collection_time_ratio", "environment", "cost_model"):
         del summary[key]
     del summary["solution"]["costs"]["latency_ms"]
     return summary

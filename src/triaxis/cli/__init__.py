@@ -23,6 +23,7 @@ _RUN, _STAGES, _MODELS = "The whole job", "One stage of a run", "Models"
 
 app.command(rich_help_panel=_RUN)(stages.run)
 app.command(rich_help_panel=_RUN)(models.init)
+app.command(rich_help_panel=_RUN)(stages.plan)
 app.command(rich_help_panel=_RUN)(stages.status)
 app.command(rich_help_panel=_RUN)(live.open)
 app.command(rich_help_panel=_STAGES)(stages.collect)
@@ -35,6 +36,7 @@ app.command(rich_help_panel=_MODELS)(models.inspect)
 app.command(rich_help_panel=_MODELS)(models.export)
 app.command(rich_help_panel=_MODELS)(models.predict)
 app.command(rich_help_panel=_MODELS)(models.bench)
+app.command(rich_help_panel=_MODELS)(models.push)
 app.command(rich_help_panel=_MODELS)(machine.doctor)
 
 app.add_typer(study.app, name="study", rich_help_panel="The paper's evidence")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -134,16 +134,34 @@ def bench(
     if as_json:
         print_json(found)
     elif found:
-        names = ("runtime", "batch", "base ms", "cut ms", "speed-up", "base img/s", "cut img/s", "base MB", "cut MB")
-        keys = (
-            "base_ms",
-            "compressed_ms",
-            "speedup",
-            "base_images_per_s",
-            "compressed_images_per_s",
-            "base_memory_mb",
-            "compressed_memory_mb",
-        )
-        show.rows(names, [(row["runtime"], str(row["batch"]), *(f"{row[key]:.3g}" for key in keys)) for row in found])
+        names = ("runtime", "batch", "ms, base → cut", "speed-up", "images/s", "MB")
+        show.rows(names, [_bench_row(row) for row in found])
     else:
         err.print("nothing was measured: no runtime is installed")
+
+
+def _bench_row(row: dict[str, Any]) -> tuple[str, ...]:
+    """Base model and cut in one cell for each number, so that the table fits on a terminal of 80 characters."""
+    keys = ("ms", "images_per_s", "memory_mb")
+    times, images, memory = (f"{_short(row[f'base_{key}'])} → {_short(row[f'compressed_{key}'])}" for key in keys)
+    return row["runtime"], str(row["batch"]), times, f"{row['speedup']:.2f} x", images, memory
+
+
+def _short(number: float) -> str:
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def push(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.", show_default=False)],
+    repo: Annotated[str, typer.Argument(metavar="ORG/NAME", help="Repository on the hub; made if missing.", show_default=False)],
+    license_: Annotated[str | None, typer.Option("--license", help="Of the weights, such as mit; for the card.")] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+) -> None:
+    """Send the compressed model to the hub, with a card written from the run. Needs the extra hub, and that you are logged in.
+
+    Example: `triaxis push runs/demo my-team/small-resnet --license mit`
+    """
+    from triaxis.deliver.hub import PREFIX, push_to_hub
+
+    push_to_hub(run_dir, repo, license=license_, private=private)
+    out.print(f"sent; load it with triaxis.load({f'{PREFIX}{repo}'!r})", soft_wrap=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.table import Table
@@ -13,6 +13,9 @@ from rich.table import Table
 from triaxis.cli.frame import out
 from triaxis.progress import Step, roughly
 from triaxis.values import FitReport, Solution, metric_spec
+
+if TYPE_CHECKING:
+    from triaxis.stages.plan import Forecast
 
 BAR_WIDTH = 24
 
@@ -48,6 +51,19 @@ def summary(run_dir: str | Path) -> dict[str, Any]:
         out.print(int8_table(plain))
     out.print(f"model:  {escape(str(run.compressed))}\nreport: {escape(str(run.report_file))}", soft_wrap=True)
     return plain
+
+
+def forecast(found: Forecast) -> None:
+    """Print what a run trains: networks, images, effort in shares of base training, and an estimate of the time."""
+    table = Table("", "networks", "images", "images x MACs", "of base training", "about")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for stage in found.stages:
+        networks = str(stage.networks) if stage.networks else "-"
+        share = f"{found.share(stage):.2f}"
+        table.add_row(stage.name, networks, f"{stage.images:,}", cost(stage.effort, "macs"), share, roughly(stage.seconds))
+    out.print(table)
+    out.print(f"about {roughly(found.seconds)} of training on this machine; measuring, exporting and reading data come on top")
 
 
 def summary_table(plain: dict[str, Any]) -> Table:

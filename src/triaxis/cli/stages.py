@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -15,12 +15,18 @@ from rich.markup import escape
 from triaxis.cli import show
 from triaxis.cli.frame import StageProgress, err, out, print_json
 
+if TYPE_CHECKING:
+    from triaxis.config import Config
+
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.", show_default=False)]
 BudgetOption = Annotated[
     list[str] | None,
     typer.Option(
         "--budget", "-b", metavar="METRIC=AMOUNT", help="macs=30%, macs=12M, params=50%, latency=3ms or memory=64MB; may be repeated."
     ),
+]
+EffortOption = Annotated[
+    float | None, typer.Option("--effort", min=0.001, help="All training after the base model's, in shares of base training.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for another program.")]
 
@@ -30,6 +36,8 @@ WATCH_S = 2.0
 def run(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file.", show_default=False)],
     out_dir: Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="Run directory; runs/NAME of the config file.")] = None,
+    effort: EffortOption = None,
+    hours: Annotated[float | None, typer.Option("--hours", min=0.0, help="The same by time: what fits into so many hours here.")] = None,
 ) -> None:
     """Do it all: train or load the base model, collect, fit, solve, prune, report.
 
@@ -39,7 +47,8 @@ def run(
     """
     from triaxis.config import idle_settings, load_config
 
-    loaded, place = load_config(config), out_dir or Path("runs") / config.stem
+    place = out_dir or Path("runs") / config.stem
+    loaded = _with_effort(load_config(config), place, effort, hours)
     for sentence in idle_settings(loaded):
         err.print(f"[yellow]warning[/]: {sentence}")
     from triaxis.stages.pipeline import run as run_pipeline
@@ -48,6 +57,38 @@ def run(
         run_pipeline(loaded, place, progress=progress)
         _write_report(place, progress)
     _show_result(place)
+
+
+def _with_effort(config: Config, place: Path, effort: float | None, hours: float | None) -> Config:
+    """Return the configuration with the effort that was asked for; time already turned into effort stays as it was."""
+    if effort is not None and hours is not None:
+        raise typer.BadParameter("--effort and --hours say the same thing in two ways: give one of them.")
+    if hours is not None:
+        from triaxis.stages.plan import forecast_run
+        from triaxis.store.directory import RunDirectory
+
+        begun = RunDirectory(place)
+        effort = begun.config().effort if begun.config_file.exists() else round(forecast_run(config).effort_in(hours), 3)
+        err.print(f"effort: {effort} of base training")
+    return config if effort is None else config.model_copy(update={"effort": effort})
+
+
+def plan(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file.", show_default=False)],
+    effort: EffortOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a run would train, how much and about how long; nothing is trained and nothing written.
+
+    Example: `triaxis plan examples/digits.yaml --effort 0.5`
+    """
+    from triaxis.config import load_config
+
+    loaded = load_config(config)
+    from triaxis.stages.plan import forecast_run
+
+    found = forecast_run(loaded if effort is None else loaded.model_copy(update={"effort": effort}))
+    print_json(found.to_plain()) if as_json else show.forecast(found)
 
 
 def collect(

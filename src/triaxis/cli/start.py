@@ -95,6 +95,6 @@ def _choose_for(facts: FolderFacts, model: str, plain: dict[str, Any], notes: di
         plain |= {
             "base": {"batch_size": batch_size},
             "finetune": {"batch_size": batch_size},
-            "collect": {"recipe": {"batch_size": batch_size}},
+            "collect": {"recipe": {"batch_size": batch_size}, "shared": {"batch_size": batch_size}},
         }
         notes["base.batch_size"] = f"smaller than the default, since there are about {num_train} images to train on"

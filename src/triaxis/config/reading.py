@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from triaxis.config.keys import walk_keys
-from triaxis.config.tree import Config, DataConfig
+from triaxis.config.tree import FINETUNE_RECIPE, CollectConfig, Config, DataConfig
 from triaxis.errors import ConfigError
 
 
@@ -92,7 +92,16 @@ def idle_settings(config: Config) -> list[str]:
     own = DataConfig(source=config.data.source, mean=config.data.mean, std=config.data.std)
     known_here = config.data.source.startswith(("digits", "imagefolder"))
     side_px = config.model.side_px
+    collect, plain = config.collect, CollectConfig()
+    is_elastic = collect.method == "elastic"
     cases = (
+        (config.effort and config.finetune.epochs != FINETUNE_RECIPE.epochs, "finetune.epochs has no effect: effort is set"),
+        (not is_elastic and collect.effort != plain.effort, "collect.effort has no effect: collect.method is chains"),
+        (not is_elastic and collect.num_cuts != plain.num_cuts, "collect.num_cuts has no effect: collect.method is chains"),
+        (not is_elastic and collect.shared != plain.shared, "collect.shared has no effect: collect.method is chains"),
+        (is_elastic and collect.recipe != plain.recipe, "collect.recipe has no effect: collect.method is elastic"),
+        (is_elastic and collect.num_trials != plain.num_trials, "collect.num_trials has no effect: collect.method is elastic"),
+        (is_elastic and collect.off_axis, "collect.off_axis has no effect: collect.method is elastic"),
         (side_px and config.data.side_px not in (None, side_px), "model.side_px has no effect: data.side_px is set"),
         (config.collect.executor == "serial" and config.collect.workers > 1, "collect.workers has no effect: collect.executor is serial"),
         (config.data.download and known_here, "data.download has no effect on this data.source"),

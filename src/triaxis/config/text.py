@@ -102,7 +102,7 @@ defaults. `triaxis init` writes such a file for your model and your images.
   All mistakes of a file are named at once; of one recipe's numbers, the first.
 * `model: timm:resnet18` is short for `model: {{name: timm:resnet18}}`, and `data: imagefolder:PATH` for
   `data: {{source: imagefolder:PATH}}`. `budget` takes one budget, or a list of budgets that hold together.
-* Missing keys of `base`, `collect.recipe` and `finetune` take the defaults of their own section, shown below.
+* Missing keys of `base`, `collect.recipe`, `collect.shared` and `finetune` take the defaults of their own section, shown below.
 * Paths are relative to the directory in which the command is given.
 * `imagefolder:PATH` holds a folder of pictures for each class, or splits that do: `train` or `training`; `val`, `valid`,
   `validation`, `dev` or `eval`; `test` or `testing`; in any case of letters. What a folder holds decides, so that a class

@@ -28,6 +28,7 @@ from triaxis.values import METRICS, BudgetSpec, Recipe, metric_spec, parse_budge
 
 BASE_RECIPE = Recipe(epochs=30)
 COLLECT_RECIPE = Recipe(epochs=4, peak_lr=0.05, distill=0.7, temperature=2.0, average_last=0.3)
+SHARED_RECIPE = Recipe(epochs=1, peak_lr=0.1, distill=0.7, temperature=2.0, average_last=0.3)
 FINETUNE_RECIPE = Recipe(epochs=30, peak_lr=0.05, distill=0.7, temperature=2.0, average_last=0.3)
 
 MODEL_FORM = r"^[\w.]+:[\w./-]+$"
@@ -40,6 +41,9 @@ ListenerName = Annotated[str, Field(pattern=r"^[\w.-]+(:\w+)?$")]
 
 CRITERIA = ("l1", "l2", "bn", "taylor", "random")
 """The criteria in the box, see `triaxis.surgery.criteria`."""
+
+TASKS = ("classification", "multi_label", "regression")
+"""The tasks in the box, see `triaxis.tasks`."""
 
 RUNTIMES = ("eager", "compile", "onnxruntime", "openvino")
 """The runtimes in the box, see `triaxis.metrics.runtimes`."""
@@ -66,6 +70,7 @@ def _recipe_over(default: Recipe) -> Callable[[Any, ValidatorFunctionWrapHandler
 
 BaseRecipe = Annotated[Recipe, WrapValidator(_recipe_over(BASE_RECIPE))]
 CollectRecipe = Annotated[Recipe, WrapValidator(_recipe_over(COLLECT_RECIPE))]
+SharedRecipe = Annotated[Recipe, WrapValidator(_recipe_over(SHARED_RECIPE))]
 FinetuneRecipe = Annotated[Recipe, WrapValidator(_recipe_over(FINETUNE_RECIPE))]
 
 
@@ -144,7 +149,19 @@ class DataConfig(Section):
 class CollectConfig(Section):
     """Which trials are measured, and how each is fine-tuned."""
 
+    method: Literal["chains", "elastic"] = Field(
+        default="chains", description="a fine-tune for each trial, or one training of weights that all cuts share"
+    )
     recipe: CollectRecipe = Field(default=COLLECT_RECIPE, description="the short fine-tune of each trial")
+    shared: SharedRecipe = Field(
+        default=SHARED_RECIPE, description="elastic: how the shared weights are trained; epochs follow from collect.effort"
+    )
+    views: int = Field(
+        default=8, ge=0, description="elastic: epochs after which pictures repeat, so that the base model looks at each once; 0 is never"
+    )
+    effort: float = Field(default=0.08, gt=0, le=10, description="elastic: its training, in shares of base training")
+    largest_part: float = Field(default=0.4, gt=0, lt=1, description="elastic: the largest part of the whole effort that it may take")
+    num_cuts: int = Field(default=40, ge=12, le=2000, description="elastic: cuts that are measured afterwards")
     num_trials: int = Field(default=9, ge=4, le=200, description="trials on the chains of the three axes")
     off_axis: int = Field(default=0, ge=0, le=100, description="trials more that cut several axes together")
     min_depth: float = Field(default=0.3, gt=0, le=1, description="smallest keep ratio of depth that is tried")
@@ -191,7 +208,7 @@ class FitConfig(Section):
     )
     rank: int = Field(default=1, ge=1, le=5, description="number of products that are added; above 1 needs four off-axis trials or more")
     target: Literal["accuracy", "balanced_accuracy"] = Field(
-        default="accuracy", description="what is predicted; balanced for uneven classes"
+        default="accuracy", description="what is predicted of a classification; balanced for uneven classes"
     )
 
 
@@ -293,8 +310,15 @@ class Config(Section):
     save_minutes: float = Field(default=10, ge=0, description="minutes between two saved states of a training within an epoch")
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
+    task: str = Field(
+        default="classification",
+        description=f"{', '.join(TASKS)} or package.module:Name: what the network is trained for, and scored by",
+    )
     metrics: dict[str, str] = Field(
         default={}, description="metrics of your own: NAME_UNIT: package.module:Name, such as energy_mJ: my_metrics:Energy"
+    )
+    effort: float | None = Field(
+        default=None, gt=0, description="all training after the base model's, in shares of base training; null leaves it to finetune.epochs"
     )
     budget: tuple[str, ...] = Field(
         default=("macs=50%",), min_length=1, description="such as macs=50%, params=2M, latency=3ms, memory=64MB; or a list"
@@ -313,6 +337,21 @@ class Config(Section):
     def _empty_sections(cls, given: Any) -> Any:
         # `collect:` with every key commented out reads as null in YAML; its author means the defaults.
         return {key: item for key, item in given.items() if item is not None} if isinstance(given, dict) else given
+
+    @field_validator("task")
+    @classmethod
+    def _is_a_task(cls, name: str) -> str:
+        try:
+            require_known("task", name, TASKS, setting="it")
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return name
+
+    @model_validator(mode="after")
+    def _target_has_an_effect(self) -> Self:
+        if self.task != "classification" and self.fit.target != "accuracy":
+            raise ValueError(f"fit.target {self.fit.target} is for the task classification, got task {self.task}: leave fit.target out.")
+        return self
 
     @field_validator("budget", mode="before")
     @classmethod

@@ -17,6 +17,7 @@ from triaxis.data.checks import require_pixels
 from triaxis.data.images import Images, Preprocess, ResidentImages, Sealed, Splits
 from triaxis.data.pictures import to_rgb, to_tensor
 from triaxis.errors import ConfigError, DataError
+from triaxis.tasks import CLASSIFICATION, Task
 
 log = logging.getLogger(__name__)
 
@@ -25,20 +26,28 @@ Channels = tuple[float, ...]
 
 
 def from_datasets(
-    train: Any, val: Any, test: Any, *, num_classes: int | None = None, mean: Channels | None = None, std: Channels | None = None
+    train: Any,
+    val: Any,
+    test: Any,
+    *,
+    num_classes: int | None = None,
+    mean: Channels | None = None,
+    std: Channels | None = None,
+    task: Task = CLASSIFICATION,
 ) -> Splits:
     """Return splits made from map-style data sets of (image, label) pairs, decoded once and kept in memory.
 
     Args:
         train: Items are (C, S, S) tensors (uint8 pixels, or floating point if already normalised) or PIL images, with a whole number
-            as label. Of a DataLoader its data set is taken.
+            as label, or what another task wants. Of a DataLoader its data set is taken.
         val: Likewise.
         test: Likewise; no image of it is looked at until the final model is verified. Its labels are checked before where they can be
             had alone: from lists, from `TensorDataset` and torchvision's data sets, and from parts of these.
-        num_classes: None takes the largest label of train and val, plus one.
+        num_classes: None takes the largest label of train and val, plus one; of another task the length of a label.
         mean: By channel, of pixels in [0, 1]. Normalises uint8 pixels and PIL images (None measures it on train); of images that come
             normalised it says by what, which `predict` needs.
         std: Standard deviations, likewise.
+        task: Says what labels are, as `triaxis.tasks.make_task` gives it.
 
     Raises:
         DataError: A split is none or empty, its images differ in shape, or a label is out of range.
@@ -46,18 +55,18 @@ def from_datasets(
     """
     train, val, test = (_map_style(dataset, name) for dataset, name in ((train, "train"), (val, "val"), (test, "test")))
     shuffled = np.random.default_rng(0).permutation(len(train))
-    raw = {"train": _stack(train, shuffled, "train"), "val": _stack(val, range(len(val)), "val")}
+    raw = {"train": _stack(train, shuffled, "train", task), "val": _stack(val, range(len(val)), "val", task)}
     if raw["train"][0].dtype != raw["val"][0].dtype:
         kinds = " and ".join(str(pixels.dtype).removeprefix("torch.") for pixels, _ in raw.values())
         raise DataError(f"The images of the train and val splits must be of one type, got {kinds}.")
-    classes = num_classes or int(max(labels.max() for _, labels in raw.values())) + 1
+    classes = num_classes or max(task.num_outputs(labels) for _, labels in raw.values())
     stats = _preprocess(raw["train"][0], mean, std)
-    opened = {name: ResidentImages(x, y, classes, stats, name=name) for name, (x, y) in raw.items()}
+    opened = {name: ResidentImages(x, y, classes, stats, name=name, task=task) for name, (x, y) in raw.items()}
 
     def open_test() -> Images:
-        return ResidentImages(*_stack(test, range(len(test)), "test"), classes, stats, name="test")
+        return ResidentImages(*_stack(test, range(len(test)), "test", task), classes, stats, name="test", task=task)
 
-    return Splits(train=opened["train"], val=opened["val"], test=Sealed(open_test, _known_labels(test, "test")))
+    return Splits(train=opened["train"], val=opened["val"], test=Sealed(open_test, _known_labels(test, "test", task)), task=task)
 
 
 def measured(pixels: Tensor) -> Preprocess:
@@ -104,8 +113,8 @@ def _map_style(dataset: Any, name: str) -> Any:
     return dataset
 
 
-def _stack(dataset: Any, order: Iterable[int], name: str) -> tuple[Tensor, Tensor]:
-    """Return (N, C, S, S) images and (N,) labels."""
+def _stack(dataset: Any, order: Iterable[int], name: str, task: Task) -> tuple[Tensor, Tensor]:
+    """Return (N, C, S, S) images and (N, ...) labels."""
     pictures, labels = [], []
     for index in order:
         item = dataset[int(index)]
@@ -113,7 +122,7 @@ def _stack(dataset: Any, order: Iterable[int], name: str) -> tuple[Tensor, Tenso
             found = f"{type(item).__name__} of {len(item)}" if isinstance(item, tuple | list | Mapping) else type(item).__name__
             raise DataError(f"Each item of the {name} split must be a pair (image, label), got a {found}.")
         pictures.append(_as_tensor(item[0], name, int(index)))
-        labels.append(class_number(item[1], name))
+        labels.append(item[1])
     shapes = {tuple(p.shape) for p in pictures}
     first = next(iter(shapes))
     if len(shapes) > 1 or len(first) != 3 or first[1] != first[2]:
@@ -122,29 +131,7 @@ def _stack(dataset: Any, order: Iterable[int], name: str) -> tuple[Tensor, Tenso
         )
     if len({p.dtype for p in pictures}) > 1:
         raise DataError(f"All images of the {name} split must be of one type, got uint8 pixels and floating point.")
-    return torch.stack(pictures), torch.tensor(labels)
-
-
-def class_number(label: Any, name: str) -> int:
-    """Return a label as an int.
-
-    Raises:
-        DataError: It is not a whole number.
-    """
-    try:
-        number = int(label)
-        is_whole = bool(number == label)
-    except (TypeError, ValueError, OverflowError, RuntimeError):
-        is_whole = False
-    if not is_whole:
-        raise DataError(f"The labels of the {name} split must be whole numbers from 0, got {_shown(label)}.")
-    return number
-
-
-def _shown(label: Any) -> str:
-    if isinstance(label, Tensor):
-        return str(label.item()) if label.numel() == 1 else f"a tensor of shape {tuple(label.shape)}"
-    return repr(label)[:80]
+    return torch.stack(pictures), task.targets(labels, name)
 
 
 def _as_tensor(picture: Any, name: str, index: int) -> Tensor:
@@ -184,8 +171,8 @@ def _changes_labels(dataset: Any) -> bool:
     return getattr(dataset, "target_transform", None) is not None or (both is not None and not isinstance(both, StandardTransform))
 
 
-def _known_labels(dataset: Any, name: str) -> Tensor | None:
+def _known_labels(dataset: Any, name: str, task: Task) -> Tensor | None:
     found = labels_of(dataset)
     if found is None or (isinstance(found, Tensor) and found.ndim == 1):
         return found
-    return torch.tensor([class_number(label, name) for label in found])
+    return task.targets(found, name)

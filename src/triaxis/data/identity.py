@@ -58,7 +58,8 @@ def _content(splits: Splits, name: str, images: Images | None) -> dict[str, str]
 
 
 def _digest_of_labels(labels: Tensor) -> str:
-    return hashlib.sha256(labels.cpu().long().contiguous().numpy().tobytes()).hexdigest()[:16]
+    plain = labels.cpu() if labels.is_floating_point() and labels.ndim > 1 else labels.cpu().long()
+    return hashlib.sha256(plain.contiguous().numpy().tobytes()).hexdigest()[:16]
 
 
 def _class_differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -17,8 +17,9 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode, RandAugment
 from torchvision.transforms.v2 import functional as tvf
 
-from triaxis.data.checks import check_labels, require_pixels
+from triaxis.data.checks import require_pixels
 from triaxis.errors import ConfigError, DataError
+from triaxis.tasks import CLASSIFICATION, Task
 from triaxis.values import Recipe, Value
 
 
@@ -38,7 +39,7 @@ class Preprocess(Value):
 
 @dataclass(frozen=True)
 class Batch:
-    """`images` (B, C, S, S) normalised, `labels` (B,) int64, `indices` (B,) int64 into the split."""
+    """`images` (B, C, S, S) normalised, `labels` (B, ...) as the task wants them, `indices` (B,) int64 into the split."""
 
     images: Tensor
     labels: Tensor
@@ -46,7 +47,11 @@ class Batch:
 
 
 class Images(Protocol):
-    """One split: what training and evaluation need of it."""
+    """One split: what training and evaluation need of it.
+
+    `num_classes` is K, the outputs that a model needs: classes, labels or numbers. A split whose labels have places in the picture,
+    such as masks, crops and mirrors them as it does the picture; see `triaxis.tasks.base`.
+    """
 
     num_classes: int
     side_px: int
@@ -57,7 +62,7 @@ class Images(Protocol):
 
     @property
     def labels(self) -> Tensor:
-        """(N,) int64 class numbers, in the order of the split."""
+        """(N, ...) what the task says of each image, such as (N,) int64 class numbers, in the order of the split."""
 
     def fingerprint(self) -> str:
         """Return 16 hexadecimal characters that change when the images or the labels do."""
@@ -77,7 +82,7 @@ class Sealed:
 
     Args:
         opener: Makes the split.
-        labels: (N,) class numbers, where they are known without a look at any image, so that wrong ones are said early.
+        labels: (N, ...) those of all images, where they are known without a look at any image, so that wrong ones are said early.
     """
 
     def __init__(self, opener: Callable[[], Images], labels: Tensor | None = None) -> None:
@@ -94,7 +99,7 @@ class Sealed:
 class Splits:
     """The three splits. `val` steers every choice; `test` stays sealed until `verify` opens it once.
 
-    `files` holds, where images are files, a digest of each split's file names and their bytes.
+    `files` holds, where images are files, a digest of each split's file names and their bytes. `task` says what labels are.
 
     Raises:
         DataError: `test` is not sealed, or its labels, where they are known, are unusable.
@@ -105,12 +110,13 @@ class Splits:
     test: Sealed
     class_names: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
+    task: Task = CLASSIFICATION
 
     def __post_init__(self) -> None:
         if not isinstance(self.test, Sealed):
             raise DataError(f"The test split of Splits must be sealed, as Sealed(lambda: images), got {type(self.test).__name__}.")
         if self.test.labels is not None:
-            check_labels(self.test.labels, self.train.num_classes, "test")
+            self.task.check_targets(self.test.labels, self.train.num_classes, "test")
 
     def digest(self) -> str:
         """Return an identity of the train and val images (the test split stays closed)."""
@@ -123,29 +129,37 @@ class ResidentImages:
 
     Args:
         images: (N, C, S, S) uint8 pixels, or floating point if the data set is already normalised.
-        labels: (N,) whole numbers in [0, num_classes).
-        num_classes: Number of classes of the task.
+        labels: (N,) whole numbers in [0, num_classes), or what another task wants.
+        num_classes: Number of classes, or of what else the model returns for each image.
         preprocess: Applied to uint8 pixels; of floating point ones it only says, for `predict`, how they were normalised.
         side_px: The side that the base model sees; `images` may be larger, then crops are taken from them.
+        task: Says what labels are.
 
     Raises:
-        DataError: The split is empty, its images are neither uint8 nor floating point, or a label is no class number.
+        DataError: The split is empty, its images are neither uint8 nor floating point, or a label is none of the task.
     """
 
     is_resident = True
 
     def __init__(
-        self, images: Tensor, labels: Tensor, num_classes: int, preprocess: Preprocess, side_px: int | None = None, name: str = "data"
+        self,
+        images: Tensor,
+        labels: Tensor,
+        num_classes: int,
+        preprocess: Preprocess,
+        side_px: int | None = None,
+        name: str = "data",
+        task: Task = CLASSIFICATION,
     ) -> None:
         if len(images) == 0:
             raise DataError(f"The {name} split must hold at least one image, got none: name another folder or a larger fraction.")
         if len(images) != len(labels):
             raise DataError(f"The {name} split must have one label for each image, got {len(images)} images and {len(labels)} labels.")
         require_pixels(images, name)
-        self.images, self._labels = images, check_labels(labels, num_classes, name)
+        self.images, self._labels = images, task.check_targets(labels, num_classes, name)
         self.num_classes, self.preprocess = num_classes, preprocess
         self.side_px = side_px or images.shape[-1]
-        self.name = name
+        self.name, self.task = name, task
         self._normalise = _normaliser(preprocess, images)
 
     def __len__(self) -> int:
@@ -164,7 +178,8 @@ class ResidentImages:
 
     def to(self, device: torch.device | str) -> ResidentImages:
         """Return the split with its images on `device`."""
-        return ResidentImages(self.images.to(device), self._labels.to(device), self.num_classes, self.preprocess, self.side_px, self.name)
+        labels = self._labels.to(device)
+        return ResidentImages(self.images.to(device), labels, self.num_classes, self.preprocess, self.side_px, self.name, self.task)
 
     def epoch(self, side_px: int, recipe: Recipe, *, seed: int, epoch: int, limit: int | None = None, skip: int = 0) -> Iterator[Batch]:
         """Yield shuffled, augmented batches, all of `recipe.batch_size` (images that do not fill one wait for the next epoch).
@@ -236,7 +251,7 @@ class StreamedImages:
         self.side_px, self.name, self.num_workers = side_px, name, num_workers
         if len(dataset) == 0:
             raise DataError(f"The {name} split must hold at least one image, got none: name another folder or a larger fraction.")
-        check_labels(dataset.labels, num_classes, name)
+        CLASSIFICATION.check_targets(dataset.labels, num_classes, name)
         self._normalise = _normaliser(preprocess, torch.empty(1, 3, 1, 1, dtype=torch.uint8))
         self._loader: torch.utils.data.DataLoader | None = None
 

@@ -24,6 +24,7 @@ from triaxis.data.images import Images, Preprocess, ResidentImages, Sealed, Spli
 from triaxis.data.pictures import PictureFiles, readable
 from triaxis.errors import ConfigError, DataError
 from triaxis.plugins import import_named
+from triaxis.tasks import CLASSIFICATION, Task
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,12 @@ class Source:
 
 
 def load_splits(
-    config: DataConfig, *, side_px: int | None = None, preprocess: Preprocess | None = None, checked: MutableMapping[str, str] | None = None
+    config: DataConfig,
+    *,
+    side_px: int | None = None,
+    preprocess: Preprocess | None = None,
+    checked: MutableMapping[str, str] | None = None,
+    task: Task = CLASSIFICATION,
 ) -> Splits:
     """Return the train, val and sealed test splits that the configuration names.
 
@@ -60,13 +66,14 @@ def load_splits(
         preprocess: The model's own normalisation; None measures mean and deviation on the train split.
         checked: What an earlier opening found out about image files, which are then not decoded again to check them; what is found now
             is added.
+        task: Says what the labels of data sets that a function makes are; all other sources hold one class for each image.
 
     Raises:
         DataError: Folders, files or labels are unusable.
         ConfigError: The source is unknown, or `mean` and `std` do not suit it.
     """
     if config.has_function:
-        return _from_function(config)
+        return _from_function(config, task)
     kind, _, place = config.source.partition(":")
     require_channels(config.mean, config.std, 3)
     source = READERS[kind](place, config)
@@ -154,7 +161,7 @@ def _files(folder: Path, names: list[str]) -> tuple[list[Path], np.ndarray]:
     return files, np.array(labels, dtype=np.int64)
 
 
-def _from_function(config: DataConfig) -> Splits:
+def _from_function(config: DataConfig, task: Task) -> Splits:
     """Call the user's ``package.module:function``, which returns `Splits`, or (train, val, test) data sets."""
     name = config.source
     made = import_named(name, setting="data.source")()
@@ -164,7 +171,7 @@ def _from_function(config: DataConfig) -> Splits:
         return made
     if not isinstance(made, Sequence) or isinstance(made, str) or len(made) != 3:
         raise ConfigError(f"{name} must return Splits, or a list of three data sets (train, val, test), got {type(made).__name__}.")
-    return from_datasets(*made, mean=config.mean, std=config.std)
+    return from_datasets(*made, mean=config.mean, std=config.std, task=task)
 
 
 READERS: dict[str, Callable[[str, DataConfig], Source]] = {

@@ -52,6 +52,7 @@ def export(
     preprocess: Preprocess,
     formats: tuple[str, ...],
     class_names: tuple[str, ...] = (),
+    task: str = "classification",
 ) -> tuple[Path, ...]:
     """Write the model in every format asked for, and check each file against the live model at batch 1 and 8.
 
@@ -63,6 +64,7 @@ def export(
         preprocess: What the input must go through.
         formats: Of ``safetensors``, ``pt2`` and ``onnx``; the first is always written. `triaxis.deliver.int8` writes ``onnx-int8``.
         class_names: Names of the outputs.
+        task: What the network was trained for; a classification is not named in the file.
 
     Returns:
         The files written.
@@ -81,6 +83,8 @@ def export(
         "class_names": list(class_names),
         "input": [source.in_channels, plan.side_px, plan.side_px],
     }
+    if task != "classification":
+        description["task"] = task
     if not _is_described(directory, description):
         # The files of another plan must not stand beside this one's.
         for name in FILES:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from triaxis.data.images import Preprocess
+from triaxis.deliver.hub import PREFIX, fetch
 from triaxis.deliver.plan_file import build_base, read_description
 from triaxis.errors import ConfigError
 from triaxis.models.zoos import ModelSource, names_code
@@ -29,7 +30,7 @@ def load(directory: str | Path, *, model: nn.Module | None = None, allow_code: b
     """Return the compressed network that `export` wrote, ready to run and to train on; nothing is unpickled.
 
     Args:
-        directory: A run's ``compressed`` folder.
+        directory: A run's ``compressed`` folder, or ``hub:org/name``, which is fetched (extra ``[hub]``).
         model: The uncut base model (any weights), needed only if it was handed over in code rather than named.
         allow_code: Import and call the function that ``plan.json`` names, where the base model is not a zoo's; for folders that you trust.
 
@@ -38,7 +39,7 @@ def load(directory: str | Path, *, model: nn.Module | None = None, allow_code: b
         PlanError: A field of ``plan.json`` is wrong, or the plan does not fit the base model.
         StoreError: The weights are missing, damaged, or those of another network.
     """
-    directory = Path(directory)
+    directory = fetch(str(directory)) if str(directory).startswith(PREFIX) else Path(directory)
     description = read_description(directory)
     source, plan = ModelSource.from_json(description["source"]), PrunePlan.from_json(description["plan"])
     if model is None and not source.name:

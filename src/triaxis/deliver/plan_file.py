@@ -48,6 +48,7 @@ class _Fields(BaseModel):
     source: ModelSource
     preprocess: Preprocess
     class_names: tuple[StrictStr, ...]
+    task: StrictStr = "classification"
     input: tuple[StrictInt, StrictInt, StrictInt]
 
 

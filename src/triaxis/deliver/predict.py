@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,6 +14,7 @@ from triaxis.deliver.load import known_preprocess, load
 from triaxis.deliver.plan_file import read_description
 from triaxis.errors import ConfigError, DataError
 from triaxis.process.usual_torch import usual_torch
+from triaxis.tasks import BOX, PerImage
 
 
 @usual_torch()
@@ -27,7 +29,7 @@ def predict_files(directory: Path, images: Sequence[Path], *, top: int = 5, allo
 
     Raises:
         DataError: A file is missing or cannot be read.
-        ConfigError: The folder holds no compressed model, or one that pictures cannot be made ready for.
+        ConfigError: The folder holds no compressed model, one that pictures cannot be made ready for, or one of a task without classes.
     """
     images, directory = [Path(path) for path in images], Path(directory)
     missing = [str(path) for path in images if not path.is_file()]
@@ -38,17 +40,29 @@ def predict_files(directory: Path, images: Sequence[Path], *, top: int = 5, allo
     if channels not in (1, 3):
         raise ConfigError(f"A picture has 1 or 3 channels, but the model in {directory} takes {channels}: call triaxis.load instead.")
     readable(images, skip_bad=False, advice="repair them, or leave them out")
-    names = description["class_names"]
+    names, task = description["class_names"], _task_of_classes(directory, description)
     model = load(directory, allow_code=allow_code)
     pictures = PictureFiles(images, [0] * len(images), preprocess, is_grey=channels == 1)
     files = StreamedImages(pictures, max(len(names), 1), preprocess, side, num_workers=0)
     found = {}
     for batch in files.in_order(side):
         with torch.inference_mode():
-            rows = model(batch.images).softmax(1)
+            rows = task.probabilities(task.forward(model, batch.images))
+        assert rows is not None
         for index, row in zip(batch.indices.tolist(), rows, strict=True):
             best = row.topk(min(top, len(row)))
             found[str(images[index])] = [
                 (names[i] if i < len(names) else str(i), p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
             ]
     return found
+
+
+def _task_of_classes(directory: Path, description: dict[str, Any]) -> PerImage:
+    """Return the task that ``plan.json`` names, one of the box: the file may come from anybody, and must not name code to run."""
+    name = description.get("task", "classification")
+    task = BOX[name]() if name in BOX else None
+    if task is None or task.probabilities(torch.zeros(1, 1)) is None:
+        raise ConfigError(
+            f"The model in {directory} was trained for the task {name}, whose outputs are no classes to show: call triaxis.load instead."
+        )
+    return task

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,21 @@ def write_pt2(path: Path, live: nn.Module, description: dict[str, Any]) -> Path:
     input_shape = description["input"]
     with as_export_error(path):
         program = exported_program(live, input_shape)
+        _forget_places(program)
+        # Written to memory first: the archive would else be named after the temporary file.
+        held = io.BytesIO()
+        torch.export.save(program, held)
 
     def write(temporary: Path) -> None:
-        # torch.export insists on the suffix.
-        named = temporary.with_name(temporary.name + ".pt2")
-        torch.export.save(program, named)
-        shutil.move(named, temporary)
+        temporary.write_bytes(held.getbuffer())
 
     write_atomic(path, write)
     check_parity(live, torch.export.load(path).module(), input_shape, path.name)
     return path
+
+
+def _forget_places(program: torch.export.ExportedProgram) -> None:
+    """Leave out the lines of source that each operation came from: they name directories of this machine, and the file is shared."""
+    for module in program.graph_module.modules():
+        for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
+            node.meta.pop("stack_trace", None)

@@ -47,9 +47,9 @@ def count_costs(
 ) -> CostTable:
     """Return MACs and parameters of every cut, each counted on a really cut copy.
 
-    The side changes only how often each weight is used, so one pass of the uncut model per side serves all cuts. Matrix
-    products outside layers (attention) are counted on each cut copy at one side, and grow with the side as the uncut
-    model's do: a factor of theirs depends on the channels or on the side, never on both.
+    The side changes only how often each weight is used, so one pass of the uncut model per side serves all cuts. Where the
+    width changes that too (matrix products of attention, layers over tokens), each cut copy is run at one side, and its numbers
+    grow with the side as the uncut model's do: a factor of theirs depends on the channels or on the side, never on both.
 
     Args:
         surgeon: Knows the base model and its lattice.
@@ -66,6 +66,10 @@ def count_costs(
     bases = [surgeon.cut(surgeon.plan(side_px=side)) for side in sides]
     uses = [work(base, (in_channels, side, side)) for base, side in zip(bases, sides, strict=True)]
     sizes = [{name: p.numel() for name, p in base.named_parameters()} for base in bases]
+    last_shape = (in_channels, sides[-1], sides[-1])
+    narrow = work(surgeon.cut(surgeon.plan(width=widths[-1], side_px=sides[-1], importance=FIRST)), last_shape)
+    # A layer over tokens has channels as its rows, and heads are rows of attention: then no pass of the uncut model tells a cut's.
+    must_run = bool(uses[-1].products) or narrow.positions != uses[-1].positions
     macs = np.empty((len(num_removed), len(widths), len(sides)))
     params = np.empty_like(macs)
     achieved = []
@@ -74,7 +78,8 @@ def count_costs(
             removed_blocks=tuple(block_order[:n]), width=width, side_px=sides[-1], importance=importance, scope=scope, seed=seed
         )
         cut = surgeon.cut(plan)
-        macs[i, j] = _macs(cut, uses, (in_channels, sides[-1], sides[-1]))
+        own = work(cut, last_shape) if must_run else uses[-1]
+        macs[i, j] = _macs(cut, own, uses)
         params[i, j] = _grown({name: p.numel() for name, p in cut.named_parameters()}, sizes)
         if n == 0:
             achieved.append(plan.achieved.width)
@@ -89,9 +94,8 @@ def count_costs(
     )
 
 
-def _macs(cut: nn.Module, uses: Sequence[Work], last_shape: tuple[int, int, int]) -> list[int]:
-    """Return a cut's MACs at each side, given the uncut model's work there; `last_shape` is the input's at the last side."""
-    own = work(cut, last_shape) if uses[-1].products else uses[-1]
+def _macs(cut: nn.Module, own: Work, uses: Sequence[Work]) -> list[int]:
+    """Return a cut's MACs at each side, given its own work at the last side (or the uncut model's) and the uncut one's at all."""
     weights = {name: m.weight.numel() for name, m in cut.named_modules() if isinstance(m, COUNTED)}
     layers = _grown({name: weights[name] * n for name, n in own.positions.items() if name in weights}, [use.positions for use in uses])
     return [a + b for a, b in zip(layers, _grown(own.products, [use.products for use in uses]), strict=True)]

@@ -146,11 +146,14 @@ def stairs(points: Sequence[CostPoint]) -> tuple[CostPoint, ...]:
     return tuple(dict.fromkeys(point for pair in zip(rising, [*levels, rising[-1]], strict=True) for point in pair))
 
 
-def val_interval(records: Records, accuracy: float) -> tuple[float, float] | None:
-    """Return the 95 % interval of an accuracy measured on the val split, or None where its size is not known.
+def val_interval(records: Records, accuracy: float, known: tuple[float, float] | None = None) -> tuple[float, float] | None:
+    """Return the 95 % interval of an accuracy measured on the val split, as the run's task gave it.
 
-    Of a balanced accuracy the mean alone was recorded; its classes are taken to have the same recall.
+    Version 0.1 recorded none: of its runs the interval is made here, from the number of val images, and is None where that is not
+    known. Of a balanced accuracy the mean alone was recorded; its classes are taken to have the same recall.
     """
+    if known is not None:
+        return known
     if sizes := records.collection.get("val_class_sizes"):
         return interval.balanced([accuracy * size for size in sizes], sizes)
     return interval.wilson(accuracy, records.num_val) if records.num_val else None
@@ -229,7 +232,7 @@ def frontier_figure(records: Records, num: int = 200) -> Frontier | None:
         chosen=chosen,
         rivals=_rivals(records, table, solution, budget),
         measured=(chosen.fraction, verified.compressed.val_accuracy) if verified else None,
-        measured_interval=val_interval(records, verified.compressed.val_accuracy) if verified else None,
+        measured_interval=val_interval(records, verified.compressed.val_accuracy, verified.compressed.val_interval) if verified else None,
     )
 
 
@@ -259,7 +262,7 @@ def predicted_measured(records: Records) -> tuple[Estimate, ...] | None:
             axis=trial.spec.axis,
             ratios=trial.achieved,
             measured=trial.val_accuracy or 0.0,
-            measured_interval=val_interval(records, trial.val_accuracy or 0.0),
+            measured_interval=val_interval(records, trial.val_accuracy or 0.0, trial.val_interval),
             predicted=accuracy,
             low=low,
             high=high,
@@ -345,8 +348,8 @@ def _accuracies(base: Measured, cut: Measured, records: Records) -> Iterator[Com
         kind="accuracy",
         base=base.val_accuracy,
         compressed=cut.val_accuracy,
-        base_interval=val_interval(records, base.val_accuracy),
-        compressed_interval=val_interval(records, cut.val_accuracy),
+        base_interval=val_interval(records, base.val_accuracy, base.val_interval),
+        compressed_interval=val_interval(records, cut.val_accuracy, cut.val_interval),
     )
 
 

@@ -14,8 +14,8 @@ class Records:
     """What a run has found so far; None or empty where its stage was not reached yet.
 
     `config`, `anatomy`, `base`, `collection`, `environment` and `int8` are plain data as stored; `seconds` is by stage. Of
-    `collection`, a report shows `cost_ratio` (collection / base training, in images x MACs) and uses `num_val` (images in
-    the val split) or, of a run for balanced accuracy, `val_class_sizes` for the intervals of val accuracies.
+    `collection`, a report shows `cost_ratio` (collection / base training, in images x MACs); of runs of version 0.1 it makes
+    the intervals of val accuracies from `num_val` (images in the val split) or `val_class_sizes`.
     """
 
     config: dict[str, Any] = field(default_factory=dict)

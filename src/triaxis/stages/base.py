@@ -28,10 +28,11 @@ from triaxis.stages.readiness import formats_to_write, require_packages, require
 from triaxis.store.base import Store
 from triaxis.store.checkpoints import REMEDY, load_into, save_checkpoint
 from triaxis.store.directory import RunDirectory
+from triaxis.store.memory import MemoryStore
 from triaxis.surgery.criteria import criterion_of
 from triaxis.surgery.plain import check_plain, trainable
 from triaxis.surgery.surgeon import Surgeon
-from triaxis.training.evaluate import check_output
+from triaxis.tasks import Task, make_task
 from triaxis.training.machine import CpuTime, warn_if_busy
 from triaxis.training.teacher import Teacher
 
@@ -64,43 +65,44 @@ def open_run(
     device = pick_device(config)
     require_packages(config, device)
     since = CpuTime.now()
-    network, splits, source, is_trained = _loaded(run, model, splits)
+    task = make_task(config.task, target=config.fit.target)
+    network, splits, source, is_trained = _loaded(run, task, model, splits)
     run = _with_formats(run, network, source, device)
     train = splits.train
-    run.progress.expect(forecast(run.config, lambda recipe: Teacher.remembers(train, recipe)))
+    run.progress.expect(forecast(run.config, lambda recipe: Teacher.remembers(train, recipe, task)))
     if store.record("base") is not None:
         run.progress.expect({"base": 0.0})
-    trainer = _trainer(run, network, source, device)
+    trainer = _trainer(run, task, network, source, device)
     warn_if_busy(since)
     train_base(run, splits, network, source, trainer, is_trained=is_trained)
     base = Base(source, _surgeon(run, network, source, device), state_digest(network.state_dict()))
     store.put_record("anatomy", base.surgeon.anatomy.to_json())
-    trainer = dataclasses.replace(trainer, teacher=Teacher(network, source.side_px, device, trainer.mode))
+    trainer = dataclasses.replace(trainer, teacher=Teacher(network, source.side_px, device, trainer.mode, task))
     return Opened(run, Data(splits, splits.digest()), base, trainer)
 
 
-def _loaded(run: Run, model: nn.Module | None, splits: Splits | None) -> tuple[nn.Module, Splits, ModelSource, bool]:
+def _loaded(run: Run, task: Task, model: nn.Module | None, splits: Splits | None) -> tuple[nn.Module, Splits, ModelSource, bool]:
     """Return the network, the splits, how to make the network again, and whether its weights are trained; all are usable."""
     with run.timed("load") as advance:
         advance(0.0, "data and model")
         loaded = None
         if splits is None or model is None:
-            splits, loaded = _load(run.config, run.store, splits, model)
+            splits, loaded = _load(run.config, run.store, task, splits, model)
         network = _own_copy(model) if model is not None else trainable(loaded.model)  # type: ignore[union-attr]
         source = _source(run.config, splits, named=model is None)
-        _require_usable(run.config, network, splits, source)
+        _require_usable(run.config, task, network, splits, source)
     return network, splits, source, model is not None or (loaded is not None and loaded.is_trained)
 
 
-def _trainer(run: Run, network: nn.Module, source: ModelSource, device: torch.device) -> Trainer:
+def _trainer(run: Run, task: Task, network: nn.Module, source: ModelSource, device: torch.device) -> Trainer:
     config = run.config
     shape = (min(config.base.batch_size, 64), source.in_channels, source.side_px, source.side_px)
     mode, machine = how_to_train(config, run.store, network, shape, device)
     return Trainer(
-        target=config.fit.target,
         device=device,
         mode=mode,
         folder=run.directory.checkpoints,
+        task=task,
         machine=machine,
         calibrate_images=config.collect.calibrate_images,
         save_s=60 * config.save_minutes,
@@ -136,26 +138,35 @@ def _own_copy(model: nn.Module) -> nn.Module:
     return trainable(copy.deepcopy(model))
 
 
-def _load(config: Config, store: Store, splits: Splits | None, model: nn.Module | None) -> tuple[Splits, Any]:
+def load_parts(config: Config) -> tuple[Splits, Any]:
+    """Return the data and the model that a configuration names; nothing is trained, and nothing written.
+
+    Raises:
+        TriaxisError: The data or the model are unusable.
+    """
+    return _load(config, MemoryStore(), make_task(config.task, target=config.fit.target), None, None)
+
+
+def _load(config: Config, store: Store, task: Task, splits: Splits | None, model: nn.Module | None) -> tuple[Splits, Any]:
     """Load what was not handed over; the model says how its images must look, the data how many classes it needs."""
     chosen = config.model
     torch.manual_seed(config.seed)
     if splits is not None:
         return splits, load_model(chosen.name, chosen.args, chosen.num_classes or splits.train.num_classes, chosen.weights)
     if model is not None:
-        return _load_splits(config, store, chosen.side_px), None
+        return _load_splits(config, store, task, chosen.side_px), None
     probe = load_model(chosen.name, chosen.args, chosen.num_classes or 10)
     # A zoo's input side is meant for its own pictures; the CIFAR families take what the data have.
-    splits = _load_splits(config, store, chosen.side_px or probe.side_px, probe.preprocess)
+    splits = _load_splits(config, store, task, chosen.side_px or probe.side_px, probe.preprocess)
     torch.manual_seed(config.seed)
     return splits, load_model(chosen.name, chosen.args, chosen.num_classes or splits.train.num_classes, chosen.weights)
 
 
-def _load_splits(config: Config, store: Store, side_px: int | None, preprocess: Preprocess | None = None) -> Splits:
+def _load_splits(config: Config, store: Store, task: Task, side_px: int | None, preprocess: Preprocess | None = None) -> Splits:
     """Load the images, and remember which files could be read: a later opening checks only those that changed."""
     before = store.record("checked_images") or {}
     checked = dict(before)
-    splits = load_splits(config.data, side_px=side_px, preprocess=preprocess, checked=checked)
+    splits = load_splits(config.data, side_px=side_px, preprocess=preprocess, checked=checked, task=task)
     if checked != before:
         store.put_record("checked_images", checked)
     return splits
@@ -172,30 +183,34 @@ def _source(config: Config, splits: Splits, *, named: bool) -> ModelSource:
     )
 
 
-def _require_usable(config: Config, network: nn.Module, splits: Splits, source: ModelSource) -> None:
+def _require_usable(config: Config, task: Task, network: nn.Module, splits: Splits, source: ModelSource) -> None:
     """Say what would fail later, before anything is trained: weights, two blank images through the network, batches.
 
     Raises:
-        ConfigError: The criterion cannot be found, or a recipe does not suit the images.
-        UnsupportedModelError: The network holds NaN, fails, cannot be trained, or returns something else than logits.
-        DataError: The train split does not fill a batch.
+        ConfigError: The criterion cannot be found, or a recipe does not suit the images or the task.
+        UnsupportedModelError: The network holds NaN, fails, cannot be trained, or returns what the task cannot use.
+        DataError: The train split does not fill a batch, or labels are none of the task.
     """
     criterion_of(config.width.importance)
+    for name, images in (("train", splits.train), ("val", splits.val)):
+        task.check_targets(images.labels, splits.train.num_classes, name)
     check_finite(network, "the base model")
     network = network.cpu().eval()
     shape = (2, source.in_channels, source.side_px, source.side_px)
     try:
         with torch.no_grad():
-            output = network(torch.zeros(shape))
+            output = task.forward(network, torch.zeros(shape))
     except Exception as error:  # a network of the user's own may raise anything
         reason = str(error).partition("\n")[0]
         raise UnsupportedModelError(
             f"The model must take images of shape {shape} and return logits, but it raised {type(error).__name__}: {reason}."
         ) from error
-    check_output(output, 2, source.num_classes)
-    require_trainable(network, shape, source.num_classes)
-    for recipe in (config.collect.recipe, config.finetune):
+    task.check_output(output, 2, splits.train.num_classes)
+    require_trainable(network, task, next(iter(splits.train.in_order(source.side_px, limit=2))).labels, shape, source.num_classes)
+    collect = config.collect
+    for recipe in (collect.shared if collect.method == "elastic" else collect.recipe, config.finetune):
         require_recipe(splits.train, recipe, "train")
+        task.transform(recipe, source.num_classes)
 
 
 def train_base(run: Run, splits: Splits, network: nn.Module, source: ModelSource, trainer: Trainer, *, is_trained: bool) -> None:
@@ -221,18 +236,19 @@ def train_base(run: Run, splits: Splits, network: nn.Module, source: ModelSource
         elif config.base != BASE_RECIPE:
             log.warning("the settings under base have no effect: the base model is trained already")
         found = trainer.evaluate(network, splits.val, source.side_px)
-        advance(1.0, "", Moment(event="result", val_accuracy=found.accuracy))
+        advance(1.0, "", Moment(event="result", val_accuracy=found.value))
     macs = count_macs(network, (source.in_channels, source.side_px, source.side_px))
     save_checkpoint(checkpoint, network.state_dict())
     measured = {
-        "val_accuracy": trainer.accuracy(found),
+        "val_accuracy": found.value,
+        "val_interval": list(found.interval),
         "val_loss": found.loss,
         "macs": macs,
         "params": count_params(network),
         "train_macs": float(num_images * macs),
     }
     store.put_record("base", measured | identity)
-    log.info("base model: val accuracy %.4f, %d MACs", found.accuracy, macs)
+    log.info("base model: val accuracy %.4f, %d MACs", found.value, macs)
 
 
 def _tell(advance: Advance, note: str, share: float, moment: Moment) -> None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Callable
 
-from triaxis.data.images import Images
+from torch import Tensor, nn
+
 from triaxis.process.walltime import part
 from triaxis.surgery.surgeon import Surgeon
-from triaxis.training.evaluate import loss_with_batch_statistics
 from triaxis.values import PrunePlan
 
 GREEDY_CANDIDATES = 60
 """Losses that a choice may measure; beyond that, several blocks are chosen from one ranking."""
 
 Losses = dict[tuple[str, ...], float]
-"""Mean cross-entropy by the blocks that are removed."""
+"""Mean loss by the blocks that are removed."""
 
 
 @part("block choice")
@@ -23,10 +23,8 @@ def choose_blocks(
     plan: PrunePlan,
     state: dict[str, Tensor],
     count: int,
-    images: Images,
-    device: object,
+    loss: Callable[[nn.Module, int], float],
     *,
-    num_images: int,
     known: Losses | None = None,
 ) -> tuple[str, ...]:
     """Return the blocks that `plan` removes, and `count` more, in the order of removal.
@@ -36,9 +34,7 @@ def choose_blocks(
         plan: What was removed so far.
         state: Base-shaped weights of the network that `plan` gives.
         count: Blocks to remove now.
-        images: Split to measure the loss on.
-        device: Where to measure.
-        num_images: Images per loss.
+        loss: Gives the loss of a cut network at a side in pixels.
         known: Losses that were measured before with the same weights; those of now are added.
     """
     removed, known = plan.removed_blocks, {} if known is None else known
@@ -50,7 +46,7 @@ def choose_blocks(
 
     def measured_without(name: str) -> float:
         child = surgeon.plan(removed_blocks=(*removed, name), side_px=plan.side_px, state=state, parent=plan)
-        return loss_with_batch_statistics(surgeon.cut(child, state), images, child.side_px, device, num_images=num_images)  # type: ignore[arg-type]
+        return loss(surgeon.cut(child, state), child.side_px)
 
     losses: dict[str, float] = {}
     for step in range(count):

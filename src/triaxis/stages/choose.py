@@ -23,8 +23,10 @@ from triaxis.maths.solve import candidates, predict_lattice, solution_at
 from triaxis.metrics.gauge import Gauge, Measurement
 from triaxis.stages.context import Base, Data, Run, Trainer
 from triaxis.stages.costs import gauge_of
+from triaxis.stages.elastic import is_elastic, nested_cuts
 from triaxis.stages.trial import narrowed
 from triaxis.store.checkpoints import load_checkpoint
+from triaxis.surgery.shared import NestedCuts
 from triaxis.values import AccuracyPredictor, Budget, CostTable, PrunePlan, Solution, digest, metric_spec
 
 log = logging.getLogger(__name__)
@@ -104,6 +106,11 @@ class _Search:
         # Candidates share few depths: their checkpoints are read once.
         self.start_of = functools.lru_cache(maxsize=4)(functools.partial(starting_point, self.run, self.base))
         self.gauge = functools.cache(functools.partial(gauge_of, self.run, self.base, self.trainer))
+
+    @functools.cached_property
+    def nested_cuts(self) -> NestedCuts:
+        """The cuts that elastic training measured."""
+        return nested_cuts(self.run, self.data, self.base, self.trainer)
 
     def best(self, predictor: AccuracyPredictor) -> Choice:
         """Measure candidates, best first, until one is within every budget."""
@@ -191,7 +198,13 @@ class _Search:
         return dataclasses.replace(self.table, costs=costs)
 
     def cut(self, solution: Solution) -> Start:
-        """Return the plan of a solution and the weights that it cuts."""
+        """Return the plan of a solution and the weights that it cuts; the shared weights of elastic training only choose.
+
+        A fine-tune from them ended no higher than one from the base model's (benchmarks/results/effort-diary.md).
+        """
+        if is_elastic(self.run):
+            nested, state = self.nested_cuts, self.base.surgeon.base.state_dict()
+            return nested.plan(solution.blocks, solution.width, solution.side_px), state
         start = self.start_of(solution.blocks)
         return final_plan(self.run, self.data, self.base, self.trainer, solution, self.block_order, start), start[1]
 

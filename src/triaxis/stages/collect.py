@@ -16,9 +16,9 @@ from triaxis.process.walltime import added
 from triaxis.progress import Moment, Silent
 from triaxis.stages.block_choice import choose_blocks
 from triaxis.stages.context import Base, Data, Run, Trainer
+from triaxis.stages.effort import collected
 from triaxis.stages.forecast import TEACHER_SHARE, effort
 from triaxis.stages.trial import run_trial
-from triaxis.training.teacher import Teacher
 from triaxis.values import AXES, Axis, CostTable, KeepRatios, Recipe, TrialResult, TrialSpec
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def collect(run: Run, data: Data, base: Base, trainer: Trainer, table: CostTable
     run.progress.expect({"between": 0.0})
     if more:
         trials += measure_trials(run, data, base, trainer, more, "collect", first=len(specs))
-    record_cost(run, data, run.store.trials())
+    record_cost(run, data, trainer, run.store.trials())
     _require_some(trials)
     if remark := undertrained(trials):
         log.warning("%s", remark)
@@ -209,9 +209,7 @@ def first_block_order(run: Run, data: Data, base: Base, trainer: Trainer) -> tup
             surgeon.identity(),
             surgeon.base.state_dict(),
             removable,
-            data.splits.train,
-            trainer.device,
-            num_images=run.config.collect.block_images,
+            lambda model, side_px: trainer.quick_loss(model, data.splits.train, side_px, run.config.collect.block_images),
             known=base.losses,
         )
 
@@ -227,18 +225,21 @@ def final_block_order(base: Base, trials: Sequence[TrialResult], first: Sequence
     return tuple(order)
 
 
-def record_cost(run: Run, data: Data, trials: Sequence[TrialResult]) -> None:
+def record_cost(run: Run, data: Data, trainer: Trainer, trials: Sequence[TrialResult]) -> None:
     """Store what the collection cost, beside the base model's training: in images x MACs, and in wall time of the trials."""
     base_record = run.store.record("base") or {}
     seconds, base_seconds = sum(t.seconds for t in trials), (run.store.record("seconds") or {}).get("base")
-    total = sum(t.train_macs for t in trials) + teacher_macs(run, data, [t.spec.recipe for t in trials])
-    # The intervals of balanced accuracies in the report need them.
-    is_balanced = run.config.fit.target == "balanced_accuracy"
-    sizes = {"val_class_sizes": data.splits.val.labels.bincount().tolist()} if is_balanced else {}
+    shared = run.store.record("elastic")
+    looked = shared["teacher_macs"] if shared else teacher_macs(run, data, trainer, [t.spec.recipe for t in trials])
+    total = collected(run) + looked
+    if shared:
+        seconds += shared["seconds"]
+    # Trials of version 0.1 have no interval of their own: the report makes one from these.
+    kept = {key: item for key, item in (run.store.record("collection") or {}).items() if key == "val_class_sizes"}
     run.store.put_record(
         "collection",
         {
-            **sizes,
+            **kept,
             "num_trials": len(trials),
             "num_failed": sum(t.state == "failed" for t in trials),
             "num_val": len(data.splits.val),
@@ -251,11 +252,11 @@ def record_cost(run: Run, data: Data, trials: Sequence[TrialResult]) -> None:
     )
 
 
-def teacher_macs(run: Run, data: Data, recipes: Sequence[Recipe]) -> float:
+def teacher_macs(run: Run, data: Data, trainer: Trainer, recipes: Sequence[Recipe]) -> float:
     """Return what the base model's soft labels cost, in the images x MACs of training: each epoch once where they are remembered."""
     taught = [recipe for recipe in recipes if recipe.distill > 0]
     num_images = [recipe.epochs * (len(data.splits.train) // recipe.batch_size) * recipe.batch_size for recipe in taught]
-    is_remembered = all(Teacher.remembers(data.splits.train, recipe) for recipe in taught)
+    is_remembered = all(trainer.remembers(data.splits.train, recipe) for recipe in taught)
     num_looked_at = max(num_images, default=0) if is_remembered else sum(num_images)
     return TEACHER_SHARE * num_looked_at * float((run.store.record("base") or {})["macs"])
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from triaxis.config import Config
 from triaxis.data.images import Images, Splits
@@ -27,7 +27,8 @@ from triaxis.stages.timing import timed
 from triaxis.store.base import Store
 from triaxis.store.directory import RunDirectory
 from triaxis.surgery.surgeon import Surgeon
-from triaxis.training.evaluate import Evaluation, evaluate
+from triaxis.tasks import CLASSIFICATION, Score, Task
+from triaxis.training.evaluate import evaluate, loss_gradients, loss_with_batch_statistics
 from triaxis.training.loop import TrainingLog, finetune
 from triaxis.training.machine import Machine, num_threads
 from triaxis.training.mode import Mode
@@ -93,10 +94,10 @@ class Trainer:
     `folder` keeps the states of trainings that were cut off, each as ``NAME.resume``.
     """
 
-    target: str
     device: torch.device
     mode: Mode
     folder: Path
+    task: Task = CLASSIFICATION
     machine: Machine = field(default_factory=Machine)
     teacher: Teacher | None = None
     calibrate_images: int = 1000
@@ -130,15 +131,24 @@ class Trainer:
             calibrate_images=self.calibrate_images,
             machine=self.machine,
             save_s=self.save_s,
+            task=self.task,
         )
 
-    def evaluate(self, model: nn.Module, images: Images, side_px: int) -> Evaluation:
+    def evaluate(self, model: nn.Module, images: Images, side_px: int) -> Score:
         """Return what a network is worth on a split, in fp32, without augmentation."""
-        return evaluate(model, images, side_px, self.device)
+        return evaluate(model, images, side_px, self.device, task=self.task)
 
-    def accuracy(self, evaluation: Evaluation) -> float:
-        """Return the accuracy that the configuration asks to predict."""
-        return evaluation.balanced_accuracy if self.target == "balanced_accuracy" else evaluation.accuracy
+    def quick_loss(self, model: nn.Module, images: Images, side_px: int, num_images: int) -> float:
+        """Return the mean loss on some images; every batch norm normalises by the batch at hand."""
+        return loss_with_batch_statistics(model, images, side_px, self.device, num_images=num_images, task=self.task)
+
+    def loss_gradients(self, model: nn.Module, images: Images, side_px: int, num_images: int) -> dict[str, Tensor]:
+        """Return the gradient of the loss on some images for every parameter by name, on the CPU."""
+        return loss_gradients(model, images, side_px, self.device, num_images=num_images, task=self.task)
+
+    def remembers(self, images: Images, recipe: Recipe) -> bool:
+        """Whether one look of the teacher at an epoch's pictures serves every trial."""
+        return Teacher.remembers(images, recipe, self.task)
 
     def measuring(self) -> AbstractContextManager[None]:
         """Work on the threads that latency is measured on: all that the run may use, however few training takes."""

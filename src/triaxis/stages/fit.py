@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -57,10 +58,12 @@ def read_predictor(store: Store) -> tuple[AccuracyPredictor, FitReport]:
 
 
 def _points_of(store: Store) -> list[Point]:
+    """Return the run's points; those measured with shared weights are lifted, see `triaxis.stages.elastic.lift`."""
     trials = store.trials()
     if not trials:
         raise StoreError("A fit needs trials, but the run has none yet: run `triaxis collect RUN` first.")
-    return points_from_trials(trials)
+    lift = (store.record("elastic") or {}).get("lift", 0.0)
+    return [dataclasses.replace(p, accuracy=min(1.0, max(0.0, p.accuracy + lift))) for p in points_from_trials(trials)]
 
 
 def needed(store: Store, key: str, name: str, command: str) -> dict[str, object]:

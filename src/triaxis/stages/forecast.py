@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from triaxis.config import Config
+from triaxis.stages.effort import collect_share
 from triaxis.values import Recipe
 
 TEACHER_SHARE = 1 / 3
@@ -42,14 +43,20 @@ def forecast(config: Config, is_remembered: Callable[[Recipe], bool] = lambda re
     collect, finetune = config.collect, config.finetune
     squares = [(1 + least + least**2) / 3 for least in (collect.min_width, collect.min_resolution)]
     mean = ((1 + collect.min_depth) / 2 + sum(squares)) / 3
+    wanted = [budget.fraction for budget in config.budgets if budget.metric == "macs" and budget.fraction]
+    final = effort(finetune, min(wanted, default=0.5), is_taught=not is_remembered(finetune))
+    if config.effort is not None:
+        final = max(0.0, config.effort - collect_share(config)) * config.base.epochs
+    if collect.method == "elastic":
+        measured = OVERHEAD * mean * collect.num_cuts
+        return {"base": effort(config.base, 1.0), "collect": collect_share(config) * config.base.epochs + measured, "prune": final}
     is_taught = not is_remembered(collect.recipe)
     one, joint = (effort(collect.recipe, share, is_taught=is_taught) for share in (mean, JOINT_SHARE))
     num_between = collect.num_trials // 3
-    wanted = [budget.fraction for budget in config.budgets if budget.metric == "macs" and budget.fraction]
     return {
         "base": effort(config.base, 1.0),
         "collect": one * (collect.num_trials - num_between),
         "between": one * num_between,
         "refine": joint * collect.off_axis,
-        "prune": effort(finetune, min(wanted, default=0.5), is_taught=not is_remembered(finetune)),
+        "prune": final,
     }

@@ -26,6 +26,7 @@ from triaxis.stages.choose import choose
 from triaxis.stages.collect import collect, final_block_order, first_block_order
 from triaxis.stages.context import Base, Data, Run, Trainer
 from triaxis.stages.costs import cost_table, for_any_budget, with_metrics
+from triaxis.stages.elastic import collect_elastic
 from triaxis.stages.fit import fit_run, read_predictor
 from triaxis.stages.listeners import watched
 from triaxis.stages.prune import prune
@@ -78,7 +79,7 @@ def _require_off_axis(config: Config) -> None:
     Raises:
         ConfigError: The trials off the axes are too few.
     """
-    if config.fit.rank > 1 and config.collect.off_axis < MIN_OFF_AXIS:
+    if config.fit.rank > 1 and config.collect.method == "chains" and config.collect.off_axis < MIN_OFF_AXIS:
         raise ConfigError(
             f"fit.rank {config.fit.rank} needs {MIN_OFF_AXIS} trials off the axes or more, got collect.off_axis "
             f"{config.collect.off_axis}: raise it, or leave the rank at 1."
@@ -99,14 +100,15 @@ def collect_stage(run: Run, data: Data, base: Base, trainer: Trainer, specs: Seq
         store.put_record("first_cost_table", cost_table(run, base, trainer, first).to_json())
     table = _with_budgets(run, base, trainer, "first_cost_table", first, specs)
     feasible_rows(table, [spec.resolve(table.base_cost(spec.metric)) for spec in specs])
-    trials = collect(run, data, base, trainer, table)
+    is_elastic = run.config.collect.method == "elastic"
+    trials = collect_elastic(run, data, base, trainer, table, [specs]) if is_elastic else collect(run, data, base, trainer, table)
     order = final_block_order(base, trials, first)
     if store.record("block_order") != list(order):
         final = table if order == first else cost_table(run, base, trainer, order)
         store.put_record("cost_table", for_any_budget(run, base, trainer, final, order).to_json())
         store.put_record("block_order", list(order))
     table = _with_budgets(run, base, trainer, "cost_table", order, specs)
-    if run.config.collect.off_axis:
+    if run.config.collect.off_axis and not is_elastic:
         measure_off_axis(run, data, base, trainer, table, run.config.collect.off_axis)
     return table, order
 
@@ -149,13 +151,13 @@ def prune_stage(
             data.splits.train.preprocess,
             run.config.export.formats,
             data.splits.class_names,
+            run.config.task,
         )
     verification = verify(run, data, base, trainer, pruned, solution, (directory.checkpoint("base"), files[0]))
     if INT8_FORM in run.config.export.formats or (directory.compressed / INT8_FILE).exists():
         with run.timed("verify") as advance:
             advance(0.0, "int8")
-            is_balanced = run.config.fit.target == "balanced_accuracy"
-            quantise(store, directory.compressed, pruned.model, data.splits, is_balanced=is_balanced)
+            quantise(store, directory.compressed, pruned.model, data.splits, task=trainer.task)
     elif store.record("int8") is not None:
         store.put_record("int8", None)  # it was another model's
     summary = summarise(store)
@@ -175,9 +177,16 @@ def continue_run(
     """Do one stage that needs the network, ``collect`` or ``prune``, on an existing run directory.
 
     With ``collect``, up to `num_more` trials are added to the design where they tell most for the run's budgets.
+
+    Raises:
+        ConfigError: More trials are asked for, but the run measures cuts of shared weights.
     """
     directory = RunDirectory(path)
     config = directory.config()
+    if num_more and config.collect.method == "elastic":
+        raise ConfigError(
+            "More trials can be added where collect.method is chains, but this run's is elastic: set collect.num_cuts in a new run."
+        )
     specs = budgets or config.budgets
     with num_threads(), directory.open(config) as store, watched(directory, config, progress) as heard:
         opened = open_run(config, directory, store, progress=heard)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from triaxis.progress import Moment, Tell
 from triaxis.stages.choose import Choice
 from triaxis.stages.collect import teacher_macs
 from triaxis.stages.context import Base, Data, Run, Trainer
+from triaxis.stages.effort import finetune_epochs, recipe_images, record_effort
 from triaxis.store.checkpoints import load_into, save_checkpoint
 from triaxis.values import PrunePlan, digest
 
@@ -26,6 +28,7 @@ class Pruned:
     plan: PrunePlan
     val_accuracy: float
     train_macs: float
+    val_interval: tuple[float, float] | None = None
 
 
 def prune(run: Run, data: Data, base: Base, trainer: Trainer, choice: Choice) -> Pruned:
@@ -52,17 +55,22 @@ def prune(run: Run, data: Data, base: Base, trainer: Trainer, choice: Choice) ->
 
 def _finish(run: Run, data: Data, base: Base, trainer: Trainer, plan: PrunePlan, model: nn.Module, advance: Tell) -> Pruned:
     """Fine-tune at full length, or take the weights that an earlier process finished for the same plan."""
-    recipe = run.config.finetune
+    macs = count_macs(model, base.shape_at(plan.side_px))
+    recipe = dataclasses.replace(run.config.finetune, epochs=finetune_epochs(run, data, macs))
+    record_effort(run, data, float(recipe_images(recipe, data.splits.train) * macs))
     name = "final-" + digest({"plan": plan.to_json(), "recipe": recipe.to_json(), "base": base.digest, "data": data.digest})
     path, key = run.directory.checkpoint(name), f"final:{name}"
     record = run.store.record(key)
     if record is not None and path.exists():
         load_into(model, path, "remove it, and the same command makes it again from the trials")
-        return Pruned(model.eval(), plan, record["val_accuracy"], record["train_macs"])
-    macs = count_macs(model, base.shape_at(plan.side_px))
+        return Pruned(model.eval(), plan, record["val_accuracy"], record["train_macs"], _pair(record.get("val_interval")))
     done = trainer.finetune(model, data.splits.train, recipe, side_px=plan.side_px, seed=run.config.seed, name=name, advance=advance)
     found = trainer.evaluate(model, data.splits.val, plan.side_px)
-    effort = float(done.num_images * macs) + teacher_macs(run, data, [recipe])
+    effort = float(done.num_images * macs) + teacher_macs(run, data, trainer, [recipe])
     save_checkpoint(path, model.state_dict())
-    run.store.put_record(key, {"val_accuracy": trainer.accuracy(found), "train_macs": effort})
-    return Pruned(model, plan, trainer.accuracy(found), effort)
+    run.store.put_record(key, {"val_accuracy": found.value, "val_interval": list(found.interval), "train_macs": effort})
+    return Pruned(model, plan, found.value, effort, found.interval)
+
+
+def _pair(plain: list[float] | None) -> tuple[float, float] | None:
+    return None if plain is None else (plain[0], plain[1])

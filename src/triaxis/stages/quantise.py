@@ -18,17 +18,17 @@ from triaxis.deliver.int8 import INT8_FILE, Int8File, Runner, write_int8
 from triaxis.deliver.load import is_configured, load
 from triaxis.deliver.plan_file import read_description
 from triaxis.errors import ConfigError, ExperimentMismatchError
-from triaxis.maths import interval
 from triaxis.metrics.gauge import in_turns
 from triaxis.metrics.runtimes.base import timed
 from triaxis.metrics.runtimes.onnx import run_onnx, write_onnx
 from triaxis.models.zoos import ModelSource
 from triaxis.process.usual_torch import usual_torch
-from triaxis.stages.base import state_digest
+from triaxis.stages.identity import state_digest
 from triaxis.stages.summary import summarise
 from triaxis.store.base import Store
 from triaxis.store.directory import RunDirectory
-from triaxis.training.evaluate import Evaluation, evaluate
+from triaxis.tasks import CLASSIFICATION, Task, make_task
+from triaxis.training.evaluate import evaluate
 from triaxis.training.machine import num_threads
 from triaxis.values import Recipe, digest
 
@@ -51,7 +51,9 @@ class Runs(nn.Module):
         return self._runner(images.contiguous())
 
 
-def quantise(store: Store, folder: Path, model: nn.Module, splits: Splits, *, is_balanced: bool, batch: int = 1) -> dict[str, Any]:
+def quantise(
+    store: Store, folder: Path, model: nn.Module, splits: Splits, *, task: Task = CLASSIFICATION, batch: int = 1
+) -> dict[str, Any]:
     """Write the INT8 file and measure it, or recall what was measured of the same model; the record ``int8`` holds the numbers.
 
     Args:
@@ -59,7 +61,7 @@ def quantise(store: Store, folder: Path, model: nn.Module, splits: Splits, *, is
         folder: A run's ``compressed`` folder, which holds the plan.
         model: The delivered network.
         splits: Train images calibrate, val images decide which layers stay in fp32, test is opened once.
-        is_balanced: Whether accuracy is the mean over the classes.
+        task: Says what the model's outputs are worth.
         batch: Images of one call whose latency is measured.
 
     Raises:
@@ -77,10 +79,10 @@ def quantise(store: Store, folder: Path, model: nn.Module, splits: Splits, *, is
             model,
             description,
             _calibration(splits.train, side),
-            lambda runner: _accuracy(evaluate(Runs(runner), splits.val, side, CPU), is_balanced),
+            lambda runner: evaluate(Runs(runner), splits.val, side, CPU, task=task).value,
         )
         # The file is made again where it was removed; the test split is opened once all the same.
-        found = known or _measured(written, model, splits, side, is_balanced)
+        found = known or _measured(written, splits, side, task)
         known = {**found, **_latency(path, model, tuple(description["input"]), batch)}
         store.put_record(key, known)
     store.put_record("int8", known)
@@ -94,24 +96,15 @@ def _calibration(train: Images, side: int) -> Iterator[Tensor]:
     return (batch.images for batch in train.epoch(side, plain, seed=0, epoch=0, limit=num))
 
 
-def _accuracy(found: Evaluation, is_balanced: bool) -> float:
-    return found.balanced_accuracy if is_balanced else found.accuracy
-
-
-def _measured(written: Int8File, model: nn.Module, splits: Splits, side: int, is_balanced: bool) -> dict[str, Any]:
-    test = splits.test.open()
-    tested = evaluate(Runs(run_onnx(written.path)), test, side, CPU)
-    if is_balanced:
-        low, high = interval.balanced(tested.num_right, tested.num_images)
-    else:
-        low, high = interval.wilson(tested.accuracy, len(test))
+def _measured(written: Int8File, splits: Splits, side: int, task: Task) -> dict[str, Any]:
+    tested = evaluate(Runs(run_onnx(written.path)), splits.test.open(), side, CPU, task=task)
     return {
         "file": written.path.name,
         "file_bytes": written.path.stat().st_size,
         "val_accuracy": written.score,
         "val_accuracy_fp32": written.score_fp32,
-        "test_accuracy": _accuracy(tested, is_balanced),
-        "test_interval": [low, high],
+        "test_accuracy": tested.value,
+        "test_interval": list(tested.interval),
         "kept_in_fp32": list(written.kept),
     }
 
@@ -153,11 +146,12 @@ def quantise_run(run_dir: Path) -> Path:
     preprocess = Preprocess.from_json(description["preprocess"])
     with num_threads(), directory.open(config) as store:
         live = load(directory.compressed, allow_code=is_configured(run_dir, source))
-        splits = load_splits(config.data, side_px=source.side_px, preprocess=preprocess if preprocess.mean else None)
+        task = make_task(config.task, target=config.fit.target)
+        splits = load_splits(config.data, side_px=source.side_px, preprocess=preprocess if preprocess.mean else None, task=task)
         before = (store.record("base") or {}).get("data")
         if before and (changed := differences(before, identity_of(splits))):
             raise ExperimentMismatchError(f"{run_dir} must be given the images that it began with, but {'; '.join(changed)}.")
-        quantise(store, directory.compressed, live, splits, is_balanced=config.fit.target == "balanced_accuracy")
+        quantise(store, directory.compressed, live, splits, task=task)
         if store.record("verification") is not None:
             directory.write_json("summary.json", summarise(store))
     return directory.compressed / INT8_FILE

@@ -6,8 +6,7 @@ import copy
 import logging
 
 import torch
-import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from triaxis.config import Config, ExportConfig
 from triaxis.config.tree import Format
@@ -20,8 +19,8 @@ from triaxis.metrics.runtimes.onnx import require_onnx
 from triaxis.store.base import Store
 from triaxis.surgery.plain import trainable
 from triaxis.surgery.sides import first_line
-from triaxis.training.evaluate import check_output
-from triaxis.training.logits import main_logits
+from triaxis.tasks import Task, mapped, tensors_in
+from triaxis.values import Recipe
 
 log = logging.getLogger(__name__)
 
@@ -49,13 +48,15 @@ def require_packages(config: Config, device: torch.device) -> None:
         require_onnx()
 
 
-def require_trainable(network: nn.Module, shape: tuple[int, int, int, int], num_classes: int) -> None:
+def require_trainable(network: nn.Module, task: Task, targets: Tensor, shape: tuple[int, int, int, int], num_outputs: int) -> None:
     """Take one training step's way forward and back on a copy: in training mode a network may do other things.
 
     Args:
         network: On the CPU; it is not changed, and no random number is used up.
+        task: What it is to be trained for.
+        targets: (B, ...) of as many images, for the loss.
         shape: (B, C, S, S) of a small batch.
-        num_classes: Logits for each image.
+        num_outputs: Such as logits for each image.
 
     Raises:
         UnsupportedModelError: The network fails in training mode, returns no logits there, or no weight gets a gradient.
@@ -66,25 +67,25 @@ def require_trainable(network: nn.Module, shape: tuple[int, int, int, int], num_
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         try:
-            output = main_logits(trial(torch.randn(shape)))
+            output = task.forward(trial, torch.randn(shape), targets)
         except Exception as error:
             raise UnsupportedModelError(
                 f"The model must also run in training mode on images of shape {shape}, but there it raised {type(error).__name__}: "
                 f"{first_line(error)}."
             ) from error
-    if isinstance(output, tuple | list | dict):
+    if isinstance(output, tuple | list):
         raise UnsupportedModelError(
             "The model must return logits alone in training mode too, or a named tuple with the field logits, "
             f"got {type(output).__name__}: leave the outputs of auxiliary classifiers out."
         )
-    check_output(output, shape[0], num_classes)
-    if not output.requires_grad:
+    task.check_output(output, shape[0], num_outputs)
+    if not any(part.requires_grad for part in tensors_in(output)):
         raise UnsupportedModelError(
             "The model's logits must depend on its weights by operations that keep gradients, but they have none: "
             "take torch.no_grad() and detach() out of its forward."
         )
     try:
-        F.cross_entropy(output.float(), torch.zeros(shape[0], dtype=torch.long)).backward()
+        task.loss(mapped(output, Tensor.float), targets, Recipe()).backward()
     except Exception as error:
         raise UnsupportedModelError(
             f"The model must allow a step of training, but the way back raised {type(error).__name__}: {first_line(error)}."

@@ -51,4 +51,4 @@ def measure_more(run: Run, data: Data, base: Base, trainer: Trainer, table: Cost
 
 def _measure(run: Run, data: Data, base: Base, trainer: Trainer, specs: Sequence[TrialSpec]) -> None:
     measure_trials(run, data, base, trainer, specs, "refine")
-    record_cost(run, data, run.store.trials())
+    record_cost(run, data, trainer, run.store.trials())

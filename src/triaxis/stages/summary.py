@@ -58,10 +58,15 @@ def summarise(store: Store) -> dict[str, Any]:
             "trials": records["collection"].get("seconds_by_part", {}),
         },
         "environment": records["environment"],
-        "cost_model": {
-            metric: {"median_error": median, "error_90": tail, "spread": (table.get("spread") or {}).get(metric)}
-            for table in (store.record("cost_table") or {},)
-            for metric, (median, tail) in (table.get("errors") or {}).items()
-        },
+        "cost_model": _cost_model(store.record("cost_table") or {}),
         **({"int8": int8} if (int8 := store.record("int8")) else {}),
+    }
+
+
+def _cost_model(table: dict[str, Any]) -> dict[str, Any]:
+    """Return how far each measured metric is from cuts that were not in its sample."""
+    spread = table.get("spread") or {}
+    return {
+        metric: {"median_error": median, "error_90": tail, "spread": spread.get(metric)}
+        for metric, (median, tail) in (table.get("errors") or {}).items()
     }

@@ -15,7 +15,6 @@ from triaxis.stages.block_choice import Losses, choose_blocks
 from triaxis.stages.context import Base, Data, Run, Trainer
 from triaxis.store.checkpoints import load_checkpoint, save_checkpoint
 from triaxis.surgery.criteria import criterion_of
-from triaxis.training.evaluate import loss_gradients
 from triaxis.values import KeepRatios, PrunePlan, TrialResult, TrialSpec
 
 
@@ -41,7 +40,8 @@ def _measured(run: Run, data: Data, base: Base, trainer: Trainer, spec: TrialSpe
         spec=spec,
         state="done",
         plan=plan,
-        val_accuracy=trainer.accuracy(found),
+        val_accuracy=found.value,
+        val_interval=found.interval,
         val_loss=found.loss,
         macs=macs,
         params=count_params(model),
@@ -78,9 +78,7 @@ def child_plan(
         parent,
         state,
         max(0, wanted - len(parent.removed_blocks)),
-        data.splits.train,
-        trainer.device,
-        num_images=config.collect.block_images,
+        lambda model, side_px: trainer.quick_loss(model, data.splits.train, side_px, config.collect.block_images),
         known=known,
     )
     side_px = round(target.resolution * parent.base_side_px)
@@ -106,17 +104,17 @@ def narrowed(
         side_px=side_px,
         importance=criterion,
         state=state,
-        gradients=_gradients(run, data, base, trainer, parent, state) if criterion.needs_gradients and width < 1 else None,
+        gradients=gradients_of(run, data, base, trainer, parent, state) if criterion.needs_gradients and width < 1 else None,
         seed=run.config.seed,
         parent=parent,
         scope=run.config.width.scope,
     )
 
 
-def _gradients(run: Run, data: Data, base: Base, trainer: Trainer, parent: PrunePlan, state: dict[str, Tensor]) -> dict[str, Tensor]:
+def gradients_of(run: Run, data: Data, base: Base, trainer: Trainer, parent: PrunePlan, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the gradients of the parent's loss on some train images in the base model's shapes, 0 for what the parent has lost."""
     model = base.surgeon.cut(parent, state)
     num_images = run.config.collect.block_images
-    found = loss_gradients(model, data.splits.train, parent.side_px, trainer.device, num_images=num_images)
+    found = trainer.loss_gradients(model, data.splits.train, parent.side_px, num_images)
     none = {name: torch.zeros_like(tensor, device="cpu") for name, tensor in model.state_dict().items()}
     return base.surgeon.expand(parent, none | found, elsewhere=0.0)

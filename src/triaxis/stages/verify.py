@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
 
-from triaxis.maths import interval
 from triaxis.metrics.gauge import Gauge
 from triaxis.metrics.latency import Latency, LatencyMetric, device_name
 from triaxis.metrics.macs import count_macs, count_params
@@ -20,7 +20,7 @@ from triaxis.stages.choose import cost_of, is_clear
 from triaxis.stages.context import Base, Data, Run, Trainer
 from triaxis.stages.costs import gauge_of
 from triaxis.stages.prune import Pruned
-from triaxis.training.evaluate import Evaluation
+from triaxis.tasks import Score
 from triaxis.values import Budget, BudgetCheck, CostTable, Measured, Solution, Verification, digest
 
 log = logging.getLogger(__name__)
@@ -94,8 +94,8 @@ def _measure_both(
     with trainer.measuring():
         latencies = _latencies(run, base, trainer, pruned)
     found = [
-        _measured(base, trainer, *models[which], tested[which], len(test), val, files[which], latencies[which])
-        for which, val in enumerate((before["val_accuracy"], pruned.val_accuracy))
+        _measured(base, *models[which], tested[which], val, files[which], latencies[which])
+        for which, val in enumerate(((before["val_accuracy"], before.get("val_interval")), (pruned.val_accuracy, pruned.val_interval)))
     ]
     return Verification(
         base=found[0],
@@ -123,29 +123,21 @@ def _latencies(run: Run, base: Base, trainer: Trainer, pruned: Pruned) -> tuple[
 
 def _measured(
     base: Base,
-    trainer: Trainer,
     model: nn.Module,
     side_px: int,
-    tested: Evaluation,
-    num_test: int,
-    val_accuracy: float,
+    tested: Score,
+    val: tuple[float, Sequence[float] | None],
     file: Path,
     latency: dict[str, Latency],
 ) -> Measured:
     return Measured(
-        val_accuracy=val_accuracy,
-        test_accuracy=trainer.accuracy(tested),
-        test_interval=_interval(trainer, tested, num_test),
+        val_accuracy=val[0],
+        val_interval=(val[1][0], val[1][1]) if val[1] else None,
+        test_accuracy=tested.value,
+        test_interval=tested.interval,
         macs=count_macs(model, base.shape_at(side_px)),
         params=count_params(model),
         latency_ms={batch: found.median_ms for batch, found in latency.items()},
         latency_spread_ms={batch: found.spread_ms for batch, found in latency.items()},
         file_bytes=file.stat().st_size,
     )
-
-
-def _interval(trainer: Trainer, tested: Evaluation, num_test: int) -> tuple[float, float]:
-    """Return the 95 % interval of the accuracy that the configuration asks for."""
-    if trainer.target == "balanced_accuracy":
-        return interval.balanced(tested.num_right, tested.num_images)
-    return interval.wilson(tested.accuracy, num_test)

@@ -84,7 +84,7 @@ class Bench:
         return NetworkResult(
             spec=spec,
             state="done",
-            accuracy=found.accuracy,
+            accuracy=found.value,
             loss=found.loss,
             num_test=len(self.test),
             macs=macs,

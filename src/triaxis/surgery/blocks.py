@@ -80,7 +80,7 @@ def keeps_shape(call: Call) -> bool:
 
 
 def residual_blocks(model: nn.Module, calls: Iterable[Call]) -> list[Block]:
-    """Return the innermost modules that return their input when their parameters are zero; a block's only such part is no block."""
+    """Return the innermost modules that return their input when their parameters are zero; a block's small parts are none."""
     modules = dict(model.named_modules())
     candidates = [c for c in calls if passes_on(c) and not isinstance(modules[c.path], LAYERS)]
     found: list[Block] = []
@@ -93,9 +93,9 @@ def residual_blocks(model: nn.Module, calls: Iterable[Call]) -> list[Block]:
 
 
 def _wraps(modules: dict[str, nn.Module], path: str, within: list[Block]) -> bool:
-    """Say whether a module is a block around its only residual part (a token mixer, say), and no container of blocks."""
-    beside = [m for m in modules[path].children() if any(True for _ in m.parameters())]
-    return len(within) == 1 and type(modules[path]) not in GENERIC and within[0].name.rpartition(".")[0] == path and len(beside) > 1
+    """Say whether a module is a block around small residual parts (token mixers, encodings of positions), and no container of blocks."""
+    parts = sum(p.numel() for block in within for p in modules[block.name].parameters())
+    return type(modules[path]) not in GENERIC and 2 * parts < sum(p.numel() for p in modules[path].parameters())
 
 
 def passes_on(call: Call) -> bool:

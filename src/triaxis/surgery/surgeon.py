@@ -299,16 +299,24 @@ class Surgeon:
         """Return what a plan removes, by tensor and by label."""
         return loss_of(plan, self.layout(plan.removed_blocks))
 
+    def kept(self, plan: PrunePlan) -> dict[str, dict[int, Tensor]]:
+        """Return by tensor and dimension the positions that stay under a plan; a tensor that loses nothing is left out."""
+        return apply.complement(self.loss(plan).positions, apply.tensors_of(self._at(plan.side_px, None)[0]))
+
+    def needs_resize(self, side_px: int) -> bool:
+        """Whether the base model takes this side only after tables of it, such as position embeddings, are resampled."""
+        if side_px not in self._needs_resize:
+            image = torch.zeros(1, self.anatomy.in_channels, side_px, side_px)
+            with torch.no_grad():
+                self._needs_resize[side_px] = side_px != self.anatomy.base_side_px and not runs(self.base, image)
+            caches.forget(self.base, self.constants)
+        return self._needs_resize[side_px]
+
     def _at(self, side_px: int, state: Mapping[str, Tensor] | None) -> tuple[nn.Module, Mapping[str, Tensor]]:
         """Return the base model as it takes a side, and the tensors to put into it; a new model where tables must be resampled."""
         caches.forget(self.base, self.constants)
         base_px, given = self.anatomy.base_side_px, state or {}
-        if side_px not in self._needs_resize:
-            image = torch.zeros(1, self.anatomy.in_channels, side_px, side_px)
-            with torch.no_grad():
-                self._needs_resize[side_px] = side_px != base_px and not runs(self.base, image)
-            caches.forget(self.base, self.constants)
-        if not self._needs_resize[side_px]:
+        if not self.needs_resize(side_px):
             return self.base, given
         full = apply.rebuilt(self.base, lambda name, t: given.get(name, t).detach().cpu().clone(), {})
         resize(full, base_px, side_px)

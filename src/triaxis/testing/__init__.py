@@ -13,12 +13,13 @@ from __future__ import annotations
 import pytest
 
 # So that a failing suite shows the values in its assertions, as a test file's own do.
-pytest.register_assert_rewrite("triaxis.testing.stores", "triaxis.testing.executors", "triaxis.testing.criteria", "triaxis.testing.metrics")
+pytest.register_assert_rewrite(*(f"triaxis.testing.{suite}" for suite in ("stores", "executors", "criteria", "metrics", "tasks")))
 
 from triaxis.testing.criteria import CriterionContract  # noqa: E402
 from triaxis.testing.executors import ExecutorContract  # noqa: E402
 from triaxis.testing.metrics import MetricContract, RuntimeContract  # noqa: E402
 from triaxis.testing.stores import StoreContract  # noqa: E402
+from triaxis.testing.tasks import TaskCase, TaskContract  # noqa: E402
 from triaxis.testing.trainer import FakeTrainer, chain_specs  # noqa: E402
 
 __all__ = [
@@ -28,5 +29,7 @@ __all__ = [
     "MetricContract",
     "RuntimeContract",
     "StoreContract",
+    "TaskCase",
+    "TaskContract",
     "chain_specs",
 ]

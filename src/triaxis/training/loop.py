@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from timm.data import Mixup
 from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
@@ -21,9 +20,8 @@ from triaxis.data.images import Batch, Images, hash_seed, require_batch, resize
 from triaxis.errors import TrainingError
 from triaxis.process.interrupt import Stop, postponed, requested
 from triaxis.process.walltime import part
+from triaxis.tasks import CLASSIFICATION, Output, Task, mapped
 from triaxis.training.calibrate import calibrate
-from triaxis.training.evaluate import check_output
-from triaxis.training.logits import main_logits
 from triaxis.training.machine import Machine, Pace, is_out_of_memory
 from triaxis.training.mode import Mode
 from triaxis.training.randomness import random_state, seed_all, set_random_state, set_torch_state, torch_state
@@ -61,12 +59,13 @@ def finetune(
     calibrate_images: int = 1000,
     machine: Machine | None = None,
     save_s: float = SAVE_S,
+    task: Task = CLASSIFICATION,
 ) -> TrainingLog:
     """Train `model` in place and leave it calibrated, in evaluation mode.
 
-    The loss is (1 - a) CE(z, y) + a T^2 KL(softmax(t / T) || softmax(z / T)), where a is `recipe.distill` and t the
-    teacher's logits (Hinton et al. 2015). The rate follows one cycle; the weights of the last `recipe.average_last` of
-    the steps are averaged.
+    The loss is (1 - a) L(z, y) + a D(z, t), where a is `recipe.distill`, z the network's output, t the teacher's, and L and D
+    are the task's: for classification cross-entropy and T^2 KL(softmax(t / T) || softmax(z / T)) (Hinton et al. 2015).
+    The rate follows one cycle; the weights of the last `recipe.average_last` of the steps are averaged.
 
     A batch that does not fit in memory is split into parts whose gradients add up to those of the whole; batch norm then sees
     one part at a time.
@@ -86,6 +85,7 @@ def finetune(
         calibrate_images: Train images for the batch-norm statistics at the end.
         machine: What the run has learnt about the machine; changed when the training learns more.
         save_s: Seconds between two saved states within an epoch.
+        task: What is learnt.
 
     Raises:
         TrainingError: The loss became NaN or infinite, or even two images at a time do not fit in memory.
@@ -93,10 +93,10 @@ def finetune(
     """
     start = time.perf_counter()
     require_batch(len(images), recipe.batch_size, "train")
-    if recipe.distill == 0:
+    if recipe.distill == 0 or not task.distils:
         teacher = None
     mode.place(model, device).train()
-    loop = _Loop(model, images, recipe, side_px, seed, device, mode, teacher, on_step, machine or Machine(), save_s)
+    loop = Loop(model, images, recipe, side_px, seed, device, mode, teacher, on_step, machine or Machine(), save_s, task)
     for epoch in range(loop.restore(resume_path), recipe.epochs):
         bank = loop.bank(epoch)
         with postponed():
@@ -112,7 +112,7 @@ def finetune(
 
 
 @dataclass
-class _Loop:
+class Loop:
     """The state of one training: model, optimiser, schedule and running average."""
 
     model: nn.Module
@@ -126,6 +126,7 @@ class _Loop:
     on_step: OnStep | None
     machine: Machine
     save_s: float
+    task: Task
 
     def __post_init__(self) -> None:
         recipe = self.recipe
@@ -147,24 +148,21 @@ class _Loop:
         warmup = recipe.warmup if abs(recipe.warmup * total - 1) > 1e-6 else 1.5 / total
         self.schedule = OneCycleLR(self.optimizer, recipe.peak_lr, total_steps=total, pct_start=min(warmup, 1.0), cycle_momentum=False)
         self.average = AveragedModel(self.model) if self.first_averaged < self.num_steps else None
-        self.mix = None
-        if recipe.mixup > 0 or recipe.cutmix > 0:
-            classes = self.images.num_classes
-            self.mix = Mixup(recipe.mixup, recipe.cutmix, label_smoothing=recipe.label_smoothing, num_classes=classes)
+        self.transform = self.task.transform(recipe, self.images.num_classes)
 
-    def run_epoch(self, epoch: int, bank: Tensor | None, path: Path | None) -> None:
+    def run_epoch(self, epoch: int, bank: Output | None, path: Path | None) -> None:
         seed_all(hash_seed(self.seed, epoch))
         self.model.train()
         source_px = self.teacher.side_px if self.teacher and bank is None else self.side_px
-        batches = self.images.epoch(source_px, self.recipe, seed=self.seed, epoch=epoch, skip=self.epoch_steps)
+        batches = self.images.epoch(source_px, self.recipe, seed=self.seed, epoch=self.view(epoch), skip=self.epoch_steps)
         if self.epoch_steps and self.random is not None:
             set_random_state(self.random, self.device)
         self.pace.begin()
         for batch in self._until_stopped(batches, path, epoch):
             pictures, targets = batch.images.to(self.device), batch.labels.to(self.device)
-            if self.mix is not None:
-                pictures, targets = self.mix(pictures, targets)
-            soft = None if bank is None else bank[batch.indices].to(self.device)
+            if self.transform is not None:
+                pictures, targets = self.transform(pictures, targets)
+            soft = None if bank is None else _rows(bank, batch.indices, self.device)
             self.epoch_loss += self._train_step(pictures, targets, soft)
         self.losses.append(self._check(self.epoch_loss / max(self.steps_per_epoch, 1)))
         self.epoch_steps, self.epoch_loss = 0, torch.zeros((), device=self.device)
@@ -195,13 +193,21 @@ class _Loop:
         if self.machine.is_free:
             self.machine.look_again(self.model, self.shape, self.device, self.mode, share)
 
-    def bank(self, epoch: int) -> Tensor | None:
-        """The teacher's remembered logits, where the epoch's pictures are fixed by (seed, epoch)."""
-        if self.teacher is None or not self.teacher.remembers(self.images, self.recipe):
+    def bank(self, epoch: int) -> Output | None:
+        """The teacher's remembered outputs, where the epoch's pictures are fixed by (seed, epoch)."""
+        if self.teacher is None or not self.teacher.remembers(self.images, self.recipe, self.task):
             return None
-        return self.teacher.bank(self.images, self.recipe, seed=self.seed, epoch=epoch)
+        return self.teacher.bank(self.images, self.recipe, seed=self.seed, epoch=self.view(epoch))
 
-    def _train_step(self, pictures: Tensor, targets: Tensor, soft: Tensor | None) -> Tensor:
+    def view(self, epoch: int) -> int:
+        """The epoch whose pictures an epoch shows: here its own, so that pictures never repeat."""
+        return epoch
+
+    def student(self) -> tuple[Callable[[Tensor], object], int]:
+        """What the next step trains, and its side."""
+        return self.model, self.side_px
+
+    def _train_step(self, pictures: Tensor, targets: Tensor, soft: Output | None) -> Tensor:
         before = torch_state(self.device)
         loss = self._try_gradients(pictures, targets, soft)
         while loss is None:
@@ -222,7 +228,7 @@ class _Loop:
             self.on_step(self.step, self.num_steps, loss)
         return loss
 
-    def _try_gradients(self, pictures: Tensor, targets: Tensor, soft: Tensor | None) -> Tensor | None:
+    def _try_gradients(self, pictures: Tensor, targets: Tensor, soft: Output | None) -> Tensor | None:
         """Return the loss of a batch, its gradients in place; or None if memory is too small and smaller parts can be tried."""
         try:
             return self._gradients(pictures, targets, soft)
@@ -236,12 +242,12 @@ class _Loop:
                 ) from error
         return None
 
-    def _gradients(self, pictures: Tensor, targets: Tensor, soft: Tensor | None) -> Tensor:
+    def _gradients(self, pictures: Tensor, targets: Tensor, soft: Output | None) -> Tensor:
         num_parts = min(self.machine.batch_parts, max(1, len(pictures) // 2))
         losses = []
         for n, indices in enumerate(torch.arange(len(pictures)).tensor_split(num_parts)):
             rows = slice(int(indices[0]), int(indices[-1]) + 1)
-            loss = self._part_loss(pictures[rows], targets[rows], None if soft is None else soft[rows])
+            loss = self._part_loss(pictures[rows], targets[rows], None if soft is None else mapped(soft, operator.itemgetter(rows)))
             if num_parts > 1:
                 loss = loss * (len(indices) / len(pictures))
             if self.device.type == "cpu":
@@ -252,26 +258,25 @@ class _Loop:
             losses.append(loss.detach())
         return losses[0] if num_parts == 1 else torch.stack(losses).sum()
 
-    def _part_loss(self, pictures: Tensor, targets: Tensor, soft: Tensor | None) -> Tensor:
+    def _part_loss(self, pictures: Tensor, targets: Tensor, soft: Output | None) -> Tensor:
         """Return the loss of some images, which come at the teacher's side where `soft` is not known yet."""
         if self.teacher is not None and soft is None:
             soft = self.teacher.look(pictures)
-        if pictures.shape[-1] != self.side_px:
-            pictures = resize(pictures, self.side_px, self.images.preprocess.interpolation)
-        self.shape = (len(pictures), pictures.shape[1], self.side_px, self.side_px)
+        student, side_px = self.student()
+        if pictures.shape[-1] != side_px:
+            pictures = resize(pictures, side_px, self.images.preprocess.interpolation)
+        self.shape = (len(pictures), pictures.shape[1], side_px, side_px)
         with self.mode.autocast(self.device):
-            output = main_logits(self.model(pictures.contiguous(memory_format=self.mode.torch_format)))
+            output = self.task.forward(cast(nn.Module, student), pictures.contiguous(memory_format=self.mode.torch_format), targets)
         if self.step == 0:
-            check_output(output, len(pictures), self.images.num_classes)
-        return self._loss(output.float(), targets, soft)
+            self.task.check_output(output, len(pictures), self.images.num_classes)
+        return self._loss(mapped(output, Tensor.float), targets, soft)
 
-    def _loss(self, output: Tensor, targets: Tensor, soft: Tensor | None) -> Tensor:
-        share, heat = self.recipe.distill, self.recipe.temperature
-        hard = F.cross_entropy(output, targets, label_smoothing=0.0 if self.mix else self.recipe.label_smoothing)
+    def _loss(self, output: Output, targets: Tensor, soft: Output | None) -> Tensor:
+        share, hard = self.recipe.distill, self.task.loss(output, targets, self.recipe)
         if soft is None:
             return hard
-        log_student, log_teacher = F.log_softmax(output / heat, 1), F.log_softmax(soft / heat, 1)
-        return (1 - share) * hard + share * heat**2 * F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
+        return (1 - share) * hard + self.task.distillation(output, soft, temperature=self.recipe.temperature, weight=share)
 
     def _check(self, loss: Tensor) -> float:
         value = loss.item()
@@ -341,3 +346,7 @@ class _Loop:
         self.epoch_steps, self.random = place["epoch_steps"], place["random"]
         self.epoch_loss = place["epoch_loss"].to(self.device)
         self.machine.batch_parts = max(self.machine.batch_parts, place["batch_parts"])
+
+
+def _rows(bank: Output, indices: Tensor, device: torch.device) -> Output:
+    return mapped(bank, lambda part: part[indices].to(device))

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
-from triaxis.training.logits import main_logits
+from triaxis.tasks.base import main_output
 
 if TYPE_CHECKING:
     from triaxis.training.mode import Mode
@@ -44,8 +45,9 @@ def training_step(model: nn.Module, input_shape: tuple[int, int, int, int], devi
     def step() -> float:
         start = time.perf_counter()
         with mode.autocast(device):
-            output = main_logits(trained(images))
-        loss = F.mse_loss(output.float(), torch.zeros_like(output, dtype=torch.float32))
+            output = main_output(trained(images))
+        parts = [part for part in tree_leaves(output) if isinstance(part, Tensor) and part.requires_grad]
+        loss = torch.stack([F.mse_loss(part.float(), torch.zeros_like(part, dtype=torch.float32)) for part in parts]).sum()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

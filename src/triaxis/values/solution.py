@@ -57,7 +57,7 @@ class Solution(Value):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured(Value):
-    """The numbers of one finished network. Accuracies in [0, 1], latency by batch, in milliseconds per batch."""
+    """The numbers of one finished network. Accuracies in [0, 1] with 95 % intervals, latency by batch, in milliseconds per batch."""
 
     val_accuracy: float
     test_accuracy: float | None
@@ -67,6 +67,7 @@ class Measured(Value):
     latency_ms: dict[str, float]
     latency_spread_ms: dict[str, float]
     file_bytes: int
+    val_interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -76,6 +76,7 @@ class TrialSpec(Value):
 class TrialResult(Value):
     """What one trial gave; a failed trial is a record too, with its traceback in `error`.
 
+    `val_interval` is the 95 % interval of `val_accuracy`, as the task gives it; trials of version 0.1 have none.
     `train_macs` is the trial's training effort: images seen in training x MACs of the trained network. `seconds` is its wall
     time, `seconds_by_part` what of it each of `triaxis.process.walltime.PARTS` took.
     """
@@ -84,6 +85,7 @@ class TrialResult(Value):
     state: Literal["done", "failed"]
     plan: PrunePlan | None = None
     val_accuracy: float | None = None
+    val_interval: tuple[float, float] | None = None
     val_loss: float | None = None
     macs: int | None = None
     params: int | None = None

@@ -64,7 +64,7 @@ def test_a_float_in_the_notation_that_yaml_reads_as_text_is_a_float(tmp_path: Pa
         ({"sead": 3}, ["sead is not a setting", "seed?"]),
         ({"collect": {"num_trial": 3}}, ["collect.num_trial is not", "collect.num_trials?"]),
         ({"collect": {"recipe": {"epoch": 3}}}, ["collect.recipe.epoch is not", "collect.recipe.epochs?"]),
-        ({"collect": {"epochs": 3}}, ["collect.epochs is not", "collect.recipe.epochs?"]),
+        ({"collect": {"epochs": 3}}, ["collect.epochs is not", "collect.recipe.epochs or collect.shared.epochs?"]),
         ({"round_to": 4}, ["round_to is not", "width.round_to?"]),
         ({"data": {"zzzzzz": 4}}, ["data.zzzzzz is not", "val_fraction"]),
         ({"seed": "many"}, ["seed must be a valid integer", "'many'"]),
@@ -183,3 +183,9 @@ def test_any_configuration_survives_yaml(plain: dict[str, object]) -> None:
     config = config_from_plain(plain)
     assert config_from_plain(yaml.safe_load(config.to_yaml())) == config
     assert config_diff(config, config_from_plain(config.to_plain())) == []
+
+
+def test_what_an_effort_and_a_way_to_collect_make_idle_is_said() -> None:
+    chosen = config_from_plain({"effort": 0.5, "finetune": {"epochs": 7}, "collect": {"method": "elastic", "recipe": {"epochs": 9}}})
+    assert [sentence.split()[0] for sentence in idle_settings(chosen)] == ["finetune.epochs", "collect.recipe"]
+    assert [sentence.split()[0] for sentence in idle_settings(config_from_plain({"collect": {"effort": 0.2}}))] == ["collect.effort"]

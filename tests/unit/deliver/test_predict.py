@@ -22,7 +22,7 @@ from triaxis.store.directory import RunDirectory
 from triaxis.values import PrunePlan
 
 
-def delivered(directory: Path, preprocess: Preprocess, in_channels: int = 3):
+def delivered(directory: Path, preprocess: Preprocess, in_channels: int = 3, task: str = "classification"):
     """An uncut network of random weights, as a run hands it over; returned too."""
     torch.manual_seed(0)
     args = {"in_channels": in_channels}
@@ -32,7 +32,7 @@ def delivered(directory: Path, preprocess: Preprocess, in_channels: int = 3):
             module.running_mean.uniform_(-1, 1)
     source = ModelSource(name="cifar:resnet8", args=args, num_classes=3, side_px=8, in_channels=in_channels)
     plan = PrunePlan(num_blocks=3, num_channels=1, base_side_px=8, side_px=8)
-    export(directory, model, plan, source, preprocess, ("safetensors",), ("a", "b", "c"))
+    export(directory, model, plan, source, preprocess, ("safetensors",), ("a", "b", "c"), task)
     return model
 
 
@@ -82,6 +82,20 @@ def test_a_grey_network_is_given_grey_pictures(tmp_path, picture):
     expected = model((grey - 0.5) / 0.25).softmax(1)[0]
     found = dict(predict_files(tmp_path / "compressed", [picture])[str(picture)])
     assert [found[name] for name in "abc"] == pytest.approx(expected.tolist(), abs=1e-4)
+
+
+def test_the_labels_of_a_multi_label_network_have_chances_of_their_own(tmp_path, picture):
+    model = delivered(tmp_path / "compressed", Preprocess(), task="multi_label")
+    pixels = torch.from_numpy(np.array(Image.open(picture))).permute(2, 0, 1)[None] / 255
+    found = dict(predict_files(tmp_path / "compressed", [picture])[str(picture)])
+    assert [found[name] for name in "abc"] == pytest.approx(model((pixels - 0.5) / 0.25).sigmoid()[0].tolist(), abs=1e-4)
+
+
+@pytest.mark.parametrize("task", ["regression", "os:system"])
+def test_a_network_without_classes_is_refused_and_no_code_is_imported(tmp_path, picture, task):
+    delivered(tmp_path / "compressed", Preprocess(), task=task)
+    with pytest.raises(ConfigError, match=f"trained for the task {task}, whose outputs are no classes"):
+        predict_files(tmp_path / "compressed", [picture])
 
 
 def test_a_network_of_other_channels_is_refused(tmp_path, picture):

@@ -55,6 +55,10 @@ def test_wilson_is_its_closed_form() -> None:
     assert figures.val_interval(Records(), p) is None
 
 
+def test_the_interval_that_the_task_gave_goes_before_one_made_of_the_number_of_images() -> None:
+    assert figures.val_interval(Records(collection={"num_val": 400}), 0.9, (0.5, 0.95)) == (0.5, 0.95)
+
+
 def test_the_interval_of_a_balanced_accuracy_is_not_that_of_all_images() -> None:
     """Of 910 images 900 are of one class: the ten of the other make the balanced accuracy far less sure."""
     records = Records(collection={"num_val": 910, "val_class_sizes": [900, 10]})

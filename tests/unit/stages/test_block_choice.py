@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from triaxis.data.images import Preprocess, ResidentImages
 from triaxis.models import cifar
-from triaxis.stages import block_choice
 from triaxis.stages.block_choice import Losses, choose_blocks
 from triaxis.surgery.surgeon import Surgeon
+from triaxis.training.evaluate import loss_with_batch_statistics
 
 CPU = torch.device("cpu")
 
@@ -27,26 +28,20 @@ def images() -> ResidentImages:
     return ResidentImages(pixels, torch.arange(32) % 10, 10, Preprocess())
 
 
-def choose(surgeon: Surgeon, images: ResidentImages, count: int, known: Losses | None = None) -> tuple[str, ...]:
-    return choose_blocks(surgeon, surgeon.identity(), surgeon.base.state_dict(), count, images, CPU, num_images=32, known=known)
+def choose(surgeon: Surgeon, images: ResidentImages, count: int, measured: list[int], known: Losses | None = None) -> tuple[str, ...]:
+    def loss(model: nn.Module, side_px: int) -> float:
+        measured.append(side_px)
+        return loss_with_batch_statistics(model, images, side_px, CPU, num_images=32)
+
+    return choose_blocks(surgeon, surgeon.identity(), surgeon.base.state_dict(), count, loss, known=known)
 
 
-def test_what_is_known_is_not_measured_again_and_the_choice_is_the_same(
-    surgeon: Surgeon, images: ResidentImages, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    alone = [choose(surgeon, images, count) for count in (3, 1, 2)]
-    measured = 0
-    whole = block_choice.loss_with_batch_statistics
-
-    def counted(*args: object, **kwargs: object) -> float:
-        nonlocal measured
-        measured += 1
-        return whole(*args, **kwargs)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(block_choice, "loss_with_batch_statistics", counted)
+def test_what_is_known_is_not_measured_again_and_the_choice_is_the_same(surgeon: Surgeon, images: ResidentImages) -> None:
+    alone = [choose(surgeon, images, count, []) for count in (3, 1, 2)]
     known: Losses = {}
-    first = choose(surgeon, images, 3, known)
-    num_first = measured
+    measured: list[int] = []
+    first = choose(surgeon, images, 3, measured, known)
+    num_first = len(measured)
     assert num_first == len(known) > 0
-    assert [first, choose(surgeon, images, 1, known), choose(surgeon, images, 2, known)] == alone
-    assert measured == num_first
+    assert [first, choose(surgeon, images, 1, measured, known), choose(surgeon, images, 2, measured, known)] == alone
+    assert len(measured) == num_first

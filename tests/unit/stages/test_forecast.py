@@ -36,3 +36,12 @@ def test_a_smaller_budget_and_smaller_floors_are_less_to_do() -> None:
     assert total(budget="macs=25%") < total(budget="macs=50%") < total(budget="macs=90%")
     assert total(collect={"min_width": 0.25}) < total(collect={"min_width": 0.75})
     assert total(collect={"off_axis": 3}) > total()
+
+
+def test_an_effort_is_split_between_collecting_and_the_final_fine_tune() -> None:
+    plain = {"effort": 0.5, "base": {"epochs": 30}, "collect": {"method": "elastic", "effort": 0.08, "largest_part": 0.4}}
+    found = forecast(config_from_plain(plain))
+    assert found["prune"] == pytest.approx((0.5 - 0.08) * 30)
+    assert 0.08 * 30 < found["collect"] < found["prune"]
+    # Of a small effort collecting takes its largest part, and no more.
+    assert forecast(config_from_plain({**plain, "effort": 0.1}))["prune"] == pytest.approx(0.06 * 30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,10 +14,12 @@ from torch import Tensor
 from triaxis.config import config_from_plain
 from triaxis.data.images import Preprocess, ResidentImages
 from triaxis.models.cifar import resnet
+from triaxis.stages.context import Trainer
 from triaxis.stages.trial import narrowed
 from triaxis.surgery.criteria import Evidence, criterion_of, unit_scores
 from triaxis.surgery.proof import shaken
 from triaxis.surgery.surgeon import Surgeon
+from triaxis.training.mode import Mode
 from triaxis.values import PrunePlan
 
 SIDE_PX = 16
@@ -49,7 +52,7 @@ def contexts(surgeon: Surgeon, images: ResidentImages, importance: str, seed: in
     config = config_from_plain({"width": {"importance": importance, "round_to": 4}, "seed": seed, "collect": {"block_images": 24}})
     """Return what `narrowed` looks at: a run, its data, its base model and its trainer."""
     run, data = SimpleNamespace(config=config), SimpleNamespace(splits=SimpleNamespace(train=images))
-    return run, data, SimpleNamespace(surgeon=surgeon), SimpleNamespace(device=torch.device("cpu"))
+    return run, data, SimpleNamespace(surgeon=surgeon), Trainer(device=torch.device("cpu"), mode=Mode(), folder=Path())
 
 
 def masked_gradients(surgeon: Surgeon, plan: PrunePlan, state: dict[str, Tensor], images: ResidentImages) -> dict[str, Tensor]:

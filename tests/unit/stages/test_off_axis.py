@@ -32,7 +32,7 @@ def table() -> CostTable:
 def contexts(config: Config, monkeypatch: pytest.MonkeyPatch) -> Opened:
     """Return what the stage sees of a run whose chains are measured; its trials are the trainer's."""
     monkeypatch.setattr(collect, "run_trial", lambda run, data, base, trainer, spec, advance=None: TRAINER(spec))
-    monkeypatch.setattr(refine, "record_cost", lambda run, data, trials: None)
+    monkeypatch.setattr(refine, "record_cost", lambda run, data, trainer, trials: None)
     store = MemoryStore()
     run_trials(SerialExecutor(), chain_specs((0.9, 0.75, 0.6, 0.45, 0.25)), TRAINER, store.put_trial, store.trial)
     progress = Progress()

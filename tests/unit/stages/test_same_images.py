@@ -85,7 +85,7 @@ def test_changed_images_are_told_though_counts_agree(begin, photos, change, word
 
 
 def test_images_that_change_while_the_base_model_is_trained_are_told_too(begin, photos):
-    def stop(*_):
+    def stop(*_, **__):
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:

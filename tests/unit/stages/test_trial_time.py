@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from triaxis.config import Config
 from triaxis.process.walltime import part
 from triaxis.progress import Progress
 from triaxis.stages.collect import record_cost
+from triaxis.stages.context import Trainer
 from triaxis.stages.timing import timed
 from triaxis.store import MemoryStore
 from triaxis.testing import FakeTrainer, chain_specs
+from triaxis.training.mode import Mode
 from triaxis.values import TrialResult
 
 
@@ -33,13 +37,14 @@ def test_the_collection_is_priced_in_time_beside_base_training() -> None:
         TrialResult(spec=specs[1], state="failed", error="", seconds=4.0, seconds_by_part={"training": 2.0}),
     ]
     images = type("Few", (), {"__len__": lambda self: 64, "is_resident": True})()
+    trainer = Trainer(device=torch.device("cpu"), mode=Mode(), folder=Path())
     run, data = SimpleNamespace(store=store, config=Config()), SimpleNamespace(splits=SimpleNamespace(train=images, val=images))
-    record_cost(run, data, trials)  # type: ignore[arg-type]
+    record_cost(run, data, trainer, trials)  # type: ignore[arg-type]
     found = store.record("collection")
     assert found["time_ratio"] == pytest.approx(10 / 40)
     assert found["seconds_by_part"] == {"cutting": 1.0, "training": 6.0}
     store.put_record("base", {"macs": 100, "train_macs": 0.0})  # the base model came with its weights
-    record_cost(run, data, trials)  # type: ignore[arg-type]
+    record_cost(run, data, trainer, trials)  # type: ignore[arg-type]
     assert store.record("collection")["time_ratio"] is None
 
 

@@ -284,3 +284,22 @@ def test_an_index_of_relative_positions_keeps_a_smaller_grid() -> None:
     assert (attention.num_heads, attention.resolution, tuple(attention.index.shape)) == (8, (2, 2), (4, 4))
     assert attention.table.shape == (49, 8) and attention.index[0].tolist() == [24, 23, 17, 16]
     assert disagreement(cut, surgeon.masked(plan), images(8), plain_norms=True) < EXACT
+
+
+class OverTokens(nn.Module):
+    """A layer over tokens: its rows are channels, as in MLP-Mixer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Linear(16, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mix(x.transpose(1, 2)).transpose(1, 2)
+
+
+def test_costs_of_layers_over_tokens_follow_the_width() -> None:
+    surgeon = Surgeon.examine(Transformer(OverTokens, token=False), side_px=16)
+    table = count_costs(surgeon, (), min_depth=1, in_channels=3)
+    for j, width in enumerate(table.widths):
+        cut = surgeon.cut(surgeon.plan(width=width, importance=FIRST))
+        assert table.costs["macs"][0][j][0] == count_macs(cut, (3, 16, 16))

@@ -129,7 +129,7 @@ class Mixed(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.mixer, self.mlp = Mixer(), nn.Conv2d(8, 8, 1)
+        self.mixer, self.mlp = Mixer(), nn.Conv2d(8, 8, 5, padding=2)
 
     def forward(self, x: Tensor, side: int) -> Tensor:
         assert x.shape[-1] == side
@@ -137,7 +137,7 @@ class Mixed(nn.Module):
         return x + self.mlp(x)
 
 
-def test_a_blocks_only_residual_part_is_no_block() -> None:
+def test_a_blocks_small_residual_part_is_no_block() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -52,6 +52,9 @@ def write_onnx(path: Path, model: nn.Module, input_shape: tuple[int, ...], metad
     )
     assert program is not None
     proto = program.model_proto
+    for node in (*proto.graph.node, *(node for function in proto.functions for node in function.node)):
+        # The lines of source that it came from: they name directories of this machine, and the file is shared.
+        del node.metadata_props[:]
     for key, item in (metadata or {}).items():
         proto.metadata_props.add(key=key, value=json.dumps(item))
     onnx.checker.check_model(proto)

@@ -1,0 +1,52 @@
+"""Each task in the box keeps the contract."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from triaxis.config.tree import TASKS
+from triaxis.tasks import BOX, Task, make_task
+from triaxis.testing import TaskCase, TaskContract
+
+
+def _drawn(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.mark.parametrize("target", ["accuracy", "balanced_accuracy"])
+class TestClassification(TaskContract):
+    @pytest.fixture
+    def task(self, target: str) -> Task:
+        return make_task("classification", target=target)  # type: ignore[arg-type]
+
+    @pytest.fixture
+    def case(self) -> TaskCase:
+        targets = torch.arange(24) % 3
+        return TaskCase(targets, 8 * torch.eye(3)[targets], _drawn(24, 3), 3)
+
+
+class TestMultiLabel(TaskContract):
+    @pytest.fixture
+    def task(self) -> Task:
+        return make_task("multi_label")
+
+    @pytest.fixture
+    def case(self) -> TaskCase:
+        targets = (torch.rand(24, 4, generator=torch.Generator().manual_seed(1)) < 0.4).float()
+        return TaskCase(targets, 8 * (2 * targets - 1), _drawn(24, 4), 4)
+
+
+class TestRegression(TaskContract):
+    @pytest.fixture
+    def task(self) -> Task:
+        return make_task("regression")
+
+    @pytest.fixture
+    def case(self) -> TaskCase:
+        targets = torch.rand(24, 2, generator=torch.Generator().manual_seed(1)) * torch.tensor([1.0, 50.0])
+        return TaskCase(targets, targets + 0.01 * _drawn(24, 2), _drawn(24, 2), 2)
+
+
+def test_the_configuration_knows_the_names_of_the_box() -> None:
+    assert set(BOX) == set(TASKS)
