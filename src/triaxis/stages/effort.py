@@ -6,11 +6,14 @@ it came trained, what the recipe under `base` would take.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sized
 
 from triaxis.config import Config
 from triaxis.stages.context import Data, Run
 from triaxis.values import Recipe
+
+log = logging.getLogger(__name__)
 
 
 def base_training(run: Run, data: Data) -> float:
@@ -57,7 +60,7 @@ def finetune_epochs(run: Run, data: Data, macs: float) -> int:
 
 
 def record_effort(run: Run, data: Data, finetuned: float) -> None:
-    """Store what was trained after the base model, in shares of base training, without the teacher's looks.
+    """Store what was trained after the base model, in shares of base training, without the teacher's looks; say if it is too much.
 
     Args:
         run: The run, after collecting.
@@ -68,5 +71,12 @@ def record_effort(run: Run, data: Data, finetuned: float) -> None:
     if not base:
         # A trained base model, and too few images for one batch of the recipe that would have trained it.
         return
-    shares = {"collect": collected(run) / base, "finetune": finetuned / base}
-    run.store.put_record("effort", {**shares, "total": sum(shares.values()), "asked": run.config.effort})
+    shares, asked = {"collect": collected(run) / base, "finetune": finetuned / base}, run.config.effort
+    total = sum(shares.values())
+    run.store.put_record("effort", {**shares, "total": total, "asked": asked})
+    if asked is not None and total > asked * (1 + 1e-9):
+        log.warning(
+            "the effort is %.2f of base training, more than the %.2f asked for: collecting took %.2f, and one epoch of fine-tuning is the "
+            "least; ask for more, or take collect.method: elastic in a new run",
+            total, asked, shares["collect"],
+        )  # fmt: skip
