@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,7 +34,7 @@ def init(
     if file.exists() and not force:
         raise ConfigError(f"{file} must not exist yet: choose another with --file, or replace it with --force.")
     write_text(file, starting_config(model, data, budget, weights))
-    out.print(escape(f"wrote {file}; go on with: triaxis run {file}"), soft_wrap=True)
+    out.print(escape(f"wrote {file}; go on with: triaxis run {shlex.quote(str(file))}"), soft_wrap=True)
 
 
 def inspect(

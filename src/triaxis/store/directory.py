@@ -22,6 +22,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -304,7 +305,7 @@ class _LogFile(logging.FileHandler):
 def mismatch_sentence(path: Path, differing: list[str]) -> str:
     """Return why a changed configuration is refused, with the differing keys and what to do."""
     lines = "\n  ".join(differing)
-    hint = f" A new budget needs no new run: `triaxis prune {path} --budget ...` makes that model from the trials already there."
+    hint = f" A new budget needs no new run: `triaxis prune {shlex.quote(str(path))} --budget ...` makes that model from the trials already there."
     budget_only = all(line.startswith("budget:") for line in differing)
     return (
         f"The run in {path} was made with another configuration; it differs in\n  {lines}\n"

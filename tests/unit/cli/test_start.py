@@ -98,3 +98,14 @@ def test_keep_is_read(text: str | None, expected: KeepRatios | None) -> None:
 def test_keep_that_is_wrong_is_a_config_error(text: str) -> None:
     with pytest.raises(ConfigError):
         parse_keep(text)
+
+
+def test_the_command_that_follows_can_be_pasted(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from triaxis.cli import app
+
+    file = tmp_path / "my config.yaml"
+    done = CliRunner().invoke(app, ["init", "--model", "cifar:resnet8", "--data", "digits", "--file", str(file)])
+    assert done.exit_code == 0, done.output
+    assert f"triaxis run '{file}'" in done.output
