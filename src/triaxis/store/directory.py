@@ -305,7 +305,8 @@ class _LogFile(logging.FileHandler):
 def mismatch_sentence(path: Path, differing: list[str]) -> str:
     """Return why a changed configuration is refused, with the differing keys and what to do."""
     lines = "\n  ".join(differing)
-    hint = f" A new budget needs no new run: `triaxis prune {shlex.quote(str(path))} --budget ...` makes that model from the trials already there."
+    place = shlex.quote(str(path))
+    hint = f" A new budget needs no new run: `triaxis prune {place} --budget ...` makes that model from the trials already there."
     budget_only = all(line.startswith("budget:") for line in differing)
     return (
         f"The run in {path} was made with another configuration; it differs in\n  {lines}\n"
