@@ -16,6 +16,7 @@
     +-- DeviceError                 a device does not answer, or answers what cannot be; what was measured is kept
     +-- MissingDependencyError      an optional package is needed; names the extra
     +-- BudgetMissedError           the finished model measures over its budget; it is kept, and the sentence says by how much
+    +-- LostRankError               one of several processes that train together is gone; the same command goes on
     +-- InterruptedRunError         a signal asked the run to stop; the same command goes on
 
 A message says what must hold, what was got, where, and what to do next. Every error takes one
@@ -131,6 +132,12 @@ class DeviceError(TriaxisError):
     """A device does not answer, or answers what cannot be; what was measured before is kept, and the same command goes on."""
 
     exit_code = 17
+
+
+class LostRankError(TriaxisError):
+    """One of several processes that train together is gone, so the others end too; what was saved is kept, the same command goes on."""
+
+    exit_code = 18
 
 
 class InterruptedRunError(TriaxisError):

@@ -13,11 +13,15 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from triaxis.cli.output import guarded_output
-from triaxis.errors import TriaxisError
+from triaxis.errors import ConfigError, TriaxisError
 from triaxis.process.interrupt import heeding_signals
+from triaxis.process.ranks import follows, num_launched
 from triaxis.progress import Listener, Progress, Step
 
 INTERRUPTED = 130
+
+TOGETHER = ("run", "collect", "prune")
+"""The commands that several processes, which torchrun starts, do together."""
 
 out = Console(highlight=False, soft_wrap=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -46,8 +50,23 @@ class Commands(TyperGroup):
         with guarded_output():
             return super().main(*arguments, **options)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command of a name.
+
+        Raises:
+            ConfigError: Several processes were started, and it is no work for them.
+        """
+        name, command, rest = super().resolve_command(ctx, args)
+        if num_launched() > 1 and name not in TOGETHER:
+            raise ConfigError(
+                f"torchrun must start one of the commands that train, {', '.join(TOGETHER)}, got {name}: call `triaxis {name}` without it."
+            )
+        return name, command, rest
+
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
+        # One of several processes speaks for all.
+        out.quiet = err.quiet = follows()
         logger, shown = logging.getLogger("triaxis"), Warnings(logging.INFO)
         before = logger.level
         logger.addHandler(shown)

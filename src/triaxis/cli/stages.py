@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from triaxis.cli import show
 from triaxis.cli.frame import StageProgress, err, out, print_json
+from triaxis.process.ranks import joined, num_launched
 
 if TYPE_CHECKING:
     from triaxis.config import Config
@@ -48,15 +49,20 @@ def run(
     from triaxis.config import idle_settings, load_config
 
     place = out_dir or Path("runs") / config.stem
-    loaded = _with_effort(load_config(config), place, effort, hours)
-    for sentence in idle_settings(loaded):
-        err.print(f"[yellow]warning[/]: {sentence}")
-    from triaxis.stages.pipeline import run as run_pipeline
+    loaded = load_config(config)
+    with joined() as ranks:
+        if ranks.leads:
+            loaded = _with_effort(loaded, place, effort, hours)
+            for sentence in idle_settings(loaded):
+                err.print(f"[yellow]warning[/]: {sentence}")
+        from triaxis.stages.pipeline import run as run_pipeline
 
-    with StageProgress() as progress:
-        run_pipeline(loaded, place, progress=progress)
-        _write_report(place, progress)
-    _show_result(place)
+        with StageProgress() as progress:
+            run_pipeline(loaded, place, progress=progress)
+            if ranks.leads:
+                _write_report(place, progress)
+    if ranks.leads:
+        _show_result(place)
 
 
 def _with_effort(config: Config, place: Path, effort: float | None, hours: float | None) -> Config:
@@ -68,7 +74,9 @@ def _with_effort(config: Config, place: Path, effort: float | None, hours: float
         from triaxis.store.directory import RunDirectory
 
         begun = RunDirectory(place)
-        effort = begun.config().effort if begun.config_file.exists() else round(forecast_run(config).effort_in(hours), 3)
+        # Processes that train together are taken to be as fast as they are many.
+        hours_of_one = hours * num_launched()
+        effort = begun.config().effort if begun.config_file.exists() else round(forecast_run(config).effort_in(hours_of_one), 3)
         err.print(f"effort: {effort} of base training")
     return config if effort is None else config.model_copy(update={"effort": effort})
 
@@ -101,7 +109,7 @@ def collect(
     """
     from triaxis.stages.pipeline import continue_run
 
-    with StageProgress() as progress:
+    with joined(), StageProgress() as progress:
         continue_run(run_dir, "collect", num_more=trials, progress=progress)
 
 
@@ -179,10 +187,12 @@ def prune(run_dir: RunArgument, budget: BudgetOption = None) -> None:
 
     specs = parse_budgets(budget, RunDirectory(run_dir).config().metric_keys) if budget else None
 
-    with StageProgress() as progress:
+    with joined() as ranks, StageProgress() as progress:
         continue_run(run_dir, "prune", budgets=specs, progress=progress)
-        _write_report(run_dir, progress)
-    _show_result(run_dir)
+        if ranks.leads:
+            _write_report(run_dir, progress)
+    if ranks.leads:
+        _show_result(run_dir)
 
 
 def _show_result(run_dir: Path) -> None:

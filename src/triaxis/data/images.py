@@ -18,6 +18,7 @@ from torchvision.transforms.v2 import InterpolationMode, RandAugment
 from torchvision.transforms.v2 import functional as tvf
 
 from triaxis.data.checks import require_pixels
+from triaxis.data.parts import Divisible
 from triaxis.errors import ConfigError, DataError
 from triaxis.tasks import CLASSIFICATION, Task
 from triaxis.values import Recipe, Value
@@ -124,7 +125,7 @@ class Splits:
         return hashlib.sha256(both.encode()).hexdigest()[:16]
 
 
-class ResidentImages:
+class ResidentImages(Divisible):
     """A split that lives decoded in memory.
 
     Args:
@@ -197,7 +198,7 @@ class ResidentImages:
         randaugment = _randaugment(recipe.randaugment)
         steps = min(len(self), limit or len(self)) // recipe.batch_size
         for step in range(skip, steps):
-            indices = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
+            indices = self.own(order[step * recipe.batch_size : (step + 1) * recipe.batch_size], recipe.batch_size)
             images = self._crop(indices, offsets[indices], flips[indices], recipe.crop_px)
             if randaugment is not None:
                 images = torch.stack([randaugment(image) for image in images])
@@ -207,7 +208,7 @@ class ResidentImages:
         """Yield every image once, centre-cropped, in order."""
         count = min(len(self), limit or len(self))
         start = (self.images.shape[-1] - self.side_px) // 2
-        for first in range(0, count, batch_size):
+        for first in range(self.first, count, batch_size):
             indices = torch.arange(first, min(first + batch_size, count))
             images = self.images[first : first + len(indices), :, start : start + self.side_px, start : start + self.side_px]
             yield self._batch(images, indices, side_px)
@@ -230,7 +231,7 @@ class ResidentImages:
         return Batch(self._normalise(images), self._labels[indices.to(self._labels.device)], indices)
 
 
-class StreamedImages:
+class StreamedImages(Divisible):
     """A split read from disk while it is used, for data that does not fit in memory.
 
     Args:
@@ -280,9 +281,9 @@ class StreamedImages:
         randaugment = _randaugment(recipe.randaugment)
         requests = [
             (int(i), side_px, tuple(places[i, :2].tolist()), bool(recipe.flip and places[i, 2] < 0.5))
-            for i in order[skip * recipe.batch_size : count].tolist()
+            for i in self.own(order[skip * recipe.batch_size : count], recipe.batch_size).tolist()
         ]
-        for images, indices in self._load(requests, recipe.batch_size):
+        for images, indices in self._load(requests, self.num_own(recipe.batch_size)):
             if randaugment is not None:
                 images = torch.stack([randaugment(image) for image in images])
             yield Batch(self._normalise(images), self.labels[indices], indices)
@@ -290,7 +291,7 @@ class StreamedImages:
     def in_order(self, side_px: int, *, batch_size: int = 256, limit: int | None = None) -> Iterator[Batch]:
         """Yield every image once, centre-cropped, in order."""
         count = min(len(self), limit or len(self))
-        requests = [(i, side_px, (0.5, 0.5), False) for i in range(count)]
+        requests = [(i, side_px, (0.5, 0.5), False) for i in range(self.first, count)]
         for images, indices in self._load(requests, batch_size):
             yield Batch(self._normalise(images), self.labels[indices], indices)
 

@@ -24,6 +24,7 @@ from triaxis.data.images import Images, Preprocess, ResidentImages, Sealed, Spli
 from triaxis.data.pictures import PictureFiles, readable
 from triaxis.errors import ConfigError, DataError
 from triaxis.plugins import import_named
+from triaxis.process.ranks import num_launched_here
 from triaxis.tasks import CLASSIFICATION, Task
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ def load_splits(
     side_px: int | None = None,
     preprocess: Preprocess | None = None,
     checked: MutableMapping[str, str] | None = None,
+    placed: MutableMapping[str, bool] | None = None,
     task: Task = CLASSIFICATION,
 ) -> Splits:
     """Return the train, val and sealed test splits that the configuration names.
@@ -66,6 +68,7 @@ def load_splits(
         preprocess: The model's own normalisation; None measures mean and deviation on the train split.
         checked: What an earlier opening found out about image files, which are then not decoded again to check them; what is found now
             is added.
+        placed: Which splits of files are kept decoded in memory, where that is decided already; what is decided now is added.
         task: Says what the labels of data sets that a function makes are; all other sources hold one class for each image.
 
     Raises:
@@ -82,7 +85,7 @@ def load_splits(
     stats = preprocess or _measure(source.splits["train"], side)
     if config.mean is not None and config.std is not None:
         stats = dataclasses.replace(stats, mean=config.mean, std=config.std)
-    make = _maker(source, config, stats, side)
+    make = _maker(source, config, stats, side, {} if placed is None else placed)
     test = Sealed(lambda: make("test"), torch.from_numpy(source.splits["test"][1]))
     root, digests = source.root, source.digests
     files = {name: digest_of_files(paths, root, digests) for name, (paths, _) in source.splits.items()} if root else {}
@@ -250,7 +253,9 @@ def _measure(raw: Raw, side_px: int) -> Preprocess:
     return measured(pixels)
 
 
-def _maker(source: Source, config: DataConfig, preprocess: Preprocess, side_px: int) -> Callable[[str], Images]:
+def _maker(
+    source: Source, config: DataConfig, preprocess: Preprocess, side_px: int, placed: MutableMapping[str, bool]
+) -> Callable[[str], Images]:
     classes = len(source.class_names)
 
     def make(name: str) -> Images:
@@ -259,9 +264,11 @@ def _maker(source: Source, config: DataConfig, preprocess: Preprocess, side_px: 
             fitting = pixels if pixels.shape[-1] == side_px else resize(pixels, side_px, preprocess.interpolation)
             return ResidentImages(fitting, torch.from_numpy(labels), classes, preprocess, side_px, name)
         files = PictureFiles(pixels, labels.tolist(), preprocess)
-        if _fits(files, side_px, config.memory, name):
+        if name not in placed:
+            placed[name] = _fits(files, side_px, config.memory, name)
+        if placed[name]:
             return ResidentImages(files.decode_all(side_px), torch.from_numpy(labels), classes, preprocess, side_px, name)
-        return StreamedImages(files, classes, preprocess, side_px, name, config.workers or psutil.cpu_count() or 1)
+        return StreamedImages(files, classes, preprocess, side_px, name, config.workers or _num_workers())
 
     return make
 
@@ -269,7 +276,11 @@ def _maker(source: Source, config: DataConfig, preprocess: Preprocess, side_px: 
 def _fits(files: PictureFiles, side_px: int, memory: str, name: str) -> bool:
     needed = len(files) * 3 * files.stored_side(side_px) ** 2
     free = psutil.virtual_memory().available
-    resident = memory == "resident" or (memory == "auto" and needed <= RESIDENT_SHARE * free)
+    resident = memory == "resident" or (memory == "auto" and needed * num_launched_here() <= RESIDENT_SHARE * free)
     where = "kept decoded in memory" if resident else "streamed from disk"
     log.info("%s: %d images need %.0f MB decoded, %.0f MB are free: %s", name, len(files), needed / 1e6, free / 1e6, where)
     return resident
+
+
+def _num_workers() -> int:
+    return max(1, (psutil.cpu_count() or 1) // num_launched_here())

@@ -5,8 +5,8 @@ stores or networks: `run_trials` keeps the order, and hands each result to the c
 store. `triaxis.testing.ExecutorContract` checks what every executor promises:
 
 * Each submitted trial gives exactly one result; results do not depend on the order or place of execution.
-* A trial whose work raises is a failed result with its traceback. Two things pass through instead: `StoreError`, since
-  no other trial could be saved either, and what is no `Exception`, such as Ctrl-C.
+* A trial whose work raises is a failed result with its traceback. Three things pass through instead: `StoreError`, since
+  no other trial could be saved either, `LostRankError`, and what is no `Exception`, such as Ctrl-C.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from triaxis.errors import ConfigError, StoreError
+from triaxis.errors import ConfigError, LostRankError, StoreError
 from triaxis.values import TrialResult, TrialSpec
 
 Work = Callable[[TrialSpec], TrialResult]
@@ -106,7 +106,7 @@ def attempt(work: Work, spec: TrialSpec) -> TrialResult:
     """Do one trial; an exception becomes a failed result with its traceback."""
     try:
         return work(spec)
-    except StoreError:
+    except (StoreError, LostRankError):
         raise
     except Exception:  # noqa: BLE001  (a failed trial is a record, whatever failed)
         return failed(spec, traceback.format_exc())

@@ -18,9 +18,11 @@ from triaxis.errors import StoreError, UnsupportedModelError
 from triaxis.metrics.macs import count_macs, count_params
 from triaxis.models.weights import check_finite, load_model
 from triaxis.models.zoos import ModelSource, unwrap
+from triaxis.process.ranks import ALONE, Ranks
 from triaxis.progress import Advance, Moment, Progress, Silent
 from triaxis.stages.context import Base, Data, Opened, Run, Trainer
 from triaxis.stages.costs import round_to
+from triaxis.stages.crew import Crew, require_able
 from triaxis.stages.environment import how_to_train, pick_device
 from triaxis.stages.forecast import forecast
 from triaxis.stages.identity import identity_of_run, require_the_same, state_digest
@@ -47,6 +49,7 @@ def open_run(
     progress: Progress | None = None,
     model: nn.Module | None = None,
     splits: Splits | None = None,
+    ranks: Ranks = ALONE,
 ) -> Opened:
     """Load the data and the base model, training the model first if it has no weights.
 
@@ -57,37 +60,55 @@ def open_run(
         progress: Shows the base training.
         model: A trained network of the caller's own, in place of `config.model`.
         splits: The caller's own data, in place of `config.data`.
+        ranks: The processes that train together; this one leads.
 
     Raises:
         TriaxisError: The data or the model are unusable; see the error's own sentence.
     """
     run = Run(config, store, directory, progress or Silent())
+    require_able(config, ranks)
     device = pick_device(config)
     require_packages(config, device)
     since = CpuTime.now()
     task = make_task(config.task, target=config.fit.target)
-    network, splits, source, is_trained = _loaded(run, task, model, splits)
+    placed: dict[str, bool] = {}
+    network, splits, source, is_trained = load_parts_of(run, task, model, splits, placed)
+    crew, digest = Crew(ranks, splits), splits.digest()
+    _have_loaded(crew, run, placed, digest)
     run = _with_formats(run, network, source, device)
     train = splits.train
     run.progress.expect(forecast(run.config, lambda recipe: Teacher.remembers(train, recipe, task)))
     if store.record("base") is not None:
         run.progress.expect({"base": 0.0})
-    trainer = _trainer(run, task, network, source, device)
+    trainer = dataclasses.replace(_trainer(run, task, network, source, device), crew=crew)
+    crew.tell("train", mode=trainer.mode.to_json(), batch_parts=trainer.machine.batch_parts)
     warn_if_busy(since)
     train_base(run, splits, network, source, trainer, is_trained=is_trained)
-    base = Base(source, _surgeon(run, network, source, device), state_digest(network.state_dict()))
+    crew.surgeon = _surgeon(run, network, source, device, crew)
+    base = Base(source, crew.surgeon, state_digest(network.state_dict()))
     store.put_record("anatomy", base.surgeon.anatomy.to_json())
     trainer = dataclasses.replace(trainer, teacher=Teacher(network, source.side_px, device, trainer.mode, task))
-    return Opened(run, Data(splits, splits.digest()), base, trainer)
+    return Opened(run, Data(splits, digest), base, trainer)
 
 
-def _loaded(run: Run, task: Task, model: nn.Module | None, splits: Splits | None) -> tuple[nn.Module, Splits, ModelSource, bool]:
+def _have_loaded(crew: Crew, run: Run, placed: dict[str, bool], digest: str) -> None:
+    """Have the other ranks load what this one has, first one on each machine, then the rest."""
+    checked = run.store.record("checked_images") or {}
+    crew.tell("load", config=run.config.to_plain(), checked=checked, placed=placed, digest=digest)
+    with crew.ranks.together("load"):
+        for _ in range(2):
+            crew.ranks.agree("turn")
+
+
+def load_parts_of(
+    run: Run, task: Task, model: nn.Module | None, splits: Splits | None, placed: dict[str, bool]
+) -> tuple[nn.Module, Splits, ModelSource, bool]:
     """Return the network, the splits, how to make the network again, and whether its weights are trained; all are usable."""
     with run.timed("load") as advance:
         advance(0.0, "data and model")
         loaded = None
         if splits is None or model is None:
-            splits, loaded = _load(run.config, run.store, task, splits, model)
+            splits, loaded = _load(run.config, run.store, task, splits, model, placed)
         network = _own_copy(model) if model is not None else trainable(loaded.model)  # type: ignore[union-attr]
         source = _source(run.config, splits, named=model is None)
         _require_usable(run.config, task, network, splits, source)
@@ -109,9 +130,9 @@ def _trainer(run: Run, task: Task, network: nn.Module, source: ModelSource, devi
     )
 
 
-def _surgeon(run: Run, network: nn.Module, source: ModelSource, device: torch.device) -> Surgeon:
+def _surgeon(run: Run, network: nn.Module, source: ModelSource, device: torch.device, crew: Crew) -> Surgeon:
     config = run.config
-    with run.timed("examine") as advance:
+    with run.timed("examine") as advance, crew.examining(network, round_to(run, device)):
         advance(0.0, "finding what can be cut")
         return Surgeon.examine(
             network,
@@ -144,29 +165,33 @@ def load_parts(config: Config) -> tuple[Splits, Any]:
     Raises:
         TriaxisError: The data or the model are unusable.
     """
-    return _load(config, MemoryStore(), make_task(config.task, target=config.fit.target), None, None)
+    return _load(config, MemoryStore(), make_task(config.task, target=config.fit.target), None, None, {})
 
 
-def _load(config: Config, store: Store, task: Task, splits: Splits | None, model: nn.Module | None) -> tuple[Splits, Any]:
+def _load(
+    config: Config, store: Store, task: Task, splits: Splits | None, model: nn.Module | None, placed: dict[str, bool]
+) -> tuple[Splits, Any]:
     """Load what was not handed over; the model says how its images must look, the data how many classes it needs."""
     chosen = config.model
     torch.manual_seed(config.seed)
     if splits is not None:
         return splits, load_model(chosen.name, chosen.args, chosen.num_classes or splits.train.num_classes, chosen.weights)
     if model is not None:
-        return _load_splits(config, store, task, chosen.side_px), None
+        return _load_splits(config, store, task, placed, chosen.side_px), None
     probe = load_model(chosen.name, chosen.args, chosen.num_classes or 10)
     # A zoo's input side is meant for its own pictures; the CIFAR families take what the data have.
-    splits = _load_splits(config, store, task, chosen.side_px or probe.side_px, probe.preprocess)
+    splits = _load_splits(config, store, task, placed, chosen.side_px or probe.side_px, probe.preprocess)
     torch.manual_seed(config.seed)
     return splits, load_model(chosen.name, chosen.args, chosen.num_classes or splits.train.num_classes, chosen.weights)
 
 
-def _load_splits(config: Config, store: Store, task: Task, side_px: int | None, preprocess: Preprocess | None = None) -> Splits:
+def _load_splits(
+    config: Config, store: Store, task: Task, placed: dict[str, bool], side_px: int | None, preprocess: Preprocess | None = None
+) -> Splits:
     """Load the images, and remember which files could be read: a later opening checks only those that changed."""
     before = store.record("checked_images") or {}
     checked = dict(before)
-    splits = load_splits(config.data, side_px=side_px, preprocess=preprocess, checked=checked, task=task)
+    splits = load_splits(config.data, side_px=side_px, preprocess=preprocess, checked=checked, placed=placed, task=task)
     if checked != before:
         store.put_record("checked_images", checked)
     return splits

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,17 +23,21 @@ from triaxis.config import Config
 from triaxis.data.images import Images, Splits
 from triaxis.models.zoos import ModelSource
 from triaxis.progress import Advance, Meter, Progress, Tell
+from triaxis.stages.crew import Crew
 from triaxis.stages.timing import timed
 from triaxis.store.base import Store
 from triaxis.store.directory import RunDirectory
+from triaxis.surgery.shared import SharedWeights
 from triaxis.surgery.surgeon import Surgeon
 from triaxis.tasks import CLASSIFICATION, Score, Task
+from triaxis.training.calibrate import calibrate
+from triaxis.training.elastic import train_elastic
 from triaxis.training.evaluate import evaluate, loss_gradients, loss_with_batch_statistics
 from triaxis.training.loop import TrainingLog, finetune
 from triaxis.training.machine import Machine, num_threads
 from triaxis.training.mode import Mode
 from triaxis.training.teacher import Teacher
-from triaxis.values import Recipe
+from triaxis.values import PrunePlan, Recipe
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,8 @@ class Base:
 class Trainer:
     """How networks are trained and evaluated in this run; the teacher is None until the base model is trained.
 
-    `folder` keeps the states of trainings that were cut off, each as ``NAME.resume``.
+    `folder` keeps the states of trainings that were cut off, each as ``NAME.resume``. Under torchrun the whole `crew` does what is
+    asked of the leader's trainer.
     """
 
     device: torch.device
@@ -102,6 +107,7 @@ class Trainer:
     teacher: Teacher | None = None
     calibrate_images: int = 1000
     save_s: float = 600.0
+    crew: Crew = field(default_factory=Crew)
 
     def finetune(
         self, model: nn.Module, images: Images, recipe: Recipe, *, side_px: int, seed: int, name: str, advance: Tell | None = None
@@ -117,34 +123,93 @@ class Trainer:
             name: Of the file that keeps the state between epochs.
             advance: Told the share that is done, the epoch, the loss and the speed.
         """
-        return finetune(
-            model,
-            images,
-            recipe,
-            side_px=side_px,
-            seed=seed,
-            device=self.device,
-            mode=self.mode,
-            teacher=self.teacher,
-            on_step=Meter(advance, epochs=recipe.epochs, batch_size=recipe.batch_size) if advance else None,
-            resume_path=self.folder / f"{name}.resume",
-            calibrate_images=self.calibrate_images,
-            machine=self.machine,
-            save_s=self.save_s,
-            task=self.task,
-        )
+        plain = {"recipe": recipe.to_json(), "side_px": side_px, "seed": seed, "name": name}
+        with self.crew.at_work("finetune", model, images, **plain):
+            return finetune(
+                model,
+                images,
+                recipe,
+                side_px=side_px,
+                seed=seed,
+                device=self.device,
+                mode=self.mode,
+                teacher=self.teacher,
+                on_step=Meter(advance, epochs=recipe.epochs, batch_size=recipe.batch_size) if advance else None,
+                resume_path=self.folder / f"{name}.resume",
+                calibrate_images=self.calibrate_images,
+                machine=self.machine,
+                save_s=self.save_s,
+                task=self.task,
+                ranks=self.crew.ranks,
+            )
+
+    def train_shared(
+        self,
+        shared: SharedWeights,
+        images: Images,
+        recipe: Recipe,
+        plans: Sequence[PrunePlan],
+        steps: Sequence[int],
+        *,
+        views: int,
+        seed: int,
+        name: str,
+        advance: Tell | None = None,
+    ) -> TrainingLog:
+        """Train weights that cuts share, in place; cut off, the same `name` goes on.
+
+        Args:
+            shared: The base model's weights.
+            images: The train split.
+            recipe: How to train.
+            plans: The cuts.
+            steps: By step, the place in `plans` of the cut that it trains.
+            views: As for `train_elastic`.
+            seed: Fixes the order and the augmentation.
+            name: Of the file that keeps the state between epochs.
+            advance: Told the share that is done, the epoch, the loss and the speed.
+        """
+        plain = {"recipe": recipe.to_json(), "plans": [plan.to_json() for plan in plans], "steps": list(steps)}
+        with self.crew.at_work("train_shared", None, images, **plain, views=views, seed=seed, name=name):
+            return train_elastic(
+                shared,
+                images,
+                recipe,
+                lambda step: plans[steps[step]],
+                views=views,
+                seed=seed,
+                device=self.device,
+                mode=self.mode,
+                teacher=self.teacher,
+                on_step=Meter(advance, epochs=recipe.epochs, batch_size=recipe.batch_size) if advance else None,
+                resume_path=self.folder / f"{name}.resume",
+                machine=self.machine,
+                save_s=self.save_s,
+                task=self.task,
+                ranks=self.crew.ranks,
+            )
+
+    def calibrate(self, model: nn.Module, images: Images, side_px: int, recipe: Recipe) -> None:
+        """Re-estimate the batch-norm statistics of a network, on pictures as `recipe` makes them."""
+        with self.crew.at_work("calibrate", model, images, side_px=side_px, recipe=recipe.to_json()):
+            calibrate(model, images, side_px, self.device, recipe=recipe, num_images=self.calibrate_images, ranks=self.crew.ranks)
 
     def evaluate(self, model: nn.Module, images: Images, side_px: int) -> Score:
         """Return what a network is worth on a split, in fp32, without augmentation."""
-        return evaluate(model, images, side_px, self.device, task=self.task)
+        with self.crew.at_work("evaluate", model, images, side_px=side_px):
+            return evaluate(model, images, side_px, self.device, task=self.task, ranks=self.crew.ranks)
 
     def quick_loss(self, model: nn.Module, images: Images, side_px: int, num_images: int) -> float:
         """Return the mean loss on some images; every batch norm normalises by the batch at hand."""
-        return loss_with_batch_statistics(model, images, side_px, self.device, num_images=num_images, task=self.task)
+        with self.crew.at_work("quick_loss", model, images, side_px=side_px, num_images=num_images):
+            return loss_with_batch_statistics(
+                model, images, side_px, self.device, num_images=num_images, task=self.task, ranks=self.crew.ranks
+            )
 
     def loss_gradients(self, model: nn.Module, images: Images, side_px: int, num_images: int) -> dict[str, Tensor]:
         """Return the gradient of the loss on some images for every parameter by name, on the CPU."""
-        return loss_gradients(model, images, side_px, self.device, num_images=num_images, task=self.task)
+        with self.crew.at_work("loss_gradients", model, images, side_px=side_px, num_images=num_images):
+            return loss_gradients(model, images, side_px, self.device, num_images=num_images, task=self.task, ranks=self.crew.ranks)
 
     def remembers(self, images: Images, recipe: Recipe) -> bool:
         """Whether one look of the teacher at an epoch's pictures serves every trial."""

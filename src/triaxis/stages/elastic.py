@@ -8,11 +8,10 @@ the final fine-tune starts from the base model's.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor
@@ -22,7 +21,7 @@ from triaxis.maths.fit import fit
 from triaxis.maths.solve import Levels, candidates
 from triaxis.metrics.macs import count_macs, count_params
 from triaxis.process.walltime import ledger
-from triaxis.progress import Meter, Moment, Tell
+from triaxis.progress import Moment, Tell
 from triaxis.stages.collect import levels_of, record_cost, targets, teacher_macs
 from triaxis.stages.context import Base, Data, Run, Trainer
 from triaxis.stages.effort import base_training, collect_share, images_per_epoch
@@ -31,8 +30,6 @@ from triaxis.stages.trial import gradients_of
 from triaxis.store.checkpoints import load_checkpoint, save_checkpoint
 from triaxis.surgery.criteria import criterion_of
 from triaxis.surgery.shared import NestedCuts, SharedWeights, channel_order
-from triaxis.training.calibrate import calibrate
-from triaxis.training.elastic import train_elastic
 from triaxis.values import AXES, BudgetSpec, CostTable, KeepRatios, PrunePlan, Recipe, TrialResult, TrialSpec
 
 log = logging.getLogger(__name__)
@@ -153,23 +150,18 @@ def train_shared(run: Run, data: Data, base: Base, trainer: Trainer, table: Cost
     recipe, steps = schedule(run, data, table, questions)
     cuts, views = nested_cuts(run, data, base, trainer), run.config.collect.views
     shared = SharedWeights(base.surgeon, trainer.device, trainer.mode.torch_format)
-    plan_of: Callable[[Levels], PrunePlan] = functools.cache(lambda levels: plan_at(cuts, table, levels))
+    numbers = {levels: number for number, levels in enumerate(dict.fromkeys(steps))}
     start = time.perf_counter()
-    done = train_elastic(
+    done = trainer.train_shared(
         shared,
         data.splits.train,
         recipe,
-        lambda step: plan_of(steps[step]),
+        [plan_at(cuts, table, levels) for levels in numbers],
+        [numbers[levels] for levels in steps],
         views=views,
         seed=run.config.seed,
-        device=trainer.device,
-        mode=trainer.mode,
-        teacher=trainer.teacher,
-        on_step=Meter(advance, epochs=recipe.epochs, batch_size=recipe.batch_size),
-        resume_path=trainer.folder / f"{NAME}.resume",
-        machine=trainer.machine,
-        save_s=trainer.save_s,
-        task=trainer.task,
+        name=NAME,
+        advance=advance,
     )
     save_checkpoint(checkpoint, shared.model.state_dict())
     spent = {
@@ -223,8 +215,7 @@ def measure_cut(
         plan = cuts.plan(round(target.depth * base_plan.num_blocks), target.width, side_px)
         model = base.surgeon.cut(plan, state)
         macs = count_macs(model, base.shape_at(plan.side_px))
-        num_images = trainer.calibrate_images
-        calibrate(model, data.splits.train, plan.side_px, trainer.device, recipe=spec.recipe, num_images=num_images)
+        trainer.calibrate(model, data.splits.train, plan.side_px, spec.recipe)
         found = trainer.evaluate(model, data.splits.val, plan.side_px)
     result = TrialResult(
         spec=spec,

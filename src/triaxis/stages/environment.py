@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
+import psutil
 import torch
 from torch import nn
 
 from triaxis.config import Config
 from triaxis.errors import ConfigError
 from triaxis.metrics.latency import device_name
+from triaxis.process.ranks import num_launched, num_launched_here
 from triaxis.store.base import Store
 from triaxis.training.machine import FALL, Machine, Shape, candidates, fewest_enough, is_out_of_memory, time_threads
 from triaxis.training.mode import PLAIN, Mode, choose_mode
@@ -21,22 +24,44 @@ log = logging.getLogger(__name__)
 
 
 def pick_device(config: Config) -> torch.device:
-    """Return the device to work on, and set the number of threads.
+    """Return the device to work on, and set the number of threads; processes that torchrun has started share a machine's.
 
     Raises:
-        ConfigError: The named device is not there.
+        ConfigError: The named device is not there, or there are fewer GPUs than processes.
     """
-    from accelerate import PartialState
-
+    here = num_launched_here()
     if config.threads:
         torch.set_num_threads(config.threads)
-    if config.device == "auto":
-        return PartialState().default_device
-    device = torch.device(config.device)
-    is_there = getattr(getattr(torch, device.type, None), "is_available", lambda: False)
-    if device.type != "cpu" and not is_there():
+    elif here > 1:
+        torch.set_num_threads(min(torch.get_num_threads(), max(1, (psutil.cpu_count() or 1) // here)))
+    device = torch.device(_usual_device() if config.device == "auto" else config.device)
+    if device.type != "cpu" and not _is_there(device.type):
         raise ConfigError(f"device must be one that this machine has, got {config.device!r}: set device: auto.")
-    return device
+    return device if num_launched() == 1 else _own_device(config, device, here)
+
+
+def _is_there(kind: str) -> bool:
+    return bool(getattr(getattr(torch, kind, None), "is_available", lambda: False)())
+
+
+def _usual_device() -> str:
+    return next((kind for kind in ("cuda", "mps") if _is_there(kind)), "cpu")
+
+
+def _own_device(config: Config, device: torch.device, here: int) -> torch.device:
+    """Return the device of this rank: each has a GPU of its own."""
+    if device.type == "cpu":
+        return device
+    if device.type != "cuda" or device.index is not None:
+        raise ConfigError(f"device must be auto, cpu or cuda where torchrun starts several processes, got {config.device!r}.")
+    if here > torch.cuda.device_count():
+        raise ConfigError(
+            f"torchrun must start at most one process for each GPU, got {here} processes and {torch.cuda.device_count()} GPUs: "
+            "lower --nproc-per-node, or set device: cpu."
+        )
+    own = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(own)
+    return own
 
 
 def how_to_train(config: Config, store: Store, network: nn.Module, shape: Shape, device: torch.device) -> tuple[Mode, Machine]:
@@ -51,7 +76,7 @@ def how_to_train(config: Config, store: Store, network: nn.Module, shape: Shape,
         shape: (B, C, S, S) of the batches that are timed.
         device: Where training will happen.
     """
-    machine = Machine(is_free=config.threads is None and device.type == "cpu")
+    machine = Machine(is_free=config.threads is None and device.type == "cpu" and num_launched() == 1)
     if store.record("environment") is None:
         store.put_record("environment", _measure_once(config, network, shape, device, machine))
     record = store.record("environment")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -19,6 +19,7 @@ from triaxis.deliver.bundle import export
 from triaxis.deliver.int8 import INT8_FILE, INT8_FORM
 from triaxis.errors import ConfigError
 from triaxis.maths.solve import feasible_rows
+from triaxis.process.ranks import Ranks, joined
 from triaxis.process.usual_torch import usual_torch
 from triaxis.progress import Progress
 from triaxis.stages.base import open_run
@@ -28,6 +29,7 @@ from triaxis.stages.context import Base, Data, Run, Trainer
 from triaxis.stages.costs import cost_table, for_any_budget, with_metrics
 from triaxis.stages.elastic import collect_elastic
 from triaxis.stages.fit import fit_run, read_predictor
+from triaxis.stages.follow import follow
 from triaxis.stages.listeners import watched
 from triaxis.stages.prune import prune
 from triaxis.stages.quantise import quantise
@@ -66,11 +68,24 @@ def run(
     """Do it all in the run directory `out`, going on where an earlier process stopped; `budgets` takes the place of the run's."""
     _require_off_axis(config)
     directory, specs = RunDirectory(out), budgets or config.budgets
-    with num_threads(), directory.open(config) as store, watched(directory, config, progress) as heard:
-        opened = open_run(config, directory, store, progress=heard, model=model, splits=splits)
-        table, order = collect_stage(*opened, specs)
-        fit_stage(opened.run)
-        return prune_stage(*opened, table, order, specs)
+    with joined() as ranks, num_threads():
+        if not ranks.leads:
+            return cast(Outcome, _followed(ranks, model, splits))
+        with directory.open(config) as store, watched(directory, config, progress) as heard:
+            opened = open_run(config, directory, store, progress=heard, model=model, splits=splits, ranks=ranks)
+            table, order = collect_stage(*opened, specs)
+            fit_stage(opened.run)
+            return prune_stage(*opened, table, order, specs)
+
+
+def _followed(ranks: Ranks, model: nn.Module | None, splits: Splits | None) -> Outcome | None:
+    """Do what the leader says until it ends, and return what it returns."""
+    found = follow(ranks, model, splits)
+    if found.model is None:
+        return None
+    said = found.message
+    solution, verification = Solution.from_json(said["solution"]), Verification.from_json(said["verification"])
+    return Outcome(found.model.eval(), solution, verification, said["summary"], Path(said["directory"]))
 
 
 def _require_off_axis(config: Config) -> None:
@@ -162,6 +177,8 @@ def prune_stage(
         store.put_record("int8", None)  # it was another model's
     summary = summarise(store)
     directory.write_json("summary.json", summary)
+    said = {"solution": solution.to_json(), "verification": verification.to_json(), "summary": summary, "directory": str(directory.path)}
+    trainer.crew.finish(pruned.model, **said)
     return Outcome(pruned.model, solution, verification, summary, directory.path)
 
 
@@ -188,13 +205,17 @@ def continue_run(
             "More trials can be added where collect.method is chains, but this run's is elastic: set collect.num_cuts in a new run."
         )
     specs = budgets or config.budgets
-    with num_threads(), directory.open(config) as store, watched(directory, config, progress) as heard:
-        opened = open_run(config, directory, store, progress=heard)
-        if stage == "collect":
-            heard.expect({"prune": 0.0})
-        table, order = collect_stage(*opened, specs)
-        if stage == "collect":
-            measure_more(*opened, table, num_more)
-            return None
-        fit_stage(opened.run)
-        return prune_stage(*opened, table, order, specs)
+    with joined() as ranks, num_threads():
+        if not ranks.leads:
+            return _followed(ranks, None, None)
+        with directory.open(config) as store, watched(directory, config, progress) as heard:
+            opened = open_run(config, directory, store, progress=heard, ranks=ranks)
+            if stage == "collect":
+                heard.expect({"prune": 0.0})
+            table, order = collect_stage(*opened, specs)
+            if stage == "collect":
+                measure_more(*opened, table, num_more)
+                opened.trainer.crew.finish(None)
+                return None
+            fit_stage(opened.run)
+            return prune_stage(*opened, table, order, specs)

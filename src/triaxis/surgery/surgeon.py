@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import thread_time
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,13 @@ from triaxis.surgery.sides import accepted_sides, candidate_sides, runs
 from triaxis.surgery.sites import Site
 from triaxis.surgery.tracing import ChannelTracer
 from triaxis.values import Anatomy, BlockInfo, GroupInfo, PrunePlan
+
+_plans: WeakKeyDictionary[nn.Module, PrunePlan] = WeakKeyDictionary()
+
+
+def plan_of(model: nn.Module) -> PrunePlan | None:
+    """Return the plan that a living model was cut by in this process; None if it is no cut."""
+    return _plans.get(model)
 
 
 @dataclass(repr=False)
@@ -196,6 +204,7 @@ class Surgeon:
             return None if labels is None else loss.survivors(layout.atoms, labels)
 
         correct_metadata(model, base, plan.side_px, self.anatomy.base_side_px, channels)
+        _plans[model] = plan
         return model
 
     def masked(self, plan: PrunePlan, state: Mapping[str, Tensor] | None = None) -> nn.Module:

@@ -11,12 +11,15 @@ import torch
 from torch import Tensor
 
 from triaxis.data.images import Images, require_batch
+from triaxis.data.parts import rows_for
 from triaxis.process.interrupt import postponed
+from triaxis.process.ranks import ALONE, Ranks
 from triaxis.process.walltime import part
 from triaxis.surgery.shared import SharedWeights
 from triaxis.tasks import CLASSIFICATION, Task
 from triaxis.training.loop import SAVE_S, Loop, OnStep, TrainingLog
 from triaxis.training.machine import Machine
+from triaxis.training.meeting import require_rows
 from triaxis.training.mode import Mode
 from triaxis.training.resume import remove_resume
 from triaxis.training.teacher import Teacher
@@ -40,6 +43,7 @@ def train_elastic(
     machine: Machine | None = None,
     save_s: float = SAVE_S,
     task: Task = CLASSIFICATION,
+    ranks: Ranks = ALONE,
 ) -> TrainingLog:
     """Train shared weights in place; batch-norm statistics are left as they were, for each cut has its own.
 
@@ -58,6 +62,7 @@ def train_elastic(
         machine: As for `finetune`.
         save_s: As for `finetune`.
         task: What the cuts are trained for.
+        ranks: As for `finetune`.
 
     Raises:
         TrainingError: The loss became NaN or infinite, or even two images at a time do not fit in memory.
@@ -65,19 +70,21 @@ def train_elastic(
     """
     start = time.perf_counter()
     require_batch(len(images), recipe.batch_size, "train")
+    require_rows(recipe, ranks)
     taught = teacher if recipe.distill > 0 else None
     side_px, machine = shared.surgeon.anatomy.base_side_px, machine or Machine()
+    own = rows_for(images, ranks.rank, ranks.size)
     loop = ElasticLoop(
-        shared.model, images, recipe, side_px, seed, device, mode, taught, on_step, machine, save_s, task, shared, plan_at, views
+        shared.model, own, recipe, side_px, seed, device, mode, taught, on_step, machine, save_s, task, ranks, shared, plan_at, views
     )
     for epoch in range(loop.restore(resume_path), recipe.epochs):
         bank = loop.bank(epoch)
         with postponed():
             loop.run_epoch(epoch, bank, resume_path)
-            loop.save(resume_path, epoch + 1)
+            loop.end_epoch(resume_path, epoch + 1)
     loop.take_average()
     shared.model.eval()
-    if resume_path is not None:
+    if resume_path is not None and ranks.leads:
         remove_resume(resume_path)
     return TrainingLog(loop.num_steps * recipe.batch_size, time.perf_counter() - start, tuple(loop.losses))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,12 +16,15 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel
 
 from triaxis.data.images import Batch, Images, hash_seed, require_batch, resize
+from triaxis.data.parts import fewest_rows, rows_for, rows_of
 from triaxis.errors import TrainingError
 from triaxis.process.interrupt import Stop, postponed, requested
+from triaxis.process.ranks import ALONE, Ranks
 from triaxis.process.walltime import part
 from triaxis.tasks import CLASSIFICATION, Output, Task, mapped
 from triaxis.training.calibrate import calibrate
 from triaxis.training.machine import Machine, Pace, is_out_of_memory
+from triaxis.training.meeting import Meeting, require_rows
 from triaxis.training.mode import Mode
 from triaxis.training.randomness import random_state, seed_all, set_random_state, set_torch_state, torch_state
 from triaxis.training.resume import discard_resume, read_resume, remove_resume, write_resume
@@ -60,6 +62,7 @@ def finetune(
     machine: Machine | None = None,
     save_s: float = SAVE_S,
     task: Task = CLASSIFICATION,
+    ranks: Ranks = ALONE,
 ) -> TrainingLog:
     """Train `model` in place and leave it calibrated, in evaluation mode.
 
@@ -68,7 +71,8 @@ def finetune(
     The rate follows one cycle; the weights of the last `recipe.average_last` of the steps are averaged.
 
     A batch that does not fit in memory is split into parts whose gradients add up to those of the whole; batch norm then sees
-    one part at a time.
+    one part at a time. Several `ranks` train on parts of each batch in the same way: their gradients are added up, and their
+    weights stay the same. A batch norm sees the part of its own rank.
 
     Args:
         model: Network for (B, C, side_px, side_px) images.
@@ -86,27 +90,31 @@ def finetune(
         machine: What the run has learnt about the machine; changed when the training learns more.
         save_s: Seconds between two saved states within an epoch.
         task: What is learnt.
+        ranks: The processes that train together, each of which calls this with the same weights; the first one writes.
 
     Raises:
         TrainingError: The loss became NaN or infinite, or even two images at a time do not fit in memory.
         DataError: The split does not fill a batch.
+        ConfigError: A batch has fewer than two images for each rank.
     """
     start = time.perf_counter()
     require_batch(len(images), recipe.batch_size, "train")
+    require_rows(recipe, ranks)
     if recipe.distill == 0 or not task.distils:
         teacher = None
     mode.place(model, device).train()
-    loop = Loop(model, images, recipe, side_px, seed, device, mode, teacher, on_step, machine or Machine(), save_s, task)
+    own = rows_for(images, ranks.rank, ranks.size)
+    loop = Loop(model, own, recipe, side_px, seed, device, mode, teacher, on_step, machine or Machine(), save_s, task, ranks)
     for epoch in range(loop.restore(resume_path), recipe.epochs):
         bank = loop.bank(epoch)
         with postponed():
             loop.run_epoch(epoch, bank, resume_path)
-            loop.save(resume_path, epoch + 1)
+            loop.end_epoch(resume_path, epoch + 1)
     if recipe.epochs:
         loop.take_average()
-        calibrate(model, images, side_px, device, recipe=recipe, num_images=calibrate_images)
+        calibrate(model, images, side_px, device, recipe=recipe, num_images=calibrate_images, ranks=ranks)
     model.eval()
-    if resume_path is not None:
+    if resume_path is not None and ranks.leads:
         remove_resume(resume_path)
     return TrainingLog(loop.num_steps * recipe.batch_size, time.perf_counter() - start, tuple(loop.losses))
 
@@ -127,6 +135,7 @@ class Loop:
     machine: Machine
     save_s: float
     task: Task
+    ranks: Ranks
 
     def __post_init__(self) -> None:
         recipe = self.recipe
@@ -138,7 +147,7 @@ class Loop:
         self.epoch_steps, self.epoch_loss = 0, torch.zeros((), device=self.device)
         self.random: dict[str, Any] | None = None
         self.shape = (self.recipe.batch_size, 3, self.side_px, self.side_px)
-        self.saved_at = time.monotonic()
+        self.meeting = Meeting(self.ranks, self.save_s)
         self.pace = Pace(self._on_fall)
         self.optimizer = create_optimizer_v2(
             self.model, opt=recipe.optimizer, lr=recipe.peak_lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum
@@ -152,13 +161,15 @@ class Loop:
 
     def run_epoch(self, epoch: int, bank: Output | None, path: Path | None) -> None:
         seed_all(hash_seed(self.seed, epoch))
+        if not self.ranks.leads:
+            # Dropout differs from rank to rank; mixup, which draws from numpy, does not.
+            torch.manual_seed(hash_seed(self.seed, epoch, self.ranks.rank))
         self.model.train()
         source_px = self.teacher.side_px if self.teacher and bank is None else self.side_px
-        batches = self.images.epoch(source_px, self.recipe, seed=self.seed, epoch=self.view(epoch), skip=self.epoch_steps)
         if self.epoch_steps and self.random is not None:
             set_random_state(self.random, self.device)
         self.pace.begin()
-        for batch in self._until_stopped(batches, path, epoch):
+        for batch in self._until_stopped(lambda: self._batches(source_px, epoch), path, epoch):
             pictures, targets = batch.images.to(self.device), batch.labels.to(self.device)
             if self.transform is not None:
                 pictures, targets = self.transform(pictures, targets)
@@ -167,27 +178,41 @@ class Loop:
         self.losses.append(self._check(self.epoch_loss / max(self.steps_per_epoch, 1)))
         self.epoch_steps, self.epoch_loss = 0, torch.zeros((), device=self.device)
 
-    def _until_stopped(self, batches: Iterator[Batch], path: Path | None, epoch: int) -> Iterator[Batch]:
+    def _batches(self, source_px: int, epoch: int) -> Iterator[Batch]:
+        return self.images.epoch(source_px, self.recipe, seed=self.seed, epoch=self.view(epoch), skip=self.epoch_steps)
+
+    def _until_stopped(self, opened: Callable[[], Iterator[Batch]], path: Path | None, epoch: int) -> Iterator[Batch]:
         """Yield batches; between them save the state when it is time, or when a signal came, which ends the training."""
+        batches, num_tries = opened(), 0
         while True:
-            if requested():
+            if self.meeting.is_stopping:
                 self.save(path, epoch)
                 raise Stop
             try:
                 batch = next(batches, None)
             except RuntimeError:
-                # A queue's signal goes to the loader's workers too, which die of it.
-                if requested():
-                    continue
-                raise
+                # A queue's signal goes to the loader's workers too, which die of it. Other ranks wait for one more step.
+                if not requested() or num_tries:
+                    raise
+                if not self.ranks.is_alone:
+                    batches, num_tries = opened(), 1
+                continue
             if batch is None:
                 return
             yield batch
             self.epoch_steps += 1
             self.pace.step(len(batch.images))
-            if path is not None and time.monotonic() - self.saved_at >= self.save_s and self.epoch_steps < self.steps_per_epoch:
+            if path is not None and self.meeting.is_save_due and self.epoch_steps < self.steps_per_epoch:
                 self.save(path, epoch)
                 self.pace.begin()
+
+    def end_epoch(self, path: Path | None, epochs_done: int) -> None:
+        """Save the state, of the last epoch only where a signal came."""
+        is_asked = self.meeting.end_epoch()
+        if epochs_done < self.recipe.epochs or is_asked:
+            self.save(path, epochs_done)
+        if is_asked:
+            raise Stop
 
     def _on_fall(self, share: float) -> None:
         if self.machine.is_free:
@@ -230,26 +255,36 @@ class Loop:
 
     def _try_gradients(self, pictures: Tensor, targets: Tensor, soft: Output | None) -> Tensor | None:
         """Return the loss of a batch, its gradients in place; or None if memory is too small and smaller parts can be tried."""
+        loss, cause = None, None
         try:
-            return self._gradients(pictures, targets, soft)
+            loss = self._gradients(pictures, targets, soft)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            if not self.machine.split_batch(len(pictures)):
-                raise TrainingError(
-                    f"Training needs memory for at least two images of {self.side_px} px at a time on {self.device}, but had too little: "
-                    "take smaller pictures or a smaller model, or free memory."
-                ) from error
+            cause = error
+        if self.meeting.fits(None if loss is None else self._trained()):
+            assert loss is not None
+            return self.meeting.added(loss, self._trained())
+        if not self.machine.split_batch(fewest_rows(self.ranks.size, self.recipe.batch_size)):
+            raise TrainingError(
+                f"Training needs memory for at least two images of {self.side_px} px at a time on {self.device}, but had too little: "
+                "take smaller pictures or a smaller model, or free memory."
+            ) from cause
         return None
 
+    def _trained(self) -> list[Tensor]:
+        return [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+
     def _gradients(self, pictures: Tensor, targets: Tensor, soft: Output | None) -> Tensor:
+        total = len(pictures) if self.ranks.is_alone else self.recipe.batch_size
         num_parts = min(self.machine.batch_parts, max(1, len(pictures) // 2))
         losses = []
-        for n, indices in enumerate(torch.arange(len(pictures)).tensor_split(num_parts)):
-            rows = slice(int(indices[0]), int(indices[-1]) + 1)
-            loss = self._part_loss(pictures[rows], targets[rows], None if soft is None else mapped(soft, operator.itemgetter(rows)))
-            if num_parts > 1:
-                loss = loss * (len(indices) / len(pictures))
+        for n in range(num_parts):
+            rows = rows_of(n, num_parts, len(pictures)).to(self.device) if num_parts > 1 else slice(None)
+            loss = self._part_loss(pictures[rows], targets[rows], None if soft is None else _rows(soft, rows, self.device))
+            count = len(pictures[rows])
+            if count < total:
+                loss = loss * (count / total)
             if self.device.type == "cpu":
                 self._check(loss)
             if n == 0:
@@ -294,7 +329,7 @@ class Loop:
 
     def save(self, path: Path | None, epochs_done: int) -> None:
         """Write everything that the next epoch depends on; the old state stays until the new one is complete."""
-        if path is None or (epochs_done == self.recipe.epochs and not requested()):
+        if path is None:
             return
         state = {
             "epochs_done": epochs_done,
@@ -306,11 +341,12 @@ class Loop:
             "average": self.average.state_dict() if self.average else None,
             "place": self._place(),
         }
-        write_resume(path, state)
+        if self.ranks.leads:
+            write_resume(path, state)
 
     def restore(self, path: Path | None) -> int:
         """Return the first epoch to run: after those of the saved state, if there is one that is whole and fits."""
-        state = None if path is None else read_resume(path)
+        state = self.ranks.share(read_resume(path) if path is not None and self.ranks.leads else None)
         if path is None or state is None:
             return 0
         untrained = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
@@ -324,18 +360,19 @@ class Loop:
             self._go_to(state.get("place"))
             return state["epochs_done"]
         except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
-            discard_resume(path, error)
+            if self.ranks.leads:
+                discard_resume(path, error)
         self.model.load_state_dict(untrained)
         self.__post_init__()
         return 0
 
     def _place(self) -> dict[str, Any]:
         """Return where in the epoch the training is, and what the steps that follow depend on beside weights and schedule."""
-        self.saved_at = time.monotonic()
+        self.meeting.saved()
         return {
             "epoch_steps": self.epoch_steps,
             "epoch_loss": self.epoch_loss.cpu(),
-            "random": random_state(self.device) if self.epoch_steps else None,
+            "random": self.ranks.gather(random_state(self.device)) if self.epoch_steps else None,
             "batch_parts": self.machine.batch_parts,
         }
 
@@ -343,10 +380,13 @@ class Loop:
         """Take up a saved place; states of version 0.1 have none and lie between epochs."""
         if place is None:
             return
-        self.epoch_steps, self.random = place["epoch_steps"], place["random"]
+        self.epoch_steps, known = place["epoch_steps"], place["random"]
+        # One for each rank; states of version 0.1, and those of fewer ranks, say nothing of this one.
+        by_rank = known if isinstance(known, list) else [known]
+        self.random = by_rank[self.ranks.rank] if self.ranks.rank < len(by_rank) else None
         self.epoch_loss = place["epoch_loss"].to(self.device)
         self.machine.batch_parts = max(self.machine.batch_parts, place["batch_parts"])
 
 
-def _rows(bank: Output, indices: Tensor, device: torch.device) -> Output:
-    return mapped(bank, lambda part: part[indices].to(device))
+def _rows(output: Output, rows: Tensor | slice, device: torch.device) -> Output:
+    return mapped(output, lambda part: part[rows].to(device))
