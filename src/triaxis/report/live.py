@@ -55,8 +55,8 @@ class LivePage:
         """
         state = self.state()
         parts = {name: Markup(part) for name, part in state.pop("parts").items()}
-        return templates().get_template("live.html").render(
-            name=self._name, version=version("triaxis"), policy=POLICY, parts=parts, **state
+        return (
+            templates().get_template("live.html").render(name=self._name, version=version("triaxis"), policy=POLICY, parts=parts, **state)
         )
 
     def state(self) -> dict[str, Any]:

@@ -100,7 +100,13 @@ def _trial_mark(trial: Estimate, curve: AxisCurve) -> Mark:
     says = f"{trial.axis} trial at {at:.3f}: {percent(trial.measured, 2)} measured"
     ends = tuple(100 * end for end in trial.measured_interval) if trial.measured_interval else None
     return Mark(
-        x=at, y=100 * trial.measured, ink=trial.axis, shape=shape_of(trial.axis), says=says, interval=ends, size=0.85  # type: ignore[arg-type]
+        x=at,
+        y=100 * trial.measured,
+        ink=trial.axis,
+        shape=shape_of(trial.axis),
+        says=says,
+        interval=ends,
+        size=0.85,  # type: ignore[arg-type]
     )
 
 
