@@ -18,7 +18,7 @@ from triaxis.maths.frontier import equal_split, frontier, single_axis
 from triaxis.maths.predict import predict
 from triaxis.maths.solve import MARGIN
 from triaxis.report.records import Records
-from triaxis.values import AXES, AccuracyPredictor, Axis, Budget, CostTable, KeepRatios, Measured, Solution, TrialResult
+from triaxis.values import AXES, AccuracyPredictor, Axis, Budget, CostTable, KeepRatios, Measured, Solution, done_trials
 
 STAGES = ("load", "base", "examine", "blocks", "cost", "collect", "refine", "fit", "solve", "prune", "verify", "export", "report")
 
@@ -193,10 +193,6 @@ def _axis_levels(predictor: AccuracyPredictor, table: CostTable, axis: Axis) -> 
     return [(n, 0, 0) if place == 0 else (0, n, 0) if place == 1 else (0, 0, n) for n in near]
 
 
-def _done(records: Records) -> tuple[TrialResult, ...]:
-    return tuple(t for t in records.trials if t.state == "done")
-
-
 def _rivals(records: Records, table: CostTable, solution: Solution, budget: Budget) -> tuple[Rival, ...]:
     assert records.predictor is not None
     base = table.base_cost(budget.metric)
@@ -253,7 +249,7 @@ def frontier_view(found: Frontier) -> tuple[tuple[float, float], tuple[float, fl
 
 def predicted_measured(records: Records) -> tuple[Estimate, ...] | None:
     """Return every finished trial's measured accuracy beside what the predictor gives at its achieved keep ratios."""
-    done = _done(records)
+    done = done_trials(records.trials)
     if records.predictor is None or not done:
         return None
     found = _predict(records.predictor, [t.achieved for t in done])

@@ -27,7 +27,7 @@ from triaxis.stages.elastic import is_elastic, nested_cuts
 from triaxis.stages.trial import narrowed
 from triaxis.store.checkpoints import load_checkpoint
 from triaxis.surgery.shared import NestedCuts
-from triaxis.values import AccuracyPredictor, Budget, CostTable, PrunePlan, Solution, digest, metric_spec
+from triaxis.values import AccuracyPredictor, Budget, CostTable, PrunePlan, Solution, digest, done_trials, metric_spec
 
 log = logging.getLogger(__name__)
 
@@ -279,9 +279,9 @@ def final_plan(
 
 def starting_point(run: Run, base: Base, blocks: int) -> Start:
     """Return plan and base-shaped weights of the trial with full width and side that is nearest above in depth."""
-    chain = [t for t in run.store.trials() if t.state == "done" and t.spec.axis in ("base", "depth") and t.plan is not None]
-    usable = [t for t in chain if t.plan and t.plan.num_blocks - len(t.plan.removed_blocks) >= blocks]
-    best = max(usable, key=lambda t: len(t.plan.removed_blocks) if t.plan else 0, default=None)
-    if best is None or best.plan is None or best.checkpoint is None:
+    chain = [t for t in done_trials(run.store.trials()) if t.spec.axis in ("base", "depth")]
+    usable = [t for t in chain if t.plan.num_blocks - len(t.plan.removed_blocks) >= blocks]
+    best = max(usable, key=lambda t: len(t.plan.removed_blocks), default=None)
+    if best is None or best.checkpoint is None:
         return base.surgeon.identity(), base.surgeon.base.state_dict()
     return best.plan, base.surgeon.expand(best.plan, load_checkpoint(run.directory.path / best.checkpoint))

@@ -33,7 +33,7 @@ from triaxis.surgery.criteria import criterion_of
 from triaxis.surgery.shared import NestedCuts, SharedWeights, channel_order
 from triaxis.training.calibrate import calibrate
 from triaxis.training.elastic import train_elastic
-from triaxis.values import AXES, BudgetSpec, CostTable, KeepRatios, PrunePlan, Recipe, TrialResult, TrialSpec
+from triaxis.values import AXES, BudgetSpec, CostTable, DoneTrial, KeepRatios, PrunePlan, Recipe, TrialSpec
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ Questions = Sequence[Sequence[BudgetSpec]]
 """What will be asked of one collection: for each question, the budgets that hold together."""
 
 
-def collect_elastic(run: Run, data: Data, base: Base, trainer: Trainer, table: CostTable, questions: Questions) -> tuple[TrialResult, ...]:
+def collect_elastic(run: Run, data: Data, base: Base, trainer: Trainer, table: CostTable, questions: Questions) -> tuple[DoneTrial, ...]:
     """Train the shared weights and measure cuts all over the lattice; what is there already is not done again.
 
     Args:
@@ -75,7 +75,7 @@ def collect_elastic(run: Run, data: Data, base: Base, trainer: Trainer, table: C
         recipe = train_shared(run, data, base, trainer, table, questions, tell)
         state = load_checkpoint(run.directory.checkpoint(NAME))
 
-        def measured(wanted: Sequence[Levels], done: int) -> list[TrialResult]:
+        def measured(wanted: Sequence[Levels], done: int) -> list[DoneTrial]:
             found = []
             for n, levels in enumerate(wanted, done + 1):
                 found.append(measure_cut(run, data, base, trainer, spec_at(run, data, base, table, levels, recipe), cuts, state))
@@ -91,17 +91,17 @@ def collect_elastic(run: Run, data: Data, base: Base, trainer: Trainer, table: C
     return tuple(trials)
 
 
-def lift(run: Run, trials: Sequence[TrialResult]) -> float:
+def lift(run: Run, trials: Sequence[DoneTrial]) -> float:
     """Return what is added to accuracies measured with shared weights: the base model's own, less that of the uncut network.
 
     So the predictor answers for networks that are trained by themselves. Cuts are taken to lose as much by sharing as the
     uncut network does.
     """
-    uncut = next(t.val_accuracy for t in trials if t.spec.axis == "base" and t.val_accuracy is not None)
+    uncut = next(t.val_accuracy for t in trials if t.spec.axis == "base")
     return float((run.store.record("base") or {})["val_accuracy"]) - uncut
 
 
-def promising(run: Run, table: CostTable, trials: Sequence[TrialResult], questions: Questions, num: int) -> list[Levels]:
+def promising(run: Run, table: CostTable, trials: Sequence[DoneTrial], questions: Questions, num: int) -> list[Levels]:
     """Return about `num` cuts that a predictor fitted to the trials so far finds best within each question's budgets, in turns."""
     config = run.config.fit
     predictor, _ = fit(points_from_trials(trials), kind=config.kind, degree=config.degree, rank=config.rank)
@@ -213,9 +213,9 @@ def spec_at(run: Run, data: Data, base: Base, table: CostTable, levels: Levels, 
 
 def measure_cut(
     run: Run, data: Data, base: Base, trainer: Trainer, spec: TrialSpec, cuts: NestedCuts, state: dict[str, Tensor]
-) -> TrialResult:
+) -> DoneTrial:
     """Return a cut's val accuracy with the shared weights and statistics of its own; from the store where it was measured before."""
-    if (known := run.store.trial(spec.trial_id)) is not None and known.state == "done":
+    if isinstance(known := run.store.trial(spec.trial_id), DoneTrial):
         return known
     start, target, base_plan = time.perf_counter(), spec.target, base.surgeon.identity()
     with ledger() as spent:
@@ -226,9 +226,8 @@ def measure_cut(
         num_images = trainer.calibrate_images
         calibrate(model, data.splits.train, plan.side_px, trainer.device, recipe=spec.recipe, num_images=num_images)
         found = trainer.evaluate(model, data.splits.val, plan.side_px)
-    result = TrialResult(
+    result = DoneTrial(
         spec=spec,
-        state="done",
         plan=plan,
         val_accuracy=found.value,
         val_interval=found.interval,

@@ -14,7 +14,7 @@ from triaxis.errors import ConfigError, StoreError
 from triaxis.maths.solve import solve
 from triaxis.report import html, write_picture, write_report
 from triaxis.report.records import Records
-from triaxis.values import Budget
+from triaxis.values import Budget, FailedTrial
 
 EVIL = "<script>alert('x')</script>\"&"
 STAGES = ("trials", "predictor", "solution", "plan", "verification")
@@ -101,7 +101,7 @@ def test_an_empty_run_has_a_page() -> None:
 
 def test_everything_from_outside_is_escaped(records: Records) -> None:
     assert records.plan
-    failed = dataclasses.replace(records.trials[-1], state="failed", val_accuracy=None, plan=None, error=EVIL)
+    failed = FailedTrial(spec=records.trials[-1].spec, error=EVIL)
     anatomy = {"blocks": [{"name": EVIL, "stage": ""}], "closed": {"width": EVIL}}
     channels = (dataclasses.replace(records.plan.channels[0], group=EVIL),)
     hostile = dataclasses.replace(
