@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from triaxis.errors import TrainingError
 from triaxis.execution import make_executor, run_trials
 from triaxis.execution.base import Work
-from triaxis.maths.design import axis_design, on_axis, steepest
-from triaxis.maths.solve import Levels
+from triaxis.maths.design import axis_design, steepest
+from triaxis.maths.lattice import BASE, Lattice, Levels, on_axis
 from triaxis.process.walltime import added
 from triaxis.progress import Moment, Silent
 from triaxis.stages.block_choice import choose_blocks
@@ -138,7 +138,7 @@ def design(run: Run, data: Data, base: Base, table: CostTable) -> tuple[TrialSpe
     """Return the trials to measure first: the base model, then one chain per axis."""
     collect = run.config.collect
     floors = KeepRatios(depth=collect.min_depth, width=collect.min_width, resolution=collect.min_resolution)
-    specs = [_spec(run, data, base, table, (0, 0, 0), "base", None)]
+    specs = [_spec(run, data, base, table, BASE, "base", None)]
     parents: dict[Axis, str | None] = dict.fromkeys(AXES)
     for axis, levels in axis_design(table, num_trials=collect.num_trials - _num_between(run), min_ratios=floors):
         spec = _spec(run, data, base, table, levels, axis, parents[axis])
@@ -153,13 +153,14 @@ def _num_between(run: Run) -> int:
 
 def between(run: Run, data: Data, base: Base, table: CostTable, trials: Sequence[TrialResult]) -> tuple[TrialSpec, ...]:
     """Return the trials to measure next: inside the steps of the chains over which accuracy falls most."""
-    done = {levels_of(table, t.spec.target): t for t in done_trials(trials)}
+    lattice = Lattice(table)
+    done = {lattice.of_target(t.spec.target): t for t in done_trials(trials)}
     accuracies = {levels: t.val_accuracy for levels, t in done.items()}
     ids = {levels: t.trial_id for levels, t in done.items() if any(levels)}
     specs = []
     for axis, levels in steepest(table, accuracies, _num_between(run)):
         a = AXES.index(axis)
-        above = [place for place in ids if place == on_axis(a, place[a]) and place < levels]
+        above = [place for place in ids if place == on_axis(axis, place[a]) and place < levels]
         spec = _spec(run, data, base, table, levels, axis, ids[max(above)] if above else None)
         ids[levels] = spec.trial_id
         specs.append(spec)
@@ -168,29 +169,16 @@ def between(run: Run, data: Data, base: Base, table: CostTable, trials: Sequence
 
 def joint_spec(run: Run, data: Data, base: Base, table: CostTable, levels: Levels) -> TrialSpec:
     """Return a trial that cuts several axes at once, from the depth chain's trial that is nearest above in depth."""
-    depth = table.depth[levels[0]]
+    depth = Lattice(table).ratios(levels).depth
     chain = [t for t in done_trials(run.store.trials()) if t.spec.axis == "depth" and t.achieved.depth >= depth - 1e-9]
     parent = min(chain, key=lambda t: t.achieved.depth, default=None)
     return _spec(run, data, base, table, levels, "joint", parent.trial_id if parent else None)
 
 
-def levels_of(table: CostTable, target: KeepRatios) -> Levels:
-    """Return the lattice's levels that a trial's target names."""
-    ratios = ((table.depth, target.depth), (table.widths, target.width), (table.resolution, target.resolution))
-    i, j, k = (min(range(len(levels)), key=lambda n: abs(levels[n] - ratio)) for levels, ratio in ratios)
-    return i, j, k
-
-
-def targets(table: CostTable, levels: Levels) -> KeepRatios:
-    """Return what to ask for at levels of the lattice: depth and resolution as achieved, width before rounding."""
-    i, j, k = levels
-    return KeepRatios(depth=table.depth[i], width=table.widths[j], resolution=table.resolution[k])
-
-
 def _spec(run: Run, data: Data, base: Base, table: CostTable, levels: Levels, axis: str, parent: str | None) -> TrialSpec:
     recipe = run.config.collect.recipe
     return TrialSpec(
-        target=targets(table, levels),
+        target=Lattice(table).target(levels),
         axis=axis,  # type: ignore[arg-type]
         parent=parent,
         recipe=dataclasses.replace(recipe, epochs=0) if axis == "base" else recipe,

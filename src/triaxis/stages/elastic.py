@@ -19,11 +19,12 @@ from torch import Tensor
 
 from triaxis.maths.elastic import draws, mean_cost, rows_near, spread
 from triaxis.maths.fit import fit
-from triaxis.maths.solve import Levels, candidates
+from triaxis.maths.lattice import Lattice, Levels, Place
+from triaxis.maths.solve import candidates
 from triaxis.metrics.macs import count_macs, count_params
 from triaxis.process.walltime import ledger
 from triaxis.progress import Meter, Moment, Tell
-from triaxis.stages.collect import levels_of, record_cost, targets, teacher_macs
+from triaxis.stages.collect import record_cost, teacher_macs
 from triaxis.stages.context import Base, Data, Run, Trainer
 from triaxis.stages.effort import base_training, collect_share, images_per_epoch
 from triaxis.stages.fit import points_from_trials
@@ -105,12 +106,13 @@ def promising(run: Run, table: CostTable, trials: Sequence[DoneTrial], questions
     """Return about `num` cuts that a predictor fitted to the trials so far finds best within each question's budgets, in turns."""
     config = run.config.fit
     predictor, _ = fit(points_from_trials(trials), kind=config.kind, degree=config.degree, rank=config.rank)
-    known = {levels_of(table, trial.spec.target) for trial in trials}
+    lattice = Lattice(table)
+    known = {lattice.of_target(trial.spec.target) for trial in trials}
     rankings = []
     for specs in questions:
         budgets = [spec.resolve(table.base_cost(spec.metric)) for spec in specs]
         best = candidates(predictor, table, budgets, num=num + len(known))
-        places = [levels_of(table, KeepRatios(depth=s.ratios.depth, width=s.width, resolution=s.ratios.resolution)) for s in best]
+        places = [lattice.at(Place(s.blocks, s.width, s.side_px)) for s in best]
         rankings.append([levels for levels in places if levels not in known])
     in_turns = [levels for place in itertools.zip_longest(*rankings) for levels in place if levels is not None]
     return list(dict.fromkeys(in_turns))[:num]
@@ -195,14 +197,13 @@ def is_elastic(run: Run) -> bool:
 
 def plan_at(cuts: NestedCuts, table: CostTable, levels: Levels) -> PrunePlan:
     """Return the plan at levels of the lattice."""
-    i, j, k = levels
-    return cuts.plan(table.blocks[i], table.widths[j], table.sides_px[k])
+    return cuts.plan(*Lattice(table).place(levels))
 
 
 def spec_at(run: Run, data: Data, base: Base, table: CostTable, levels: Levels, recipe: Recipe) -> TrialSpec:
     """Return the trial at levels of the lattice."""
     return TrialSpec(
-        target=targets(table, levels),
+        target=Lattice(table).target(levels),
         axis=_axis(levels),
         recipe=recipe,
         seed=run.config.seed,
