@@ -265,5 +265,9 @@ def _work_elsewhere(run: Run, data: Data, base: Base, trainer: Trainer) -> Work:
     """Return the work as other processes do it: they read the store, this process alone writes."""
     machine = dataclasses.replace(trainer.machine, is_free=False, remember=None)
     return functools.partial(
-        run_trial, dataclasses.replace(run, progress=Silent()), data, base, dataclasses.replace(trainer, machine=machine)
+        run_trial,
+        dataclasses.replace(run, progress=Silent()),
+        data,
+        dataclasses.replace(base, gauges={}),
+        dataclasses.replace(trainer, machine=machine),
     )
