@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from markupsafe import escape
 
-from triaxis.report import figures, int8, plots, times, words
+from triaxis.report import figures, int8, plots, scores, times, words
 from triaxis.report.draw import Chart
 from triaxis.report.network import network
 from triaxis.report.records import Records
@@ -50,6 +50,7 @@ def render(records: Records, title: str) -> str:
         "missed": words.missed(records),
         "tiles": _tiles(records),
         "comparison": list(_comparison(records)),
+        "score": scores.score_text(records),
         "int8": list(int8.comparison(records)),
         "int8_kept": int8.kept(records),
         "advice": words.advice(found, figures.axis_shares(records), records),
