@@ -159,8 +159,8 @@ class Workers(Generic[Task]):
             code = self._bury(worker)
             if not worker.is_open:
                 raise ConfigError(
-                    f"A worker process must be able to start, but it ended with code {code} before its first task: its own words are above. "
-                    'A script that starts them must do so under `if __name__ == "__main__":`.'
+                    f"A worker process must be able to start, but it ended with code {code} before its first task, and its own words are "
+                    'above: a script that starts them must do so under `if __name__ == "__main__":`.'
                 ) from None
             return Died(worker.task, code) if worker.is_busy else None
         if kind == "open":
