@@ -34,7 +34,7 @@ def pick_device(config: Config) -> torch.device:
         torch.set_num_threads(config.threads)
     elif here > 1:
         torch.set_num_threads(min(torch.get_num_threads(), max(1, (psutil.cpu_count() or 1) // here)))
-    device = torch.device(_usual_device() if config.device == "auto" else config.device)
+    device = _usual_device() if config.device == "auto" else torch.device(config.device)
     if device.type != "cpu" and not _is_there(device.type):
         raise ConfigError(f"device must be one that this machine has, got {config.device!r}: set device: auto.")
     return device if num_launched() == 1 else _own_device(config, device, here)
@@ -44,8 +44,9 @@ def _is_there(kind: str) -> bool:
     return bool(getattr(getattr(torch, kind, None), "is_available", lambda: False)())
 
 
-def _usual_device() -> str:
-    return next((kind for kind in ("cuda", "mps") if _is_there(kind)), "cpu")
+def _usual_device() -> torch.device:
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return torch.device("cpu") if found is None else torch.device(found.type)
 
 
 def _own_device(config: Config, device: torch.device, here: int) -> torch.device:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -43,8 +45,8 @@ def evaluate(
         observed.append(task.observe(mapped(output, Tensor.float), batch.labels))
     found = [one for part in ranks.gather(observed) for one in part]
     score = task.score(found) if ranks.leads else None
-    plain = ranks.share(None if score is None else [score.value, list(score.interval), score.loss, score.numbers])
-    return score or Score(plain[0], (plain[1][0], plain[1][1]), plain[2], plain[3])  # type: ignore[index]
+    plain: Any = ranks.share(None if score is None else [score.value, list(score.interval), score.loss, score.numbers])
+    return score or Score(plain[0], (plain[1][0], plain[1][1]), plain[2], plain[3])
 
 
 def _plain(images: Images) -> Recipe:
