@@ -18,7 +18,7 @@ from torchvision.transforms.v2 import InterpolationMode, RandAugment
 from torchvision.transforms.v2 import functional as tvf
 
 from triaxis.data.checks import require_pixels
-from triaxis.data.parts import Divisible
+from triaxis.data.parts import Divisible, drawn_for
 from triaxis.errors import ConfigError, DataError
 from triaxis.tasks import CLASSIFICATION, Task
 from triaxis.values import Recipe, Value
@@ -201,7 +201,7 @@ class ResidentImages(Divisible):
             indices = self.own(order[step * recipe.batch_size : (step + 1) * recipe.batch_size], recipe.batch_size)
             images = self._crop(indices, offsets[indices], flips[indices], recipe.crop_px)
             if randaugment is not None:
-                images = torch.stack([randaugment(image) for image in images])
+                images = drawn_for(images, randaugment, [hash_seed(seed, epoch, i) for i in indices.tolist()])
             yield self._batch(images, indices, side_px)
 
     def in_order(self, side_px: int, *, batch_size: int = 256, limit: int | None = None) -> Iterator[Batch]:
@@ -285,7 +285,7 @@ class StreamedImages(Divisible):
         ]
         for images, indices in self._load(requests, self.num_own(recipe.batch_size)):
             if randaugment is not None:
-                images = torch.stack([randaugment(image) for image in images])
+                images = drawn_for(images, randaugment, [hash_seed(seed, epoch, i) for i in indices.tolist()])
             yield Batch(self._normalise(images), self.labels[indices], indices)
 
     def in_order(self, side_px: int, *, batch_size: int = 256, limit: int | None = None) -> Iterator[Batch]:

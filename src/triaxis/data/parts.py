@@ -8,7 +8,7 @@ stay together. Where nothing is learnt, whole batches are divided: a network the
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import torch
@@ -42,6 +42,22 @@ def fewest_rows(parts: int, num_rows: int) -> int:
 def block_of(part: int, parts: int, number: int) -> tuple[int, int]:
     """Return the first, and the one after the last, of the `number` batches in a row that belong to one of `parts`."""
     return part * number // parts, (part + 1) * number // parts
+
+
+def drawn_for(images: Tensor, change: Callable[[Tensor], Tensor], seeds: Sequence[int]) -> Tensor:
+    """Return (B, C, S, S) images, each changed by chance under its own seed, so that it does not matter which process has it.
+
+    What torch draws next on the CPU is what it would have drawn without this.
+    """
+    before = torch.get_rng_state()
+    try:
+        changed = []
+        for image, seed in zip(images, seeds, strict=True):
+            torch.default_generator.manual_seed(seed)
+            changed.append(change(image))
+        return torch.stack(changed)
+    finally:
+        torch.set_rng_state(before)
 
 
 class Divisible:

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from triaxis import errors
 from triaxis.errors import LostRankError, TriaxisError
-from triaxis.process.interrupt import Stop
+from triaxis.process.interrupt import Stop, postponed
 from triaxis.process.messages import error_of, pack, plain_error, unpack
 
 if TYPE_CHECKING:
@@ -177,19 +177,21 @@ class Ranks:
         if self.is_alone or self.is_busy:
             yield
             return
-        self.is_busy = True
-        try:
-            yield
-            self.agree(place)
-        except Exception as error:
-            if not self.knows(error):
-                self.agree(place, error=error)
+        # No signal ends this rank alone while others wait for it.
+        with postponed():
+            self.is_busy = True
+            try:
+                yield
+                self.agree(place)
+            except Exception as error:
+                if not self.knows(error):
+                    self.agree(place, error=error)
+                self.is_busy = False
+                raise
+            except Stop:
+                self.is_busy = False
+                raise
             self.is_busy = False
-            raise
-        except Stop:
-            self.is_busy = False
-            raise
-        self.is_busy = False
 
     def knows(self, error: BaseException) -> bool:
         """Whether all ranks know of an error, so that nobody waits for this one."""

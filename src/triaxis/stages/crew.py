@@ -53,7 +53,6 @@ class Crew:
         if self.ranks.is_alone:
             yield
             return
-        # No signal ends this rank alone while others wait for it.
         with postponed():
             if self.ranks.leads:
                 self.ranks.send({"op": op, "network": self._network(model), "images": self._images(images), "arguments": arguments})
@@ -69,7 +68,8 @@ class Crew:
 
     def finish(self, model: nn.Module | None, **plain: Any) -> None:
         """Let the others go, with the network that came of it."""
-        self.ranks.end({"network": self._network(model), **plain})
+        if not self.ranks.is_alone:
+            self.ranks.end({"network": self._network(model), **plain})
 
     def _network(self, model: nn.Module | None) -> dict[str, Any] | None:
         """Return what another rank needs to have the same network: its plan, None for the uncut one, and its weights."""
