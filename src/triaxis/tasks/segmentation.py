@@ -62,7 +62,7 @@ class Segmentation:
                 f"got {tuple(targets.shape)}: give each image a mask of its own side (docs/guides/segmentation.md)."
             )
         if targets.is_floating_point():
-            raise DataError(f"The masks of the {name} split must be whole class numbers, got {targets.dtype}: convert them without scaling.")
+            raise DataError(f"The masks of the {name} split must be whole class numbers, got {targets.dtype}: convert, do not scale them.")
         found = targets.unique()
         classes = found[found != self.ignore_index]
         if len(classes) and (int(classes[0]) < 0 or int(classes[-1]) >= num_outputs):
@@ -213,7 +213,7 @@ def mask_tensor(mask: Any, name: str) -> Tensor:
     try:
         plain = torch.as_tensor(mask)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise DataError(f"The masks of the {name} split must be tensors, arrays or PIL images, got {type(mask).__name__}: {error}.") from None
+        raise DataError(f"Masks of the {name} split must be tensors, arrays or PIL images, got {type(mask).__name__}: {error}.") from None
     if plain.ndim == 3 and plain.shape[0] == 1:
         plain = plain[0]
     if plain.ndim != 2 or plain.is_floating_point():
