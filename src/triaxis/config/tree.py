@@ -62,7 +62,9 @@ class ModelConfig(Section):
     """The network to start from; ``model: timm:resnet18`` is short for its `name`."""
 
     name: str = Field(
-        default="cifar:resnet20", pattern=MODEL_FORM, description="cifar:NAME, torchvision:NAME, timm:NAME, dense:NAME or package.module:function"
+        default="cifar:resnet20",
+        pattern=MODEL_FORM,
+        description="cifar:NAME, torchvision:NAME, timm:NAME, dense:NAME or package.module:function",
     )
     args: dict[str, Any] = Field(
         default={}, description="keyword arguments of the model's function; of a zoo's model numbers, words and lists of these"

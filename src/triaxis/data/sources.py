@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
@@ -109,11 +110,11 @@ def _digit_scenes(config: DataConfig, side_px: int | None, preprocess: Preproces
     most = NUM_SCENES - num_test - num_val
     nums = {"train": min(most, config.max_train_images or most), "val": num_val, "test": num_test}
     ends = (0.0, (1 - test) * (1 - val), 1 - test, 1.0)
-    parts = dict(zip(nums, zip(ends, ends[1:], strict=False), strict=True))
+    parts = dict(zip(nums, itertools.pairwise(ends), strict=True))
 
     def scenes_of(name: str) -> tuple[Tensor, Tensor]:
         scenes = digit_scenes(max(1, nums[name]), side_px=side, seed=config.seed, part=parts[name])
-        pixels, masks = (np.stack([part for part in column]) for column in zip(*((s.pixels, s.mask) for s in scenes), strict=True))
+        pixels, masks = (np.stack(list(column)) for column in zip(*((s.pixels, s.mask) for s in scenes), strict=True))
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(masks)
 
     train = scenes_of("train")
