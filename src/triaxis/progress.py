@@ -173,8 +173,8 @@ class Progress:
                 span.reach(share, now)
             stage_left, run_left = span.seconds_left(), self._effort.seconds_left(span)
             said = {part.name: getattr(moment, part.name) for part in fields(moment)}
-            left = {"stage_left_s": stage_left, "run_left_s": run_left}
-            self._hear(Step(**said, **left, stage=name, share=share, note=note, seconds=now, score=self.score))
+            step = Step(**said, stage=name, share=share, note=note, seconds=now, score=self.score)
+            self._hear(replace(step, stage_left_s=stage_left, run_left_s=run_left))
 
         def advance(share: float, note: str, moment: Moment = STEP) -> None:
             nonlocal at

@@ -7,6 +7,7 @@ package segmentation-models does. Features are brought to the side of the level 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -99,7 +100,7 @@ def unet(num_classes: int = 2, width: int = 16, levels: int = 4, blocks: int = 2
     return UNet(num_classes, width, levels, blocks)
 
 
-def encoder_unet(encoder: str, num_classes: int = 2, **args: object) -> EncoderUNet:
+def encoder_unet(encoder: str, num_classes: int = 2, **args: Any) -> EncoderUNet:
     """Return a U-Net on an untrained encoder of timm's, such as ``resnet18``.
 
     Raises:
@@ -107,7 +108,7 @@ def encoder_unet(encoder: str, num_classes: int = 2, **args: object) -> EncoderU
     """
     import timm
 
-    features = timm.create_model(encoder, pretrained=False, features_only=True, **args)
+    features: Any = timm.create_model(encoder, pretrained=False, features_only=True, **args)
     levels = features.feature_info.channels()
     if len(levels) < 2:
         raise ConfigError(f"The encoder of dense:unet_{encoder} must have features of two levels or more, got {len(levels)}.")

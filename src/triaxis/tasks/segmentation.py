@@ -118,9 +118,8 @@ class Segmentation:
     def distillation(self, output: Any, taught: Any, *, temperature: float, weight: float) -> Tensor:
         """Return weight T^2 KL(softmax(t / T) || softmax(z / T)), a mean over the pixels of the teacher's output."""
         student, teacher = (part[MAIN] if isinstance(part, dict) else part for part in (output, taught))
-        student = at_side(student, teacher.shape[-1])
-        pair = [F.log_softmax(part / temperature, 1) for part in (student, teacher)]
-        return weight * temperature**2 * F.kl_div(*pair, reduction="none", log_target=True).sum(1).mean()
+        shares, soft = (F.log_softmax(at_side(part, teacher.shape[-1]) / temperature, 1) for part in (student, teacher))
+        return weight * temperature**2 * F.kl_div(shares, soft, reduction="none", log_target=True).sum(1).mean()
 
     def transform(self, recipe: Recipe, num_outputs: int) -> Transform | None:
         """Refuse what mixes pictures, or changes them in ways that masks do not follow."""
