@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from triaxis.errors import TriaxisError
 from triaxis.metrics.macs import COUNTED, count_macs, count_params, work
 from triaxis.models.zoos import build
-from triaxis.surgery import apply
-from triaxis.surgery.layout import loss_of
+from triaxis.surgery.cut import apply
+from triaxis.surgery.cut.sides import follows
+from triaxis.surgery.find.layout import loss_of
 from triaxis.surgery.proof import disagreement, shaken
-from triaxis.surgery.sides import follows
 from triaxis.surgery.surgeon import Surgeon
 from triaxis.tasks.outputs import difference, named_tensors
 from triaxis.values import AXES, PrunePlan

@@ -16,7 +16,7 @@ from triaxis.errors import ConfigError, TriaxisError
 from triaxis.models import cifar, dense
 from triaxis.models.arguments import check_args
 from triaxis.plugins import import_named
-from triaxis.surgery.plain import check_plain
+from triaxis.surgery.trace.plain import check_plain
 from triaxis.values import Value
 
 
