@@ -35,7 +35,7 @@ from triaxis.surgery.surgeon import Surgeon
 from triaxis.surgery.trace.plain import check_plain, trainable
 from triaxis.tasks import Task
 from triaxis.training.machine import CpuTime, warn_if_busy
-from triaxis.training.stopwatch import loss_of
+from triaxis.training.stopwatch import TaskLoss
 from triaxis.training.teacher import Teacher
 from triaxis.values.score import score_of
 
@@ -104,7 +104,7 @@ def _loaded(run: Run, task: Task, model: nn.Module | None, splits: Splits | None
 def _trainer(run: Run, task: Task, network: nn.Module, train: Images, source: ModelSource, device: torch.device) -> Trainer:
     config, some = run.config, next(iter(train.in_order(source.side_px, limit=TIMED_TARGETS)))
     shape = (min(config.base.batch_size, 64), source.in_channels, source.side_px, source.side_px)
-    mode, machine = how_to_train(config, run.store, network, shape, device, loss_of(task, some.labels))
+    mode, machine = how_to_train(config, run.store, network, shape, device, TaskLoss(task, some.labels))
     return Trainer(
         device=device,
         mode=mode,

@@ -25,7 +25,7 @@ from triaxis.stages.forecast import TEACHER_SHARE
 from triaxis.stages.task import task_of
 from triaxis.surgery.surgeon import Surgeon
 from triaxis.training.mode import choose_mode
-from triaxis.training.stopwatch import in_turns, loss_of, training_step
+from triaxis.training.stopwatch import TaskLoss, in_turns, training_step
 from triaxis.training.teacher import Teacher
 from triaxis.values import Budget, BudgetSpec, CostTable, KeepRatios, Recipe
 
@@ -99,7 +99,7 @@ def forecast_run(config: Config) -> Forecast:
     table = count_costs(surgeon, order, min_depth=config.collect.min_depth, in_channels=channels)
     levels, macs = _at_budget(table, config.budgets), table.base_cost("macs")
     batch = min(config.base.batch_size, 64)
-    loss = loss_of(task_of(config), next(iter(train.in_order(side, limit=TIMED_TARGETS))).labels)
+    loss = TaskLoss(task_of(config), next(iter(train.in_order(side, limit=TIMED_TARGETS))).labels)
     mode, _ = choose_mode(loaded.model, (batch, channels, side, side), device, precision=config.precision, loss_of=loss)
     blocks, width, side_px = Lattice(table).place(levels)
     cut = surgeon.plan(removed_blocks=order[: table.blocks[0] - blocks], width=width, side_px=side_px)
