@@ -46,7 +46,10 @@ COMMANDS = {
     "frontier": ["RUN", "--metric", "--num", "--json"],
     "prune": ["RUN", "--budget", "-b"],
     "report": ["RUN...", "--out", "-o"],
-    "inspect": ["MODEL", "--input", "--classes", "--keep", "--save", "--weights", "--protect", "--prune-only", "--example-input", "--json"],
+    "inspect": [
+        *("MODEL", "--input", "--channels", "--classes", "--keep", "--save", "--weights"),
+        *("--protect", "--prune-only", "--example-input", "--json"),
+    ],
     "export": ["RUN", "--format", "-f", "--with-preprocessing"],
     "predict": ["RUN/compressed", "IMAGE...", "--top", "--allow-code", "--json"],
     "bench": ["RUN", "--batch", "--runtime", "--backend", "--json"],

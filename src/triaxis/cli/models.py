@@ -48,6 +48,7 @@ def init(
 def inspect(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Such as timm:resnet18.", show_default=False)],
     input_px: Annotated[int | None, typer.Option("--input", min=4, help="Side in pixels; the model's own.")] = None,
+    channels: Annotated[int, typer.Option("--channels", min=1, help="Channels of the pictures.")] = 3,
     classes: Annotated[int, typer.Option("--classes", min=2, help="Number of classes.")] = 10,
     keep: Annotated[str | None, typer.Option("--keep", metavar="depth=0.7,...", help="Show the plan of this cut.")] = None,
     save: Annotated[Path | None, typer.Option("--save", metavar="DIR", help="Write the cut model there.")] = None,
@@ -71,6 +72,7 @@ def inspect(
     found = inspect_model(
         model,
         side_px=input_px,
+        in_channels=channels,
         num_classes=classes,
         weights=weights,
         keep=ratios,

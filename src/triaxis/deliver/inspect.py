@@ -27,6 +27,7 @@ def inspect_model(
     *,
     args: dict[str, Any] | None = None,
     side_px: int | None = None,
+    in_channels: int = 3,
     num_classes: int = 10,
     weights: str | None = None,
     keep: KeepRatios | None = None,
@@ -41,6 +42,7 @@ def inspect_model(
         name: Such as ``timm:resnet18``; see `load_model`.
         args: Keyword arguments of the model's function.
         side_px: Side of the input; None takes the model's own.
+        in_channels: Channels of the pictures.
         num_classes: Outputs of the classifier.
         weights: None for untrained weights, ``pretrained`` or a file.
         keep: Also plan and count this cut.
@@ -59,7 +61,8 @@ def inspect_model(
     protect, prune_only = listed("protect", protect), listed("prune_only", prune_only)
     loaded = load_model(name, args or {}, num_classes, weights)
     side = side_px or loaded.side_px or DEFAULT_SIDE_PX
-    surgeon = Surgeon.examine(loaded.model, side_px=side, protect=protect, prune_only=prune_only, example_input=example_input)
+    held: dict[str, Any] = {"protect": protect, "prune_only": prune_only, "example_input": example_input}
+    surgeon = Surgeon.examine(loaded.model, side_px=side, in_channels=in_channels, **held)
     found = {"model": name, "num_classes": num_classes, **describe(surgeon)}
     plan = plan_for(surgeon, keep or KeepRatios())
     if keep is not None:
@@ -72,15 +75,7 @@ def inspect_model(
             "cost": cost_of(surgeon, plan),
         }
     if save is not None:
-        source = ModelSource(
-            name=name,
-            args=args or {},
-            num_classes=num_classes,
-            side_px=side,
-            protect=protect,
-            prune_only=prune_only,
-            example_input=example_input,
-        )
+        source = ModelSource(name=name, args=args or {}, num_classes=num_classes, side_px=side, in_channels=in_channels, **held)
         files = export(Path(save), surgeon.cut(plan), plan, source, loaded.preprocess or Preprocess(), ("safetensors",))
         found["saved"] = [str(file) for file in files]
     return found

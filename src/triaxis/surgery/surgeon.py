@@ -292,7 +292,7 @@ class Surgeon:
         """Say which axes offer no choice, and why."""
         closed: dict[str, str] = {}
         if not self.removable(self.identity()):
-            held = next((f"{b.name} stays: {b.why}" for b in self.anatomy.blocks if b.why in (PROTECTED, NOT_LISTED)), "")
+            held = next((f"{b.name} stays: {b.why}" for b in self.anatomy.blocks if b.why.endswith((PROTECTED, NOT_LISTED))), "")
             alone = "no residual, dense or shape-keeping block stands beside another one of its stage"
             closed["depth"] = f"No block can go: {held or alone}."
         if not self.anatomy.groups:
