@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
-from conftest import Command
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
@@ -20,12 +21,13 @@ from triaxis.models.cifar import resnet
 from triaxis.stages.pipeline import run
 
 FEW = {"batch_size": 16, "crop_px": 0, "flip": False}
+LOW = {"min_width": 0.5, "min_resolution": 0.9}
 PLAIN = {
     "precision": "fp32",
     "threads": 1,
     "budget": "macs=75%",
     "base": {"epochs": 1, **FEW},
-    "collect": {"num_trials": 4, "recipe": {"epochs": 1, **FEW}, "block_images": 16, "calibrate_images": 16},
+    "collect": {"num_trials": 4, "recipe": {"epochs": 1, **FEW}, "block_images": 16, "calibrate_images": 16, **LOW},
     "finetune": {"epochs": 1, **FEW},
     "width": {"round_to": 2},
     "profile": {"batches": [1], "repeats": 3},
@@ -81,11 +83,10 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """This file as a module of the user's own."""
     (tmp_path / "masked_nets.py").write_text(Path(__file__).read_text())
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.syspath_prepend(Path(__file__).parent)
     return "masked_nets"
 
 
-def test_a_model_that_takes_a_picture_and_a_mask_from_yaml_to_export(module: str, tmp_path: Path, command: Command) -> None:
+def test_a_model_that_takes_a_picture_and_a_mask_from_yaml_to_export(module: str, tmp_path: Path, command: Callable[..., Any]) -> None:
     pytest.importorskip("onnxruntime")
     plain = {**PLAIN, "model": f"{module}:masked", "data": f"{module}:with_masks", "example_input": f"{module}:picture_and_mask"}
     (tmp_path / "run.yaml").write_text(yaml.safe_dump({**plain, "export": {"formats": ["safetensors", "pt2"]}}))
@@ -105,7 +106,7 @@ def test_a_model_that_takes_a_picture_and_a_mask_from_yaml_to_export(module: str
     assert torch.allclose(again(x), logits, atol=1e-4)
     assert command("export", place, "--format", "onnx").returncode == 0
     bad = command("inspect", f"{module}:masked", "--input", "8", "--channels", "4", "--example-input", f"{module}:nothing")
-    assert bad.returncode == 2 and "must return a tuple" in bad.stderr.replace("\n", " ")
+    assert bad.returncode == ConfigError.exit_code and "must return a tuple" in bad.stderr.replace("\n", " ")
 
 
 def test_a_function_that_is_not_there_or_fails_is_named_before_anything_is_trained(module: str, tmp_path: Path) -> None:
@@ -118,13 +119,13 @@ def test_a_function_that_is_not_there_or_fails_is_named_before_anything_is_train
         assert not list((tmp_path / name / "checkpoints").glob("*"))
 
 
-def test_modules_are_held_from_the_command_line_to_the_loaded_file(tmp_path: Path, command: Command) -> None:
+def test_modules_are_held_from_the_command_line_to_the_loaded_file(tmp_path: Path, command: Callable[..., Any]) -> None:
     file, place = tmp_path / "run.yaml", tmp_path / "run"
-    plain = {**PLAIN, "model": {"name": "cifar:resnet14", "args": {"width": 0.5}}, "data": {"source": "digits", "side_px": 8}}
-    plain["data"]["max_train_images"] = 64
+    data = {"source": "digits", "side_px": 8, "max_train_images": 64}
+    plain = {**PLAIN, "model": {"name": "cifar:resnet14", "args": {"width": 0.5}}, "data": data, "budget": "macs=52%"}
     file.write_text(yaml.safe_dump(plain))
     wrong = command("run", file, "--out", place, "--protect", "stage.0")
-    assert wrong.returncode == 2 and "nearest are stages.0" in wrong.stderr.replace("\n", " ")
+    assert wrong.returncode == ConfigError.exit_code and "nearest are stages.0" in wrong.stderr.replace("\n", " ")
     assert not list((place / "checkpoints").glob("*"))
     done = command("run", file, "--out", place, "--protect", "stages.0", "--protect", "conv1")
     assert done.returncode == 0, done.stderr
