@@ -18,7 +18,7 @@ from triaxis.process.usual_torch import usual_torch
 from triaxis.progress import Progress
 from triaxis.stages.pipeline import run
 from triaxis.store.directory import RunDirectory
-from triaxis.surgery.control import listed
+from triaxis.surgery.find.control import listed
 from triaxis.tasks import make_task
 from triaxis.values import Budget, BudgetSpec, Solution, Verification
 

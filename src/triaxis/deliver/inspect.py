@@ -13,7 +13,7 @@ from triaxis.metrics.macs import count_macs, count_params
 from triaxis.models.weights import load_model
 from triaxis.models.zoos import ModelSource
 from triaxis.process.usual_torch import usual_torch
-from triaxis.surgery.control import listed
+from triaxis.surgery.find.control import listed
 from triaxis.surgery.surgeon import Surgeon
 from triaxis.values import AXES, KeepRatios, PrunePlan
 

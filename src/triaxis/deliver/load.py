@@ -15,7 +15,7 @@ from triaxis.models.zoos import ModelSource, names_code
 from triaxis.process.usual_torch import usual_torch
 from triaxis.store.checkpoints import load_into
 from triaxis.store.directory import RunDirectory
-from triaxis.surgery.control import Control
+from triaxis.surgery.find.control import Control
 from triaxis.surgery.surgeon import Surgeon
 from triaxis.values import PrunePlan
 

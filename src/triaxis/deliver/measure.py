@@ -21,7 +21,7 @@ from triaxis.models.zoos import ModelSource, build
 from triaxis.process.usual_torch import usual_torch
 from triaxis.store.checkpoints import load_into
 from triaxis.store.directory import RunDirectory
-from triaxis.surgery.inputs import called_with
+from triaxis.surgery.trace.inputs import called_with
 
 
 @usual_torch()

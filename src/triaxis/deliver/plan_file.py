@@ -24,7 +24,7 @@ from triaxis.data.images import Preprocess
 from triaxis.errors import ConfigError, PlanError, StoreError
 from triaxis.models.bounded import Limits, bounded
 from triaxis.models.zoos import ModelSource, build, names_code
-from triaxis.surgery.inputs import called_with
+from triaxis.surgery.trace.inputs import called_with
 from triaxis.values import PrunePlan
 
 MAX_BYTES = 2**26

@@ -12,7 +12,7 @@ from torch import nn
 
 from triaxis.deliver.parity import as_export_error, check_parity
 from triaxis.store.files import write_atomic
-from triaxis.surgery.inputs import for_export
+from triaxis.surgery.trace.inputs import for_export
 
 
 def exported_program(live: nn.Module, input_shape: Sequence[int]) -> torch.export.ExportedProgram:

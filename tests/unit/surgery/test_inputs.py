@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from triaxis.errors import ConfigError
 from triaxis.metrics.macs import count_macs
-from triaxis.surgery.inputs import called_with, for_export
 from triaxis.surgery.surgeon import Surgeon
+from triaxis.surgery.trace.inputs import called_with, for_export
 
 
 class Pair(nn.Module):

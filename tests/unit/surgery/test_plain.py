@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from triaxis.models.cifar import resnet
-from triaxis.surgery.plain import trainable
+from triaxis.surgery.trace.plain import trainable
 
 
 def test_frozen_weights_stay_frozen() -> None:

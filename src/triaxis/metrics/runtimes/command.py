@@ -30,7 +30,7 @@ from triaxis.errors import ConfigError, DeviceError, RefusedModelError
 from triaxis.metrics.base import Shape
 from triaxis.metrics.runtimes.answers import last_words, read_answer
 from triaxis.metrics.runtimes.onnx import require_onnx, write_onnx
-from triaxis.surgery.inputs import for_export
+from triaxis.surgery.trace.inputs import for_export
 
 PLACEHOLDERS = ("model", "batch", "side")
 MAGNITUDE = 10.0

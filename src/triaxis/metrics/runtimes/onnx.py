@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from triaxis.errors import MissingDependencyError
-from triaxis.surgery.inputs import for_export
+from triaxis.surgery.trace.inputs import for_export
 
 
 def require_onnx() -> None:

@@ -11,8 +11,8 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from triaxis.errors import ConfigError
-from triaxis.surgery.blocks import LAYERS, Block, inside
-from triaxis.surgery.tracing import ChannelTracer
+from triaxis.surgery.find.blocks import LAYERS, Block, inside
+from triaxis.surgery.trace.tracing import ChannelTracer
 
 PROTECTED, NOT_LISTED = "it is in the list of modules to protect", "it is not in the list of modules to prune"
 
