@@ -14,7 +14,7 @@ WIDTH_ARMS = ("width_l2", "width_l2_global", "width_bn", "width_group_norm")
 SINGLE_AXIS_ARMS = (*WIDTH_ARMS, "depth", "resolution")
 ARMS = ("triaxis", *SINGLE_AXIS_ARMS, "equal_split", "compound", "scratch")
 OPTIONAL_ARMS = ("scratch_same_macs", "width")
-SCRATCH_ARMS = ("scratch", *OPTIONAL_ARMS)
+SCRATCH_ARMS = ("scratch", "scratch_same_macs")
 PAID = "+collection"
 
 

@@ -90,7 +90,9 @@ def compress(
     if not isinstance(model, nn.Module):
         raise ConfigError(f"model must be a torch.nn.Module, got {type(model).__name__}: `triaxis run` takes a configuration alone.")
     budgets = [budget] if isinstance(budget, BudgetSpec | Budget | str) else list(budget)
-    held = {key: listed(key, given) for key, given in (("protect", protect), ("prune_only", prune_only)) if given is not None}
+    held: dict[str, Any] = {
+        key: listed(key, given) for key, given in (("protect", protect), ("prune_only", prune_only)) if given is not None
+    }
     held |= {} if example_input is None else {"example_input": example_input}
     chosen = (config or Config()).model_copy(update={"budget": tuple(_text(item) for item in budgets), **held})
     data = splits if isinstance(splits, Splits) else _from_sequence(splits, chosen)
