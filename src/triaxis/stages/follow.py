@@ -20,16 +20,15 @@ from triaxis.process.interrupt import postponed
 from triaxis.process.messages import error_told
 from triaxis.process.ranks import Ranks, wait_for_leader
 from triaxis.progress import Silent
-from triaxis.stages.base import load_parts_of
+from triaxis.stages.base import examined, load_parts_of
 from triaxis.stages.context import Run, Trainer
 from triaxis.stages.crew import Crew, digest_of_kept
 from triaxis.stages.environment import pick_device
+from triaxis.stages.task import task_of
 from triaxis.store.checkpoints import put_state
 from triaxis.store.directory import RunDirectory
 from triaxis.store.memory import MemoryStore
 from triaxis.surgery.shared import SharedWeights
-from triaxis.surgery.surgeon import Surgeon
-from triaxis.tasks import make_task
 from triaxis.training.machine import Machine
 from triaxis.training.mode import Mode
 from triaxis.training.teacher import Teacher
@@ -98,7 +97,7 @@ class _Follower:
         """Load data and model as the leader has; one process of each machine goes first, so that nothing is fetched twice."""
         self.config, self.placed = config_from_plain(config), placed
         self.device = pick_device(self.config)
-        self.task = make_task(self.config.task, target=self.config.fit.target)
+        self.task = task_of(self.config)
         store = MemoryStore()
         store.put_record("checked_images", checked)
         run = Run(self.config, store, RunDirectory("."), Silent())
@@ -126,16 +125,7 @@ class _Follower:
     def examine(self, *, state: dict[str, Any], round_to: int) -> None:
         """Find what can be cut of the trained base model, and take it as the teacher."""
         put_state(self.base, state, "what the leader sent")
-        collect = self.config.collect
-        self.crew.surgeon = Surgeon.examine(
-            self.base,
-            side_px=self.source.side_px,
-            in_channels=self.source.in_channels,
-            round_to=round_to,
-            min_width=collect.min_width,
-            min_resolution=collect.min_resolution,
-            seconds_limit=NO_LIMIT_S,
-        )
+        self.crew.surgeon = examined(self.config, self.base, self.source, round_to, seconds_limit=NO_LIMIT_S)
         teacher = Teacher(self.base, self.source.side_px, self.device, self.trainer.mode, self.task)
         self.trainer = dataclasses.replace(self.trainer, teacher=teacher)
 
