@@ -77,14 +77,14 @@ class Divisible:
         """Return how many rows of each batch are this part's."""
         return batch_size if self.part[1] == 1 else len(rows_of(*self.part, batch_size))
 
-    def view(self, **changes: Any) -> Self:
+    def seen_with(self, **changes: Any) -> Self:
         """Return the same split with another `part` or `first`; the same object each time, so that its workers stay."""
         key = tuple(sorted(changes.items()))
-        views = self.__dict__.setdefault("_views", {})
-        if key not in views:
-            views[key] = copy.copy(self)
-            views[key].__dict__.update(changes, _views={})
-        return views[key]
+        others = self.__dict__.setdefault("_others", {})
+        if key not in others:
+            others[key] = copy.copy(self)
+            others[key].__dict__.update(changes, _others={})
+        return others[key]
 
 
 class Sliced:
@@ -114,7 +114,7 @@ def rows_for(images: Images, part: int, parts: int) -> Images:
     """Return a split whose epochs show one part's rows of each batch; its length is that of the whole."""
     if parts == 1:
         return images
-    return images.view(part=(part, parts)) if isinstance(images, Divisible) else cast("Images", Sliced(images, (part, parts)))
+    return images.seen_with(part=(part, parts)) if isinstance(images, Divisible) else cast("Images", Sliced(images, (part, parts)))
 
 
 def batches_in_order(images: Images, side_px: int, part: int, parts: int, *, limit: int | None = None) -> Iterator[Batch]:
@@ -126,8 +126,8 @@ def batches_in_order(images: Images, side_px: int, part: int, parts: int, *, lim
     start, end = block_of(part, parts, -(-count // IN_ORDER_BATCH))
     if start < end:
         first = start * IN_ORDER_BATCH
-        view = images.view(first=first) if isinstance(images, Divisible) else Sliced(images, first=first)
-        yield from view.in_order(side_px, batch_size=IN_ORDER_BATCH, limit=min(count, end * IN_ORDER_BATCH))
+        seen = images.seen_with(first=first) if isinstance(images, Divisible) else Sliced(images, first=first)
+        yield from seen.in_order(side_px, batch_size=IN_ORDER_BATCH, limit=min(count, end * IN_ORDER_BATCH))
 
 
 def batches_of_epoch(images: Images, side_px: int, recipe: Recipe, part: int, parts: int, *, limit: int) -> Iterator[Batch]:
