@@ -9,7 +9,7 @@ from PIL import Image
 
 from triaxis.data.datasets import from_datasets
 from triaxis.data.images import Preprocess
-from triaxis.data.pictures import PictureFiles, decode, readable
+from triaxis.data.pictures import PictureFiles, decode, readable, square
 from triaxis.errors import DataError
 
 DEEP = Image.fromarray(np.full((8, 8), 257 * 100, dtype=np.uint16))
@@ -58,3 +58,14 @@ def test_a_network_of_one_channel_is_given_grey(tmp_path):
     picture = files.picture(0, 4, (0.5, 0.5), False)
     assert picture.shape == (1, 4, 4) and picture.dtype == torch.uint8
     assert picture.unique().tolist() == [150]  # 0.587 of white
+
+
+def test_a_large_jpeg_is_decoded_at_about_the_side_that_is_wanted(tmp_path):
+    across, down = np.meshgrid(np.linspace(0, 255, 640), np.linspace(0, 255, 480))
+    path = tmp_path / "large.jpg"
+    Image.fromarray(np.stack([across, down, 255 - across], 2).astype(np.uint8)).save(path, quality=95)
+    assert decode(path).size == decode(path, 241).size == (640, 480)  # half would be less than twice the side
+    small = decode(path, 60)
+    assert small.size == (160, 120)
+    whole, quick = (np.asarray(square(picture, 60, "bilinear")).astype(float) for picture in (decode(path), small))
+    assert np.abs(whole - quick).mean() < 1 and np.abs(whole - quick).max() < 6, "it shows the same"

@@ -200,7 +200,7 @@ def test_a_class_with_too_few_images_to_split_is_named_by_its_folder(tmp_path):
 
 def test_a_file_that_was_checked_is_not_decoded_again_unless_it_changes(folder, monkeypatch):
     decoded, checked = [], {}
-    monkeypatch.setattr("triaxis.data.pictures.decode", lambda path: decoded.append(path) or decode(path))
+    monkeypatch.setattr("triaxis.data.pictures.decode", lambda path, *side: decoded.append(path) or decode(path, *side))
     names = {"memory": "stream", "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 
     def times() -> int:
