@@ -10,9 +10,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
+
+from triaxis.config import config_from_plain
+from triaxis.errors import ConfigError
+from triaxis.process.ranks import Ranks
+from triaxis.stages.crew import require_able
 
 _spec = importlib.util.spec_from_file_location("launched", Path(__file__).parents[1] / "unit" / "training" / "launched.py")
 assert _spec is not None and _spec.loader is not None
@@ -45,23 +49,7 @@ def config(tmp_path) -> Path:
     return path
 
 
-def run(num: int, *words: Any) -> list[tuple[int, str]]:
-    return launched.ended(launched.start(num, "-m", "triaxis", *words))
-
-
-def test_torchrun_does_a_whole_run_and_one_process_speaks(config, tmp_path):
-    out = tmp_path / "out"
-    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "triaxis", "run", config]
-    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "COLUMNS": "160"}
-    done = subprocess.run([*map(str, words), "--out", str(out)], capture_output=True, text=True, env=environment, timeout=240, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    summary = json.loads((out / "summary.json").read_text())
-    assert 0.3 < summary["compressed"]["val_accuracy"] <= 1
-    assert (done.stdout + done.stderr).count("prune done after") == 1
-    assert (out / "report.html").exists()
-
-
-def test_a_signal_stops_both_and_the_same_command_goes_on(config, tmp_path):
+def test_a_signal_stops_all_and_torchrun_goes_on(config, tmp_path):
     out = tmp_path / "out"
     started = launched.start(2, "-m", "triaxis", "run", config, "--out", out)
     deadline = time.monotonic() + 60
@@ -71,18 +59,26 @@ def test_a_signal_stops_both_and_the_same_command_goes_on(config, tmp_path):
         process.send_signal(signal.SIGTERM)
     ends = launched.ended(started)
     assert [code for code, _ in ends] == [20, 20], ends
-    assert "asked to stop by SIGTERM" in ends[0][1] and ends[1][1] == ""
-    ends = run(2, "run", config, "--out", out)
-    assert [code for code, _ in ends] == [0, 0], ends
+    assert "asked to stop by SIGTERM" in ends[0][1] and ends[1][1] == "", "one speaks for all"
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "triaxis", "run", config]
+    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "COLUMNS": "160"}
+    done = subprocess.run([*map(str, words), "--out", str(out)], capture_output=True, text=True, env=environment, timeout=240, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = json.loads((out / "summary.json").read_text())
+    assert 0.2 < summary["compressed"]["val_accuracy"] <= 1
+    assert (done.stdout + done.stderr).count("prune done after") == 1
+    assert (out / "report.html").exists() and not list((out / "checkpoints").glob("*.resume"))
 
 
-def test_what_cannot_be_is_one_sentence_and_ends_all(config, tmp_path):
-    other = tmp_path / "other.yaml"
-    other.write_text(CONFIG.replace("collect:\n", "collect:\n  executor: ray\n"))
-    ends = run(2, "run", other, "--out", tmp_path / "a")
-    assert [code for code, _ in ends] == [3, 3] and "collect.executor must be serial" in ends[0][1] and ends[1][1] == ""
-    ends = run(2, "status", tmp_path / "a")
-    assert [code for code, _ in ends] == [3, 3] and "torchrun must start one of the commands that train" in ends[0][1]
+def test_what_cannot_be_is_one_sentence(monkeypatch, command, tmp_path):
+    with pytest.raises(ConfigError, match=r"collect.executor must be serial where torchrun starts 2 processes, got ray"):
+        require_able(config_from_plain({"collect": {"executor": "ray"}}), Ranks(0, 2))
+    with pytest.raises(ConfigError, match=r"finetune.batch_size must be at least two images for each of 40 processes, got 64"):
+        require_able(config_from_plain({"finetune": {"batch_size": 64}}), Ranks(0, 40))
+    for name, text in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, text)
+    done = command("status", tmp_path)
+    assert done.returncode == 3 and "torchrun must start one of the commands that train" in done.stderr
 
 
 def test_a_process_that_is_killed_ends_the_other_at_once(config, tmp_path):

@@ -18,6 +18,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import sys
 import threading
 import time
 import zlib
@@ -327,6 +328,9 @@ def _watch(store: Any, rank: int) -> None:
         if said is None or said["rank"] == rank:
             continue
         time.sleep(GRACE_S)
+        if rank == 0:
+            sys.stderr.write(f"error: {_lost_sentence(said)}\n")
+            sys.stderr.flush()
         os._exit(_exit_code(said))
 
 

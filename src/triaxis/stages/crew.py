@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ class Crew:
         surgeon: Cuts the base model, once that is trained.
     """
 
-    ranks: Ranks = ALONE
+    ranks: Ranks = field(default_factory=lambda: ALONE)
     splits: Splits | None = None
     surgeon: Surgeon | None = None
 

@@ -17,7 +17,6 @@ from triaxis.values import Recipe
 
 
 @part("validation")
-@torch.inference_mode()
 def evaluate(
     model: nn.Module,
     images: Images,
@@ -36,13 +35,14 @@ def evaluate(
         TrainingError: An output is NaN or infinite.
         UnsupportedModelError: The output is not the task's, such as (B, num_classes).
     """
-    model.eval()
-    PLAIN.place(model, device)
+    # Weights that were moved in inference mode could never be trained again.
+    PLAIN.place(model, device).eval()
     observed = []
-    for batch in batches_in_order(images, side_px, ranks.rank, ranks.size, limit=limit):
-        output = task.forward(model, batch.images.to(device, memory_format=torch.channels_last))
-        task.check_output(output, len(batch.images), images.num_classes)
-        observed.append(task.observe(mapped(output, Tensor.float), batch.labels))
+    with torch.inference_mode():
+        for batch in batches_in_order(images, side_px, ranks.rank, ranks.size, limit=limit):
+            output = task.forward(model, batch.images.to(device, memory_format=torch.channels_last))
+            task.check_output(output, len(batch.images), images.num_classes)
+            observed.append(task.observe(mapped(output, Tensor.float), batch.labels))
     found = [one for part in ranks.gather(observed) for one in part]
     score = task.score(found) if ranks.leads else None
     plain: Any = ranks.share(None if score is None else [score.value, list(score.interval), score.loss, score.numbers])

@@ -113,9 +113,10 @@ def looked_at(ranks: Ranks) -> dict[str, Any]:
     """Everything that looks at a network without training it, on 700 images, which are three batches, the last of them short."""
     model, many = network(norm=True), images(700)
     found = evaluate(model, many, SIDE_PX, CPU, ranks=ranks)
-    loss = loss_with_batch_statistics(model, many, SIDE_PX, CPU, num_images=700, ranks=ranks)
     gradients = loss_gradients(model, many, SIDE_PX, CPU, num_images=700, ranks=ranks)
     calibrate(model, many, SIDE_PX, CPU, recipe=Recipe(), num_images=600, ranks=ranks)
+    # Of the running statistics, which change as it looks, each rank has its own.
+    loss = loss_with_batch_statistics(network(norm=True), many, SIDE_PX, CPU, num_images=700, ranks=ranks)
     return {
         "score": [found.value, list(found.interval), found.loss, found.numbers],
         "loss": loss,
