@@ -22,7 +22,7 @@ from triaxis.process.ranks import ALONE, Ranks
 from triaxis.progress import Advance, Moment, Progress, Silent
 from triaxis.stages.context import Base, Data, Opened, Run, Trainer
 from triaxis.stages.costs import round_to
-from triaxis.stages.crew import Crew, require_able
+from triaxis.stages.crew import Crew, on_cpu, require_able
 from triaxis.stages.environment import how_to_train, pick_device
 from triaxis.stages.forecast import forecast
 from triaxis.stages.identity import identity_of_run, require_the_same, state_digest
@@ -90,8 +90,8 @@ def open_run(
     if store.record("base") is not None:
         run.progress.expect({"base": 0.0})
     trainer = dataclasses.replace(_trainer(run, task, network, train, source, device), crew=crew)
-    crew.tell("train", mode=trainer.mode.to_json(), batch_parts=trainer.machine.batch_parts)
-    warn_if_busy(since)
+    with crew.told("train", mode=trainer.mode.to_json(), batch_parts=trainer.machine.batch_parts):
+        warn_if_busy(since)
     train_base(run, splits, network, source, trainer, is_trained=is_trained)
     crew.surgeon = _surgeon(run, network, source, device, crew)
     base = Base(source, crew.surgeon, state_digest(network.state_dict()))
@@ -103,8 +103,7 @@ def open_run(
 def _have_loaded(crew: Crew, run: Run, placed: dict[str, bool], digest: str) -> None:
     """Have the other ranks load what this one has, first one on each machine, then the rest."""
     checked = run.store.record("checked_images") or {}
-    crew.tell("load", config=run.config.to_plain(), checked=checked, placed=placed, digest=digest)
-    with crew.ranks.together("load"):
+    with crew.told("load", config=run.config.to_plain(), checked=checked, placed=placed, digest=digest):
         for _ in range(2):
             crew.ranks.agree("turn")
 
@@ -141,9 +140,11 @@ def _trainer(run: Run, task: Task, network: nn.Module, train: Images, source: Mo
 
 
 def _surgeon(run: Run, network: nn.Module, source: ModelSource, device: torch.device, crew: Crew) -> Surgeon:
-    with run.timed("examine") as advance, crew.examining(network, round_to(run, device)):
+    with run.timed("examine") as advance:
         advance(0.0, "finding what can be cut")
-        return examined(run.config, network, source, round_to(run, device))
+        multiple, state = round_to(run, device), on_cpu(network.state_dict())
+        with crew.told("examine", state=state, round_to=multiple):
+            return examined(run.config, network, source, multiple)
 
 
 def examined(config: Config, network: nn.Module, source: ModelSource, multiple: int, *, seconds_limit: float = 60) -> Surgeon:

@@ -38,10 +38,15 @@ class Crew:
     splits: Splits | None = None
     surgeon: Surgeon | None = None
 
-    def tell(self, op: str, **plain: Any) -> None:
-        """Have the others do something that needs no network and no answer."""
-        if not self.ranks.is_alone and self.ranks.leads:
-            self.ranks.send({"op": op, **plain})
+    @contextmanager
+    def told(self, op: str, **plain: Any) -> Iterator[None]:
+        """Have the others get ready in some way that needs no network, while this rank does what is inside."""
+        if self.ranks.is_alone:
+            yield
+            return
+        self.ranks.send({"op": op, **plain})
+        with self.ranks.together(op):
+            yield
 
     @contextmanager
     def at_work(self, op: str, model: nn.Module | None, images: Images, **arguments: Any) -> Iterator[None]:
@@ -58,13 +63,6 @@ class Crew:
                 self.ranks.send({"op": op, "network": self._network(model), "images": self._images(images), "arguments": arguments})
             with self.ranks.together(op):
                 yield
-
-    @contextmanager
-    def examining(self, network: nn.Module, round_to: int) -> Iterator[None]:
-        """Have the others find what can be cut of the trained base model while this rank does."""
-        self.tell("examine", state=on_cpu(network.state_dict()), round_to=round_to)
-        with self.ranks.together("examine"):
-            yield
 
     def finish(self, model: nn.Module | None, **plain: Any) -> None:
         """Let the others go, with the network that came of it."""
