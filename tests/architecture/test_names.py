@@ -32,7 +32,7 @@ PUBLIC_NAMES = [
 ]
 
 COMMANDS = {
-    "run": ["CONFIG", "--out", "-o", "--effort", "--hours"],
+    "run": ["CONFIG", "--out", "-o", "--effort", "--hours", "--executor", "--address"],
     "init": ["--model", "-m", "--data", "-d", "--weights", "-w", "--budget", "-b", "--file", "-f", "--force"],
     "plan": ["CONFIG", "--effort", "--json"],
     "status": ["RUN", "--watch", "-w", "--json"],

@@ -146,6 +146,28 @@ class DataConfig(Section):
         return self
 
 
+class ClusterConfig(Section):
+    """How trials use the machines of a Ray cluster; ``cluster: auto`` is short for its `address`."""
+
+    address: str | None = Field(
+        default=None, pattern=r"^(auto|(ray://)?[\w.\[\]:-]+:\d+)$", description="auto, HOST:PORT or ray://HOST:PORT; null starts Ray here"
+    )
+    cpus: int | None = Field(default=None, ge=1, description="cores of each trial; null takes its threads, or beside a GPU its share")
+    gpus: float = Field(default=1.0, gt=0, le=1, description="GPU of each trial, where the run uses GPUs; 0.25 puts four on one")
+    images: Literal["auto", "send", "path"] = Field(
+        default="auto", description="send them to the nodes, or let each node open data.source itself; auto sends up to 1 GB"
+    )
+    retries: int = Field(default=2, ge=0, le=100, description="times that a trial is started again after its process or node was lost")
+    silent_minutes: float = Field(
+        default=10.0, ge=0, description="minutes without a word from a trial's node after which it is lost; 0 waits"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, given: Any) -> Any:
+        return {"address": given} if isinstance(given, str) else given
+
+
 class CollectConfig(Section):
     """Which trials are measured, and how each is fine-tuned."""
 
@@ -170,7 +192,8 @@ class CollectConfig(Section):
     block_images: int = Field(default=1000, ge=1, description="images that choose the block to remove")
     calibrate_images: int = Field(default=1000, ge=1, description="images that re-estimate the batch-norm statistics after a cut")
     executor: Literal["serial", "ray"] = Field(default="serial", description="one trial after another, or many at once (extra [ray])")
-    workers: int = Field(default=1, ge=1, description="trials at once, where the executor allows it")
+    workers: int | None = Field(default=None, ge=1, description="trials at once, where the executor allows it; null takes as many as fit")
+    cluster: ClusterConfig = ClusterConfig()
 
 
 class WidthConfig(Section):

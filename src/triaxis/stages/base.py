@@ -21,6 +21,7 @@ from triaxis.models.zoos import ModelSource, unwrap
 from triaxis.progress import Advance, Moment, Progress, Silent
 from triaxis.stages.context import Base, Data, Opened, Run, Trainer
 from triaxis.stages.costs import round_to
+from triaxis.stages.elsewhere import require_cluster
 from triaxis.stages.environment import how_to_train, pick_device
 from triaxis.stages.forecast import forecast
 from triaxis.stages.identity import identity_of_run, require_the_same, state_digest
@@ -64,8 +65,10 @@ def open_run(
     run = Run(config, store, directory, progress or Silent())
     device = pick_device(config)
     require_packages(config, device)
+    if store.record("block_order") is None:
+        require_cluster(config, device)
     since = CpuTime.now()
-    task = make_task(config.task, target=config.fit.target)
+    task, is_named = make_task(config.task, target=config.fit.target), splits is None
     network, splits, source, is_trained = _loaded(run, task, model, splits)
     run = _with_formats(run, network, source, device)
     train = splits.train
@@ -78,7 +81,7 @@ def open_run(
     base = Base(source, _surgeon(run, network, source, device), state_digest(network.state_dict()))
     store.put_record("anatomy", base.surgeon.anatomy.to_json())
     trainer = dataclasses.replace(trainer, teacher=Teacher(network, source.side_px, device, trainer.mode, task))
-    return Opened(run, Data(splits, splits.digest()), base, trainer)
+    return Opened(run, Data(splits, splits.digest(), is_named), base, trainer)
 
 
 def _loaded(run: Run, task: Task, model: nn.Module | None, splits: Splits | None) -> tuple[nn.Module, Splits, ModelSource, bool]:
