@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from triaxis.errors import ConfigError, StoreError
 from triaxis.progress import Moment, Tell
-from triaxis.values import TrialResult, TrialSpec
+from triaxis.values import DoneTrial, FailedTrial, TrialResult, TrialSpec
 
 Simple = Callable[[TrialSpec], TrialResult]
 """Work that needs nothing but the spec, and makes nothing but the result."""
@@ -39,7 +39,7 @@ def _nothing(spec: TrialSpec) -> Any:
     return None
 
 
-def _as_it_is(result: TrialResult, made: Any) -> TrialResult:
+def _as_it_is(result: DoneTrial, made: Any) -> TrialResult:
     return result
 
 
@@ -57,7 +57,7 @@ class Work:
 
     do: Do
     prepare: Callable[[TrialSpec], Any] = _nothing
-    keep: Callable[[TrialResult, Any], TrialResult] = _as_it_is
+    keep: Callable[[DoneTrial, Any], TrialResult] = _as_it_is
     hear: Callable[[TrialSpec, float, Moment, str], None] = _unheard
 
 
@@ -122,7 +122,7 @@ def run_trials(
         while waiting or num_running:
             for spec in [spec for spec in waiting.values() if spec.parent is None or spec.parent in found]:
                 del waiting[spec.trial_id]
-                if spec.parent and found[spec.parent].state == "failed":
+                if spec.parent and isinstance(found[spec.parent], FailedTrial):
                     found[spec.trial_id] = failed(spec, f"not run, because its parent {spec.parent} failed")
                     on_result(found[spec.trial_id])
                 else:
@@ -138,7 +138,7 @@ def run_trials(
 
 def _already_done(specs: Sequence[TrialSpec], known: Lookup) -> dict[str, TrialResult]:
     results = (known(spec.trial_id) for spec in specs)
-    return {result.trial_id: result for result in results if result is not None and result.state == "done"}
+    return {result.trial_id: result for result in results if isinstance(result, DoneTrial)}
 
 
 def _outside_parents(waiting: Mapping[str, TrialSpec], found: Mapping[str, TrialResult], known: Lookup) -> dict[str, TrialResult]:
@@ -164,9 +164,9 @@ def attempt(do: Do, spec: TrialSpec, given: Any, tell: Tell) -> tuple[TrialResul
 
 def kept(work: Work, result: TrialResult, made: Any) -> TrialResult:
     """Keep what a trial made, and return its result; a failed one made nothing."""
-    return work.keep(result, made) if result.state == "done" else result
+    return work.keep(result, made) if isinstance(result, DoneTrial) else result
 
 
-def failed(spec: TrialSpec, reason: str) -> TrialResult:
+def failed(spec: TrialSpec, reason: str) -> FailedTrial:
     """Return the record of a trial that gave no accuracy."""
-    return TrialResult(spec=spec, state="failed", error=reason)
+    return FailedTrial(spec=spec, error=reason)

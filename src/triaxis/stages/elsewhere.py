@@ -35,7 +35,7 @@ from triaxis.store.directory import RunDirectory
 from triaxis.store.memory import MemoryStore
 from triaxis.training.machine import Machine
 from triaxis.training.teacher import Teacher
-from triaxis.values import PrunePlan, TrialResult, TrialSpec, digest
+from triaxis.values import DoneTrial, PrunePlan, TrialSpec, digest
 
 PACKAGES = ("triaxis", "torch", "torchvision", "timm")
 """Whose versions decide the numbers, and must be the driver's on every node."""
@@ -123,7 +123,7 @@ class TrialElsewhere:
         return torch.device("cuda")
 
     @usual_torch()
-    def __call__(self, spec: TrialSpec, given: Given, tell: Tell) -> tuple[TrialResult, bytes]:
+    def __call__(self, spec: TrialSpec, given: Given, tell: Tell) -> tuple[DoneTrial, bytes]:
         """Do one trial; return its result, and its weights as the bytes of a checkpoint."""
         if self.opened is None:
             self.open()
@@ -147,10 +147,10 @@ def work_elsewhere(run: Run, data: Data, base: Base, trainer: Trainer) -> Work:
         if spec.parent is None:
             return None
         parent = run.store.trial(spec.parent)
-        assert parent is not None and parent.plan is not None and parent.checkpoint is not None
+        assert isinstance(parent, DoneTrial) and parent.checkpoint is not None
         return parent.plan, read_packed(run.directory.path / parent.checkpoint)
 
-    def keep(result: TrialResult, packed: bytes) -> TrialResult:
+    def keep(result: DoneTrial, packed: bytes) -> DoneTrial:
         with ledger() as spent:
             path = keep_packed(run.directory.checkpoint(result.trial_id), packed)
         return dataclasses.replace(
@@ -171,7 +171,7 @@ def _sent(run: Run, data: Data, base: Base, trainer: Trainer) -> TrialElsewhere:
     return TrialElsewhere(
         config=config,
         images=how_to_open(run, data),
-        base=base,
+        base=dataclasses.replace(base, gauges={}),
         teacher=copy.deepcopy(trainer.teacher.model).cpu(),
         trainer=dataclasses.replace(
             trainer,

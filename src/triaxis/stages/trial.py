@@ -15,10 +15,10 @@ from triaxis.stages.block_choice import Losses, choose_blocks
 from triaxis.stages.context import Base, Data, Run, Trainer
 from triaxis.store.checkpoints import load_checkpoint, save_checkpoint
 from triaxis.surgery.criteria import criterion_of
-from triaxis.values import KeepRatios, PrunePlan, TrialResult, TrialSpec
+from triaxis.values import DoneTrial, KeepRatios, PrunePlan, TrialSpec
 
 
-def run_trial(run: Run, data: Data, base: Base, trainer: Trainer, spec: TrialSpec, advance: Tell | None = None) -> TrialResult:
+def run_trial(run: Run, data: Data, base: Base, trainer: Trainer, spec: TrialSpec, advance: Tell | None = None) -> DoneTrial:
     """Cut, fine-tune briefly, calibrate and evaluate one trial; its checkpoint is on disk when this returns."""
     start = time.perf_counter()
     with ledger() as spent:
@@ -38,7 +38,7 @@ def measured(
     parent: PrunePlan,
     state: dict[str, Tensor],
     advance: Tell | None = None,
-) -> tuple[TrialResult, dict[str, Tensor]]:
+) -> tuple[DoneTrial, dict[str, Tensor]]:
     """Return a trial's result and its fine-tuned weights; nothing of the store or the directory of the run is touched.
 
     Args:
@@ -58,9 +58,8 @@ def measured(
         model, data.splits.train, spec.recipe, side_px=plan.side_px, seed=spec.seed, name=spec.trial_id, advance=advance
     )
     found = trainer.evaluate(model, data.splits.val, plan.side_px)
-    result = TrialResult(
+    result = DoneTrial(
         spec=spec,
-        state="done",
         plan=plan,
         val_accuracy=found.value,
         val_interval=found.interval,
@@ -77,7 +76,7 @@ def parent_of(run: Run, base: Base, spec: TrialSpec) -> tuple[PrunePlan, dict[st
     if spec.parent is None:
         return base.surgeon.identity(), base.surgeon.base.state_dict()
     parent = run.store.trial(spec.parent)
-    assert parent is not None and parent.plan is not None and parent.checkpoint is not None
+    assert isinstance(parent, DoneTrial) and parent.checkpoint is not None
     return parent.plan, base.surgeon.expand(parent.plan, load_checkpoint(run.directory.path / parent.checkpoint))
 
 

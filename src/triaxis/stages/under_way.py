@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from triaxis.progress import Advance, Moment, RunningTrial
-from triaxis.values import TrialResult, TrialSpec
+from triaxis.values import DoneTrial, TrialResult, TrialSpec
 
 
 @dataclass
@@ -47,9 +47,8 @@ class UnderWay:
         self.running.pop(result.trial_id, None)
         self.efforts.pop(result.trial_id, None)
         self.done += self.effort(result.spec)
-        moment = dataclasses.replace(
-            self.places[result.trial_id], event="result", val_accuracy=result.val_accuracy, running=self._elsewhere()
-        )
+        accuracy = result.val_accuracy if isinstance(result, DoneTrial) else None
+        moment = dataclasses.replace(self.places[result.trial_id], event="result", val_accuracy=accuracy, running=self._elsewhere())
         self._tell(f"{result.spec.axis} {words}", moment)
 
     def _elsewhere(self) -> tuple[RunningTrial, ...]:
