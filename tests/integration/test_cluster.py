@@ -20,6 +20,7 @@ from PIL import Image
 from triaxis.config import Config, config_from_plain
 from triaxis.errors import ConfigError, DataError
 from triaxis.execution import Share, Work, make_executor, run_trials
+from triaxis.execution.ray import pinned_to
 from triaxis.progress import Moment
 from triaxis.stages.base import open_run
 from triaxis.stages.elsewhere import work_elsewhere
@@ -183,32 +184,27 @@ def test_other_images_on_a_node_are_said_with_the_node_and_both_digests(pictures
         measure("differing", small(executor="ray", workers=3, cluster={"images": "path"}))
 
 
-class Stubborn:
-    """Work of which the first try at one trial never ends; `folder` remembers the tries, which nothing else could."""
-
-    def __init__(self, spec: TrialSpec, folder: Path) -> None:
-        self.trial_id, self.folder = spec.trial_id, folder
-
-    def __call__(self, spec: TrialSpec, given: Any, tell: Any) -> tuple[TrialResult, Any]:
-        (self.folder / f"{spec.trial_id}-{len(list(self.folder.iterdir()))}").touch()
-        tell(0.5, Moment(epoch=1))
-        if spec.trial_id == self.trial_id and len(list(self.folder.glob(f"{spec.trial_id}-*"))) == 1:
-            (self.folder / "node").write_text(ray.get_runtime_context().get_node_id())
-            threading.Event().wait(100)
-        return FakeTrainer()(spec), f"weights of {spec.trial_id}"
-
-
 def test_a_node_that_dies_in_the_middle_of_a_trial_is_replaced_and_nothing_counts_twice(driver: Nodes, tmp_path: Path) -> None:
     specs = chain_specs((0.8, 0.5))
     kept, seen, killed = [], [], []
+    stubborn = specs[1].trial_id
+
+    def do(spec: TrialSpec, given: Any, tell: Any) -> tuple[TrialResult, Any]:
+        """Do a trial; the first try at one of them never ends. Files remember the tries, which nothing else could."""
+        (tmp_path / f"{spec.trial_id}-{len(list(tmp_path.iterdir()))}").touch()
+        tell(0.5, Moment(epoch=1))
+        if spec.trial_id == stubborn and len(list(tmp_path.glob(f"{stubborn}-*"))) == 1:
+            (tmp_path / "node").write_text(ray.get_runtime_context().get_node_id())
+            threading.Event().wait(100)
+        return FakeTrainer()(spec), f"weights of {spec.trial_id}"
 
     def keep(result: TrialResult, made: Any) -> TrialResult:
         kept.append((result.trial_id, made))
         return result
 
     def kill(spec: TrialSpec, share: float, moment: Moment, place: str) -> None:
-        if spec.trial_id == specs[1].trial_id and (tmp_path / "node").exists() and not killed:
-            assert (share, moment.epoch) == (0.5, 1) and place
+        if spec.trial_id == stubborn and share == 0.5 and not killed:
+            assert moment.epoch == 1 and place
             node = (tmp_path / "node").read_text()
             killed.extend(n for n in driver.cluster.worker_nodes if n.node_id == node)
             driver.cluster.remove_node(killed[0], allow_graceful=False)
@@ -217,8 +213,8 @@ def test_a_node_that_dies_in_the_middle_of_a_trial_is_replaced_and_nothing_count
     mine = ray.get_runtime_context().get_node_id()
     # The head node is the driver's own: the work that does not end must not be there.
     block = ray.remote(num_cpus=1)(lambda: threading.Event().wait(100))
-    work = Work(Stubborn(specs[1], tmp_path), keep=keep, hear=kill)
-    affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(mine, soft=False)
+    work = Work(do, keep=keep, hear=kill)
+    affinity = pinned_to(mine)
     busy = block.options(scheduling_strategy=affinity).remote()
     executor = make_executor("ray", address="auto", share=Share(cpus=1), retries=1)
     results = run_trials(executor, specs, work, seen.append)
@@ -227,7 +223,7 @@ def test_a_node_that_dies_in_the_middle_of_a_trial_is_replaced_and_nothing_count
     assert results == tuple(FakeTrainer()(spec) for spec in specs)
     assert sorted(r.trial_id for r in seen) == sorted(s.trial_id for s in specs)
     assert sorted(kept) == sorted((s.trial_id, f"weights of {s.trial_id}") for s in specs)
-    assert len(list(tmp_path.glob(f"{specs[1].trial_id}-*"))) == 2
+    assert len(list(tmp_path.glob(f"{stubborn}-*"))) == 2
     driver.add()
 
 

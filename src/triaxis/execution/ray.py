@@ -109,7 +109,7 @@ class RaySession:
         # Never started again by Ray itself, which would not say so.
         self._task = ray.remote(**self._share, max_retries=0)(_on_node)
         self._do, self._key = ray.put(work.do), uuid.uuid4().hex
-        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        here = pinned_to(ray.get_runtime_context().get_node_id(), soft=True)
         self._board = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Board).remote()
         self._waiting: deque[tuple[TrialSpec, int]] = deque()
         self._running: dict[Any, _Try] = {}
@@ -201,8 +201,7 @@ class RaySession:
     def _end(self, task: Any, beat: Beat) -> None:
         """Cancel a task, and kill its process: one that hangs would not hear that it is cancelled."""
         self._ray.cancel(task, force=True)
-        there = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(beat.node, soft=False)
-        self._ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(_kill).remote(beat.pid)
+        self._ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=pinned_to(beat.node))(_kill).remote(beat.pid)
 
     def _give_up(self, tried: _Try, reason: str) -> None:
         if (result := self._again(tried, reason)) is not None:
@@ -285,6 +284,13 @@ def _on_node(do: list[Any], key: str, spec: TrialSpec, given: Any, board: Any, t
     """Do one trial on a node; `do` holds the reference to the work, in a list so that Ray does not unpack it each time."""
     with _Beats(board, token) as beats:
         return attempt(_work_here(do[0], key), spec, given, beats.tell)
+
+
+def pinned_to(node: str, soft: bool = False) -> Any:
+    """Return what tells Ray to work on one node, or, where that is `soft`, on another if it is gone."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(node, soft=soft)
 
 
 def _kill(pid: int) -> None:
