@@ -56,7 +56,7 @@ class TestRayExecutor(ExecutorContract):
             os.kill(os.getpid(), signal.SIGSTOP)
             raise AssertionError("this process does not go on")
 
-        heard = make_executor("ray", workers=1, silent_s=1.0)
+        heard = make_executor("ray", workers=1, silent_s=3.0, retries=5)
         assert run_trials(heard, [spec], stop_on_the_first, lambda result: None) == (FakeTrainer()(spec),)
 
     def test_what_is_prepared_arrives_and_what_is_made_comes_back(self, executor: Executor) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shutil
 import threading
@@ -106,28 +105,18 @@ def require_same(one: RunDirectory, other: RunDirectory) -> None:
         assert all(torch.equal(tensor, right[name]) for name, tensor in left.items())
 
 
-def test_one_command_gives_the_serial_run_s_numbers_to_the_last_bit(driver: Nodes, finished: Path, tiny_file: Path, process) -> None:
-    """The nodes get all that they need by Ray: neither the run directory's path nor a disk is shared."""
-    done = process("run", tiny_file, "--out", "run", "--executor", "ray", "--address", "auto")
-    assert done.returncode == 0, done.stderr
-    run = RunDirectory("run")
-    require_same(RunDirectory(finished), run)
-    one, other = (json.loads((place / "summary.json").read_text()) for place in (finished, run.path))
-    for key in ("solution", "predictor"):
-        assert one[key] == other[key]
-    assert one["compressed"]["val_accuracy"] == other["compressed"]["val_accuracy"]
-    assert driver.left_behind() == []
+PICTURES = {"source": "imagefolder:~/pictures", "side_px": 8, "memory": "stream", "workers": 1}
 
 
 def small(**collect: Any) -> Config:
     short = {"epochs": 1, "batch_size": 16, "crop_px": 1}
-    cluster = {"address": "auto", **collect.pop("cluster", {})}
+    cluster, data = {"address": "auto", **collect.pop("cluster", {})}, collect.pop("data", PICTURES)
     return config_from_plain(
         {
             "threads": 1,
             "precision": "fp32",
             "model": {"name": "cifar:resnet14", "args": {"width": 0.25}},
-            "data": {"source": "imagefolder:~/pictures", "side_px": 8, "memory": "stream", "workers": 1},
+            "data": data,
             "base": short,
             "collect": {"recipe": short, "num_trials": 4, "block_images": 16, "calibrate_images": 32, "cluster": cluster, **collect},
             "finetune": short,
@@ -158,6 +147,16 @@ def put_pictures(home: Path, change: bool = False) -> None:
         one, other = files[0].read_bytes(), files[1].read_bytes()
         files[0].write_bytes(other)
         files[1].write_bytes(one)
+
+
+def test_one_command_gives_the_serial_run_s_numbers_to_the_last_bit(driver: Nodes, command) -> None:
+    """The nodes get all that they need by Ray, the images too: neither the run directory's path nor a disk is shared."""
+    config = small(data={"source": "digits", "side_px": 8, "max_train_images": 160})
+    Path("small.yaml").write_text(config.to_yaml())
+    done = command("run", "small.yaml", "--out", "run", "--executor", "ray", "--address", "auto")
+    assert done.returncode == 0, done.stderr
+    require_same(measure("serial-digits", config), RunDirectory("run"))
+    assert driver.left_behind() == []
 
 
 @pytest.fixture
@@ -234,8 +233,7 @@ def test_a_trial_that_fits_no_node_is_said_at_once(driver: Nodes) -> None:
 
 
 def test_what_is_sent_does_not_know_the_run_directory(driver: Nodes) -> None:
-    config = small(executor="ray")
-    config = config.model_copy(update={"data": config.data.model_copy(update={"source": "digits", "memory": "resident", "side_px": 8})})
+    config = small(executor="ray", data={"source": "digits", "side_px": 8})
     run = RunDirectory("known-to-the-driver-only")
     with run.open(config) as store:
         opened = open_run(config, run, store)

@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from triaxis.config.cluster import ClusterConfig
 from triaxis.config.section import Section
 from triaxis.config.tasks import TASKS, SegmentationConfig
 from triaxis.errors import ConfigError
@@ -143,28 +144,6 @@ class DataConfig(Section):
         if any(not 0 <= m <= 1 for m in self.mean or ()) or any(not 0 < s <= 1 for s in self.std or ()):
             raise ValueError(f"mean and std must be those of pixels in [0, 1], got {self.mean} and {self.std}: divide by 255.")
         return self
-
-
-class ClusterConfig(Section):
-    """How trials use the machines of a Ray cluster; ``cluster: auto`` is short for its `address`."""
-
-    address: str | None = Field(
-        default=None, pattern=r"^(auto|(ray://)?[\w.\[\]:-]+:\d+)$", description="auto, HOST:PORT or ray://HOST:PORT; null starts Ray here"
-    )
-    cpus: int | None = Field(default=None, ge=1, description="cores of each trial; null takes its threads, or beside a GPU its share")
-    gpus: float = Field(default=1.0, gt=0, le=1, description="GPU of each trial, where the run uses GPUs; 0.25 puts four on one")
-    images: Literal["auto", "send", "path"] = Field(
-        default="auto", description="send them to the nodes, or let each node open data.source itself; auto sends up to 1 GB"
-    )
-    retries: int = Field(default=2, ge=0, le=100, description="times that a trial is started again after its process or node was lost")
-    silent_minutes: float = Field(
-        default=10.0, ge=0, description="minutes without a word from a trial's node after which it is lost; 0 waits"
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short(cls, given: Any) -> Any:
-        return {"address": given} if isinstance(given, str) else given
 
 
 class CollectConfig(Section):

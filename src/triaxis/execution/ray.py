@@ -8,7 +8,6 @@ said and counted. A running trial tells the `Board`, beside the driver, every fe
 from __future__ import annotations
 
 import logging
-import os
 import platform
 import signal
 import socket
@@ -18,16 +17,16 @@ import uuid
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
 import psutil
 
 from triaxis.errors import ConfigError, MissingDependencyError, TriaxisError
 from triaxis.execution.base import Do, Work, attempt, failed, kept
+from triaxis.execution.board import ANSWER_S, Beat, Beats, Board
 from triaxis.execution.share import Share, num_places
 from triaxis.process.interrupt import postponed
-from triaxis.progress import STEP, Moment
 from triaxis.values import TrialResult, TrialSpec
 
 log = logging.getLogger(__name__)
@@ -37,9 +36,6 @@ BEAT_S = 2.0
 
 LOOK_S = 30.0
 """How often the driver asks which nodes there are."""
-
-ANSWER_S = 10.0
-"""How long an address, and later the board, may take to answer."""
 
 
 class RayExecutor:
@@ -109,8 +105,9 @@ class RaySession:
         # Never started again by Ray itself, which would not say so.
         self._task = ray.remote(**self._share, max_retries=0)(_on_node)
         self._do, self._key = ray.put(work.do), uuid.uuid4().hex
-        here = pinned_to(ray.get_runtime_context().get_node_id(), soft=True)
-        self._board = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Board).remote()
+        self._board = _board_of(ray)
+        silent_s = executor.silent_s
+        self._beat_s = min(BEAT_S, silent_s / 5) if silent_s else BEAT_S
         self._waiting: deque[tuple[TrialSpec, int]] = deque()
         self._running: dict[Any, _Try] = {}
         self._looked = self._heard = -float("inf")
@@ -140,7 +137,6 @@ class RaySession:
         with suppress(self._ray.exceptions.RayError):
             for task in self._running:
                 self._ray.cancel(task, force=True)
-            self._ray.kill(self._board)
         self._running.clear()
 
     def _start(self) -> None:
@@ -155,7 +151,7 @@ class RaySession:
         while self._waiting and len(self._running) < self._most:
             spec, number = self._waiting.popleft()
             tried = _Try(spec, number, uuid.uuid4().hex)
-            task = self._task.remote([self._do], self._key, spec, self._work.prepare(spec), self._board, tried.token)
+            task = self._task.remote([self._do], self._key, spec, self._work.prepare(spec), self._board, tried.token, self._beat_s)
             self._running[task] = tried
 
     def _finished(self, task: Any) -> TrialResult | None:
@@ -210,79 +206,25 @@ class RaySession:
             self._running[task] = tried
 
 
-@dataclass(frozen=True)
-class Beat:
-    """What a running trial tells: the machine's name, Ray's node and the process there, the share that is done, and the moment."""
-
-    place: str
-    node: str
-    pid: int
-    share: float
-    moment: Moment
+_boards: dict[str, Any] = {}
+"""The board of each connection of this process to Ray, by Ray's id of it; it ends with the connection."""
 
 
-class Board:
-    """Remembers what running trials told last; an actor beside the driver, which a lost node does not take along.
-
-    Ages are counted by this process's own clock that never jumps: the clocks of the nodes do not matter.
-    """
-
-    def __init__(self) -> None:
-        self._said: dict[str, tuple[float, Beat]] = {}
-
-    def tell(self, token: str, beat: Beat) -> None:
-        """Take in what the trial of a token tells."""
-        self._said[token] = (time.monotonic(), beat)
-
-    def said(self, tokens: list[str]) -> dict[str, tuple[float, Beat]]:
-        """Return how many seconds ago the trials of these tokens told what; the others are forgotten."""
-        now = time.monotonic()
-        self._said = {token: self._said[token] for token in tokens if token in self._said}
-        return {token: (now - then, beat) for token, (then, beat) in self._said.items()}
-
-
-class _Beats:
-    """Tells the board from a thread of its own, as long as its context is open."""
-
-    def __init__(self, board: Any, token: str) -> None:
-        self._board, self._token, self._ray = board, token, _import_ray()
-        self._last = Beat(platform.node(), self._ray.get_runtime_context().get_node_id(), os.getpid(), 0.0, STEP)
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._beat, daemon=True)
-
-    def tell(self, share: float, moment: Moment) -> None:
-        """Remember how far the trial is, until the next beat."""
-        self._last = replace(self._last, share=share, moment=moment)
-
-    def _beat(self) -> None:
-        while not self._over.wait(BEAT_S):
-            self._say()
-
-    def _say(self, wait_s: float = 0.0) -> None:
-        # Whatever becomes of the board, the trial goes on.
-        with suppress(Exception):
-            said = self._board.tell.remote(self._token, self._last)
-            if wait_s:
-                self._ray.get(said, timeout=wait_s)
-
-    def __enter__(self) -> Self:
-        # The first word is waited for: of a trial that began it must be known, so that it can be missed.
-        self._say(ANSWER_S)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
+def _board_of(ray: Any) -> Any:
+    job, node = ray.get_runtime_context().get_job_id(), ray.get_runtime_context().get_node_id()
+    if job not in _boards:
+        _boards.clear()
+        _boards[job] = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=pinned_to(node, soft=True))(Board).remote()
+    return _boards[job]
 
 
 _held: dict[str, Do] = {}
 """The work that this process has, by its key: unpacked and opened once, not for each trial."""
 
 
-def _on_node(do: list[Any], key: str, spec: TrialSpec, given: Any, board: Any, token: str) -> tuple[TrialResult, Any]:
+def _on_node(do: list[Any], key: str, spec: TrialSpec, given: Any, board: Any, token: str, beat_s: float) -> tuple[TrialResult, Any]:
     """Do one trial on a node; `do` holds the reference to the work, in a list so that Ray does not unpack it each time."""
-    with _Beats(board, token) as beats:
+    with Beats(_import_ray(), board, token, beat_s) as beats:
         return attempt(_work_here(do[0], key), spec, given, beats.tell)
 
 
