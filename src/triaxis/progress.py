@@ -80,7 +80,7 @@ class Step(Moment):
     def from_json(cls, plain: dict[str, Any]) -> Step:
         """Return the step that `to_json` wrote; keys that are not a step's own are left out."""
         found = {part.name: plain[part.name] for part in fields(cls) if part.name in plain}
-        return cls(**{**found, "running": tuple(RunningTrial(**trial) for trial in plain.get("running", ()))})
+        return cls(**{**found, "running": tuple(RunningTrial(**trial) for trial in found.get("running", ()))})
 
     def __str__(self) -> str:
         if self.event in ("end", "error"):

@@ -86,7 +86,14 @@ def driver(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
     monkeypatch.setattr("triaxis.execution.ray.BEAT_S", 0.2)
     with at_home(nodes.homes[0]):
         yield nodes
-    ray.shutdown()
+
+
+@pytest.fixture
+def connected(driver: Nodes) -> Nodes:
+    """The cluster, to which this process stays connected, so that its worker processes stay too."""
+    if not ray.is_initialized():
+        ray.init(address="auto", log_to_driver=False)
+    return driver
 
 
 def told(trials: tuple[TrialResult, ...]) -> dict[str, TrialResult]:
@@ -160,11 +167,11 @@ def test_one_command_gives_the_serial_run_s_numbers_to_the_last_bit(driver: Node
 
 
 @pytest.fixture
-def pictures(driver: Nodes) -> Iterator[Nodes]:
-    for home in driver.homes:
+def pictures(connected: Nodes) -> Iterator[Nodes]:
+    for home in connected.homes:
         put_pictures(home)
-    yield driver
-    for home in driver.homes:
+    yield connected
+    for home in connected.homes:
         shutil.rmtree(home / "pictures")
 
 
@@ -183,7 +190,7 @@ def test_other_images_on_a_node_are_said_with_the_node_and_both_digests(pictures
         measure("differing", small(executor="ray", workers=3, cluster={"images": "path"}))
 
 
-def test_a_node_that_dies_in_the_middle_of_a_trial_is_replaced_and_nothing_counts_twice(driver: Nodes, tmp_path: Path) -> None:
+def test_a_node_that_dies_in_the_middle_of_a_trial_is_replaced_and_nothing_counts_twice(connected: Nodes, tmp_path: Path) -> None:
     specs = chain_specs((0.8, 0.5))
     kept, seen, killed = [], [], []
     stubborn = specs[1].trial_id
@@ -205,10 +212,9 @@ def test_a_node_that_dies_in_the_middle_of_a_trial_is_replaced_and_nothing_count
         if spec.trial_id == stubborn and share == 0.5 and not killed:
             assert moment.epoch == 1 and place
             node = (tmp_path / "node").read_text()
-            killed.extend(n for n in driver.cluster.worker_nodes if n.node_id == node)
-            driver.cluster.remove_node(killed[0], allow_graceful=False)
+            killed.extend(n for n in connected.cluster.worker_nodes if n.node_id == node)
+            connected.cluster.remove_node(killed[0], allow_graceful=False)
 
-    ray.init(address="auto", log_to_driver=False)
     mine = ray.get_runtime_context().get_node_id()
     # The head node is the driver's own: the work that does not end must not be there.
     block = ray.remote(num_cpus=1)(lambda: threading.Event().wait(100))
@@ -223,16 +229,16 @@ def test_a_node_that_dies_in_the_middle_of_a_trial_is_replaced_and_nothing_count
     assert sorted(r.trial_id for r in seen) == sorted(s.trial_id for s in specs)
     assert sorted(kept) == sorted((s.trial_id, f"weights of {s.trial_id}") for s in specs)
     assert len(list(tmp_path.glob(f"{stubborn}-*"))) == 2
-    driver.add()
+    connected.add()
 
 
-def test_a_trial_that_fits_no_node_is_said_at_once(driver: Nodes) -> None:
+def test_a_trial_that_fits_no_node_is_said_at_once(connected: Nodes) -> None:
     executor = make_executor("ray", address="auto", share=Share(cpus=2))
     with pytest.raises(ConfigError, match=r"needs 2 cores on one node, but no node .* the largest has 1 cores"):
         run_trials(executor, chain_specs()[:1], FakeTrainer(), lambda result: None)
 
 
-def test_what_is_sent_does_not_know_the_run_directory(driver: Nodes) -> None:
+def test_what_is_sent_does_not_know_the_run_directory(connected: Nodes) -> None:
     config = small(executor="ray", data={"source": "digits", "side_px": 8})
     run = RunDirectory("known-to-the-driver-only")
     with run.open(config) as store:
@@ -247,6 +253,7 @@ def test_what_is_sent_does_not_know_the_run_directory(driver: Nodes) -> None:
 def test_no_cluster_at_an_address_is_one_sentence_before_anything_is_trained(
     tmp_path: Path, tiny_file: Path, command, address: str
 ) -> None:
+    ray.shutdown()
     done = command("run", tiny_file, "--out", tmp_path / "run", "--executor", "ray", "--address", address)
     assert done.returncode == ConfigError.exit_code
     assert f"A Ray cluster must answer at the address {address}" in " ".join(done.stderr.split())
