@@ -148,6 +148,13 @@ def test_a_vision_transformer_on_the_digits(tmp_path):
     assert summary["compressed"]["macs"] <= 0.5 * summary["base"]["macs"]
 
 
+def test_segmentation_of_scenes_that_are_made(tmp_path):
+    plain = in_small("segmentation.yaml", data={"source": "digit_scenes", "side_px": 16, "max_train_images": 64, "test_fraction": 0.05})
+    plain["model"]["args"] = {"width": 4, "levels": 2}
+    summary = check(run(config_from_plain(plain), tmp_path / "run"))
+    assert summary["score"] == "mean IoU" and summary["compressed"]["macs"] <= 0.5 * summary["base"]["macs"]
+
+
 @pytest.fixture
 def _one_epoch():
     """The defaults that the programs leave open, with one epoch each."""
