@@ -44,18 +44,18 @@ class UNet(nn.Module):
         channels = [width * 2**level for level in range(levels)]
         self.stem = nn.Conv2d(3, width, 3, stride, 1, bias=False)
         self.bn = nn.BatchNorm2d(width)
-        self.down = nn.ModuleList(
-            _stage(channels[max(0, level - 1)], out, 1 if level == 0 else 2, blocks) for level, out in enumerate(channels)
-        )
+        self.down = nn.ModuleList(_stage(channels[max(0, level - 1)], out, blocks) for level, out in enumerate(channels))
         pairs = list(zip(channels[1:], channels, strict=False))[::-1]
+        # Not a stride of the shortcut: backward through a narrow 1x1 convolution of stride 2 in channels_last crashes torch 2.15.
+        self.pool = nn.MaxPool2d(2)
         self.join = nn.ModuleList(Join(deep, skip, skip) for deep, skip in pairs)
-        self.up = nn.ModuleList(_stage(skip, skip, 1, blocks) for _, skip in pairs)
+        self.up = nn.ModuleList(_stage(skip, skip, blocks) for _, skip in pairs)
         self.head = nn.Conv2d(width, num_classes, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         x, skips = torch.relu(self.bn(self.stem(images))), []
-        for stage in self.down:
-            x = stage(x)
+        for level, stage in enumerate(self.down):
+            x = stage(self.pool(x) if level else x)
             skips.append(x)
         for join, stage, skip in zip(self.join, self.up, skips[-2::-1], strict=True):
             x = stage(join(x, skip))
@@ -129,5 +129,5 @@ def encoder_unet(encoder: str, num_classes: int = 2, **args: Any) -> EncoderUNet
     return EncoderUNet(features, levels, num_classes)
 
 
-def _stage(channels: int, out: int, stride: int, blocks: int) -> nn.Sequential:
-    return nn.Sequential(*(BasicBlock(channels if i == 0 else out, out, stride if i == 0 else 1) for i in range(blocks)))
+def _stage(channels: int, out: int, blocks: int) -> nn.Sequential:
+    return nn.Sequential(*(BasicBlock(channels if i == 0 else out, out, 1) for i in range(blocks)))
