@@ -139,7 +139,7 @@ def test_any_side_suits_a_u_net_and_multiples_that_of_segmentation_models() -> N
         ("unet:basic", {"levels": 0}, "whole number of levels from 1 to 8"),
         ("unet:basic", {"width": 10**6}, "whole number of width from 1 to 4096"),
         ("unet:basic", {"depth": 3}, "model.args must fit unet:basic"),
-        ("torchvision:fcn_resnet5", {}, "did you mean torchvision:fcn_resnet50"),
+        ("torchvision:fcn_resnet5", {}, "did you mean fcn_resnet50"),
     ],
 )
 def test_a_slip_of_the_pen_is_said(name: str, args: dict[str, object], words: str) -> None:
