@@ -11,17 +11,10 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationInfo, ValidatorFunctionWrapHandler, WrapValidator, field_validator, model_validator
 
+from triaxis.config.section import Section
+from triaxis.config.tasks import TASKS, SegmentationConfig
 from triaxis.errors import ConfigError
 from triaxis.plugins import installed, require_known
 from triaxis.values import METRICS, BudgetSpec, Recipe, metric_spec, parse_budgets
@@ -42,17 +35,8 @@ ListenerName = Annotated[str, Field(pattern=r"^[\w.-]+(:\w+)?$")]
 CRITERIA = ("l1", "l2", "bn", "taylor", "random")
 """The criteria in the box, see `triaxis.surgery.criteria`."""
 
-TASKS = ("classification", "multi_label", "regression")
-"""The tasks in the box, see `triaxis.tasks`."""
-
 RUNTIMES = ("eager", "compile", "onnxruntime", "openvino")
 """The runtimes in the box, see `triaxis.metrics.runtimes`."""
-
-
-class Section(BaseModel):
-    """A node of the tree: unknown keys are refused, and nothing changes after it was read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def _recipe_over(default: Recipe) -> Callable[[Any, ValidatorFunctionWrapHandler], Recipe]:
@@ -314,6 +298,7 @@ class Config(Section):
         default="classification",
         description=f"{', '.join(TASKS)} or package.module:Name: what the network is trained for, and scored by",
     )
+    segmentation: SegmentationConfig = SegmentationConfig()
     metrics: dict[str, str] = Field(
         default={}, description="metrics of your own: NAME_UNIT: package.module:Name, such as energy_mJ: my_metrics:Energy"
     )
