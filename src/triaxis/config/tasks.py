@@ -6,9 +6,9 @@ from pydantic import Field
 
 from triaxis.config.section import Section
 
-TASKS = ("classification", "multi_label", "regression", "segmentation")
+TASKS = ("classification", "multi_label", "regression", "segmentation", "detection")
 
-SCORES = {"segmentation": "mean IoU"}
+SCORES = {"segmentation": "mean IoU", "detection": "mean average precision"}
 """What people call the score of a task; of all others docs, messages and reports say accuracy."""
 
 

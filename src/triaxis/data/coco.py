@@ -32,18 +32,20 @@ LARGEST_ID = 1000
 
 @dataclass(frozen=True)
 class Annotated:
-    """The pictures of one annotation file: their `paths`, and for each its `boxes` (m, 5) in shares with labels from 1.
+    """The pictures of one annotation file: their `paths`, for each its `boxes` (m, 5) in shares with labels from 1, and its `sizes`.
 
-    `names` has the classes by label; what no category is called is empty.
+    `names` has the classes by label.
     """
 
     paths: tuple[Path, ...]
     boxes: tuple[Tensor, ...]
+    sizes: tuple[tuple[int, int], ...]
     names: Mapping[int, str]
 
     def take(self, order: Sequence[int]) -> Annotated:
         """Return some of the pictures, in this order."""
-        return Annotated(tuple(self.paths[i] for i in order), tuple(self.boxes[i] for i in order), self.names)
+        paths, boxes, sizes = (tuple(part[i] for i in order) for part in (self.paths, self.boxes, self.sizes))
+        return Annotated(paths, boxes, sizes, self.names)  # type: ignore[arg-type]
 
 
 def annotation_files(root: Path) -> dict[str, Path]:
@@ -118,7 +120,8 @@ def read_annotations(path: Path, root: Path) -> Annotated:
             place = f"{path}: the box of annotation {row.get('id')} in {files[row['image_id']].name}"
             boxes[row["image_id"]].append(_box(row, images[row["image_id"]], names, shift, place))
     rows = tuple(torch.tensor(boxes[id_]).reshape(-1, 5) for id_ in images)
-    return Annotated(tuple(files.values()), rows, names)
+    sizes = tuple((int(image["width"]), int(image["height"])) for image in images.values())
+    return Annotated(tuple(files.values()), rows, sizes, names)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -220,12 +223,21 @@ def stretched(path: Path, side_px: int, interpolation: str) -> Image.Image:
         return to_rgb(opened).resize((side_px, side_px), RESAMPLE.get(interpolation, Image.Resampling.BILINEAR))
 
 
-def require_size(path: Path, annotated: tuple[int, int]) -> None:
-    """Check that a picture has the width and height that its annotations say.
+def require_sizes(annotated: Annotated) -> None:
+    """Check that pictures have the width and height that their annotations say.
 
     Raises:
-        DataError: It has others.
+        DataError: One has others; names it.
     """
-    with Image.open(path) as opened:
-        if opened.size != annotated:
-            raise DataError(f"{path} must have the size of its annotations, {annotated[0]} x {annotated[1]} px, got {opened.size}.")
+
+    def size_of(path: Path) -> tuple[int, int]:
+        with Image.open(path) as opened:
+            return opened.size
+
+    with ThreadPoolExecutor() as pool:
+        for path, found, said in zip(annotated.paths, pool.map(size_of, annotated.paths), annotated.sizes, strict=True):
+            if found != said:
+                raise DataError(
+                    f"{path} must be {said[0]} x {said[1]} px, as its annotations say, got {found[0]} x {found[1]}: "
+                    "give it the size that its boxes were drawn at."
+                )

@@ -124,6 +124,11 @@ class Found(nn.Module):
         return self.model.found(images)
 
 
+def exported(model: nn.Module) -> nn.Module:
+    """Return what a file of another format holds of a network: of a detector the boxes, of any other the network itself."""
+    return Found(model) if isinstance(model, Detector) else model
+
+
 class AlignedAnchors(AnchorGenerator):
     """Anchors at the true strides of the feature maps.
 

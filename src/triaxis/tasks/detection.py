@@ -38,8 +38,9 @@ class Detection:
         return filled([as_rows(label, f"the {name} split") for label in labels])
 
     def in_shares(self, label: Any, width_px: int, height_px: int, name: str) -> Tensor:
-        """Return (m, 5) of one picture's label in pixels, as torchvision has it."""
-        return as_rows(label, name) / torch.tensor([width_px, height_px, width_px, height_px, 1.0])
+        """Return (m, 5) of one picture's label in pixels, as torchvision has it; a tensor (m, 5) is in shares already."""
+        rows = as_rows(label, name)
+        return rows if isinstance(label, Tensor) else rows / torch.tensor([width_px, height_px, width_px, height_px, 1.0])
 
     def num_outputs(self, targets: Tensor) -> int:
         """Return the largest label plus one, for the background."""

@@ -43,7 +43,7 @@ class _Says(nn.Module):
         self.parts = nn.ParameterList(part.clone() for part in tensors_in(output))
         self.names = list(output) if isinstance(output, dict) else None
 
-    def forward(self, images: Tensor) -> Any:
+    def forward(self, images: Tensor, targets: Tensor | None = None) -> Any:
         parts = [part * 1 for part in self.parts]
         return dict(zip(self.names, parts, strict=True)) if self.names else parts[0]
 
