@@ -96,18 +96,28 @@ def _quantised(run_dir: Path, with_preprocessing: bool) -> Path:
 def predict(
     model_dir: Annotated[Path, typer.Argument(metavar="RUN/compressed", help="Compressed model.", show_default=False)],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.", show_default=False)],
-    top: Annotated[int, typer.Option("--top", min=1, help="Classes to print for each image.")] = 5,
+    top: Annotated[int, typer.Option("--top", min=1, help="Classes or boxes to print for each image.")] = 5,
     allow_code: Annotated[
         bool, typer.Option("--allow-code", help="Run the function that makes the base model; for folders you trust.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Try the result by hand: the most probable classes of some images.
+    """Try the result by hand: the most probable classes of some images, or the boxes that a detector finds.
 
     Example: `triaxis predict runs/demo/compressed cat.jpg`
     """
+    from triaxis.deliver.boxes import find_boxes, is_detector
     from triaxis.deliver.predict import predict_files
 
+    if is_detector(model_dir):
+        boxes = find_boxes(model_dir, images, top=top, allow_code=allow_code)
+        if as_json:
+            print_json({image: [found._asdict() for found in several] for image, several in boxes.items()})
+            return
+        for image, several in boxes.items():
+            rows = [(found.name, show.percent(found.score), " ".join(f"{number:.0f}" for number in found.box)) for found in several]
+            show.rows((image, "score", "x1 y1 x2 y2 in pixels"), rows)
+        return
     found = predict_files(model_dir, images, top=top, allow_code=allow_code)
     if as_json:
         print_json(found)

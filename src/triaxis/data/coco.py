@@ -106,7 +106,9 @@ def read_annotations(path: Path, root: Path) -> Annotated:
     shift = 1 if any(category["id"] == 0 for category in plain["categories"]) else 0
     names = {int(category["id"]) + shift: str(category.get("name", "")) for category in plain["categories"]}
     if not names or min(names) < 1 or max(names) > LARGEST_ID:
-        raise DataError(f"{path} must have categories with ids from 1 to {LARGEST_ID}, got {sorted(names)[:4] or 'none'}: number them anew.")
+        raise DataError(
+            f"{path} must have categories with ids from 1 to {LARGEST_ID}, got {sorted(names)[:4] or 'none'}: number them anew."
+        )
     images = {image["id"]: image for image in plain["images"]}
     if len(images) < len(plain["images"]):
         raise DataError(f"{path} must give each image an id of its own, but some share one.")

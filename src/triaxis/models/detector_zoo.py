@@ -43,7 +43,9 @@ class Pyramid(nn.Module):
             body = timm.create_model(backbone, pretrained=False, features_only=True)
         except Exception as error:
             reason = str(error).partition("\n")[0]
-            raise ConfigError(f"model.args.backbone must be a model of timm's that gives feature maps, got {backbone!r}: {reason}.") from None
+            raise ConfigError(
+                f"model.args.backbone must be a model of timm's that gives feature maps, got {backbone!r}: {reason}."
+            ) from None
         strides = body.feature_info.reduction()
         missing = [2**level for level in levels if level <= 5 and 2**level not in strides]
         if missing:
@@ -151,7 +153,9 @@ def _levels(first: int, last: int) -> tuple[int, ...]:
 
 def _groups(channels: int, groups: int) -> int:
     if channels % groups:
-        raise ConfigError(f"model.args.channels must be a multiple of {groups}, since the heads normalise in {groups} groups, got {channels}.")
+        raise ConfigError(
+            f"model.args.channels must be a multiple of {groups}, since the heads normalise in {groups} groups, got {channels}."
+        )
     return groups
 
 
