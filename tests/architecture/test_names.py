@@ -45,7 +45,7 @@ COMMANDS = {
     "report": ["RUN...", "--out", "-o"],
     "inspect": ["MODEL", "--input", "--classes", "--keep", "--save", "--weights", "--json"],
     "export": ["RUN", "--format", "-f", "--with-preprocessing"],
-    "predict": ["RUN/compressed", "IMAGE...", "--top", "--allow-code", "--json"],
+    "predict": ["RUN/compressed", "IMAGE...", "--top", "--allow-code", "--out", "-o", "--json"],
     "bench": ["RUN", "--batch", "--runtime", "--backend", "--json"],
     "push": ["RUN", "ORG/NAME", "--license", "--private"],
     "doctor": ["--measure", "--json"],

@@ -25,8 +25,8 @@ SHARED_RECIPE = Recipe(epochs=1, peak_lr=0.1, distill=0.7, temperature=2.0, aver
 FINETUNE_RECIPE = Recipe(epochs=30, peak_lr=0.05, distill=0.7, temperature=2.0, average_last=0.3)
 
 MODEL_FORM = r"^[\w.]+:[\w./-]+$"
-DATA_KINDS = ("digits", "imagefolder", "cifar10", "cifar100", "fashion_mnist", "svhn")
-DATA_FORM = r"^(digits|[\w.]+:.+)$"
+DATA_KINDS = ("digits", "digit_scenes", "imagefolder", "masks", "cifar10", "cifar100", "fashion_mnist", "svhn")
+DATA_FORM = r"^(digits|digit_scenes|[\w.]+:.+)$"
 
 Format = Literal["safetensors", "pt2", "onnx", "onnx-int8"]
 ListenerName = Annotated[str, Field(pattern=r"^[\w.-]+(:\w+)?$")]
@@ -62,7 +62,9 @@ class ModelConfig(Section):
     """The network to start from; ``model: timm:resnet18`` is short for its `name`."""
 
     name: str = Field(
-        default="cifar:resnet20", pattern=MODEL_FORM, description="cifar:NAME, torchvision:NAME, timm:NAME or package.module:function"
+        default="cifar:resnet20",
+        pattern=MODEL_FORM,
+        description="cifar:NAME, torchvision:NAME, timm:NAME, dense:NAME or package.module:function",
     )
     args: dict[str, Any] = Field(
         default={}, description="keyword arguments of the model's function; of a zoo's model numbers, words and lists of these"
@@ -85,7 +87,8 @@ class DataConfig(Section):
     source: str = Field(
         default="digits",
         pattern=DATA_FORM,
-        description="digits, imagefolder:PATH, cifar10:PATH, cifar100:PATH, fashion_mnist:PATH, svhn:PATH or package.module:function",
+        description="digits, imagefolder:PATH, cifar10:PATH, cifar100:PATH, fashion_mnist:PATH, svhn:PATH or package.module:function; "
+        "of masks: digit_scenes, masks:PATH",
     )
     side_px: int | None = Field(
         default=None,

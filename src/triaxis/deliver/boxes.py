@@ -26,11 +26,6 @@ class FoundBox(NamedTuple):
     box: tuple[float, float, float, float]
 
 
-def is_detector(directory: Path) -> bool:
-    """Whether a compressed folder holds a detector."""
-    return read_description(directory).get("task") == Detection.name
-
-
 @usual_torch()
 def find_boxes(directory: Path, images: Sequence[Path], *, top: int = 5, allow_code: bool = False) -> dict[str, list[FoundBox]]:
     """Return for each image file the boxes with the highest scores; of those that overlap and have one class the best alone.

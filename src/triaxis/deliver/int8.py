@@ -25,8 +25,9 @@ from triaxis.metrics.runtimes.onnx import run_onnx
 from triaxis.metrics.runtimes.quantised import Quantiser
 from triaxis.models.detector import exported
 from triaxis.store.files import write_atomic
-from triaxis.surgery.sides import first_line
+from triaxis.surgery.cut.sides import first_line
 from triaxis.tasks.outputs import named_tensors
+from triaxis.values.score import score_of
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +95,10 @@ def write_int8(
         log.info("%s keeps %s in fp32", path.name, ", ".join(found.kept))
     if found.score < search.enough:
         log.warning(
-            "%s loses %.2f points of val accuracy, whichever layers stay in fp32", path.name, 100 * (found.score_fp32 - found.score)
+            "%s loses %.2f points of val %s, whichever layers stay in fp32",
+            path.name,
+            100 * (found.score_fp32 - found.score),
+            score_of(description.get("task")),
         )
     return found
 

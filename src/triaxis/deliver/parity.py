@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from triaxis.errors import ExportError, TriaxisError
-from triaxis.surgery.sides import first_line
+from triaxis.surgery.cut.sides import first_line
 from triaxis.tasks.outputs import difference
 
 TOLERANCE = 1e-4

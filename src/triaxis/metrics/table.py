@@ -16,7 +16,7 @@ from triaxis.metrics.gauge import Gauge, Measurement
 from triaxis.metrics.macs import COUNTED, Work, work
 from triaxis.surgery.criteria import Criterion
 from triaxis.surgery.criteria.control import First
-from triaxis.surgery.planning import Scope
+from triaxis.surgery.find.planning import Scope
 from triaxis.surgery.surgeon import Surgeon
 from triaxis.values import CostTable
 

@@ -41,7 +41,7 @@ class Pyramid(nn.Module):
 
         try:
             body = timm.create_model(backbone, pretrained=False, features_only=True)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - timm's models fail as they may
             reason = str(error).partition("\n")[0]
             raise ConfigError(
                 f"model.args.backbone must be a model of timm's that gives feature maps, got {backbone!r}: {reason}."

@@ -13,11 +13,11 @@ from torch import nn
 
 from triaxis.data.images import Preprocess
 from triaxis.errors import ConfigError, TriaxisError
-from triaxis.models import cifar, detector_zoo
+from triaxis.models import cifar, dense, detector_zoo
 from triaxis.models.arguments import check_args
 from triaxis.models.detector import Detector, as_detector
 from triaxis.plugins import import_named
-from triaxis.surgery.plain import check_plain
+from triaxis.surgery.trace.plain import check_plain
 from triaxis.values import Value
 
 
@@ -36,7 +36,8 @@ def build(name: str, args: dict[str, Any], num_classes: int) -> nn.Module:
     """Return an untrained model for `num_classes` classes; a detector of torchvision's comes as a `Detector`.
 
     Args:
-        name: ``cifar:resnet20``, ``torchvision:NAME``, ``timm:NAME``, ``detection:NAME`` or ``package.module:function``.
+        name: ``cifar:resnet20``, ``torchvision:NAME``, ``timm:NAME``, ``detection:NAME``, ``dense:unet``, ``dense:unet_ENCODER`` with
+            one of timm's, or ``package.module:function``.
         args: Keyword arguments for the model's function.
         num_classes: Outputs of the classifier.
 
@@ -78,8 +79,11 @@ def _torchvision(kind: str, args: dict[str, Any], num_classes: int) -> nn.Module
 
     if kind in models.list_models(module=models.detection):
         return detector_zoo.torchvision_detector(kind, args, num_classes)
-    if kind not in models.list_models(module=models):
+    if kind not in _names("torchvision"):
         raise ConfigError(_unknown("torchvision", kind, _names("torchvision")))
+    if kind in models.list_models(module=models.segmentation):
+        # An untrained network has an untrained backbone: torchvision would fetch a trained one.
+        return models.get_model(kind, weights=None, weights_backbone=None, num_classes=num_classes, **args)
     # The auxiliary classifiers of GoogLeNet and Inception only serve training from scratch.
     extra = {"aux_logits": False, "init_weights": True} if kind in ("googlenet", "inception_v3") else {}
     return models.get_model(kind, weights=None, num_classes=num_classes, **extra, **args)
@@ -100,10 +104,22 @@ def _detection(kind: str, args: dict[str, Any], num_classes: int) -> nn.Module:
     return detector_zoo.FAMILIES[kind](num_classes, **args)
 
 
+def _dense(kind: str, args: dict[str, Any], num_classes: int) -> nn.Module:
+    import timm
+
+    family, _, encoder = kind.partition("_")
+    if family != "unet" or (encoder and not (re.fullmatch(r"[\w.-]+", encoder) and timm.is_model(encoder.split(".")[0]))):
+        near = difflib.get_close_matches(encoder, timm.list_models(), 1)
+        hint = f"; did you mean dense:unet_{near[0]}?" if near else "."
+        raise ConfigError(f"A dense model must be dense:unet or dense:unet_ENCODER with an encoder of timm's, got {kind!r}{hint}")
+    return dense.encoder_unet(encoder, num_classes=num_classes, **args) if encoder else dense.unet(num_classes=num_classes, **args)
+
+
 ZOOS: dict[str, Callable[[str, dict[str, Any], int], nn.Module]] = {
     "cifar": _cifar,
     "torchvision": _torchvision,
     "timm": _timm,
+    "dense": _dense,
     "detection": _detection,
 }
 
@@ -156,7 +172,10 @@ def _names(zoo: str) -> list[str]:
     if zoo == "torchvision":
         from torchvision import models
 
-        return [*models.list_models(module=models), *detector_zoo.torchvision_names()]
+        segmenters = models.list_models(module=models.segmentation)
+        return [*models.list_models(module=models), *segmenters, *detector_zoo.torchvision_names()]
+    if zoo == "dense":
+        return ["unet", "unet_resnet18", "unet_mobilenetv3_small_100"]
     if zoo == "detection":
         return list(detector_zoo.FAMILIES)
     return [*(f"resnet{6 * n + 2}" for n in range(1, 19)), *(f"densenet{3 * n + 4}" for n in range(4, 33, 4))]
@@ -185,6 +204,9 @@ def own_preprocess(zoo: str, kind: str, model: nn.Module) -> tuple[Preprocess | 
         from torchvision import models
 
         said = models.get_model_weights(kind).DEFAULT.transforms()
+        if not hasattr(said, "crop_size"):
+            # Models of segmentation were trained on crops of whole pictures, and take any side.
+            return Preprocess(mean=tuple(said.mean), std=tuple(said.std)), None
         side, stored = said.crop_size[0], said.resize_size[0]
         stats = Preprocess(
             mean=tuple(said.mean), std=tuple(said.std), crop_fraction=min(1.0, side / stored), interpolation=said.interpolation.value

@@ -18,6 +18,7 @@ from triaxis.report.steps import Steps, budget_steps
 from triaxis.report.templates import templates
 from triaxis.store.files import write_text
 from triaxis.values import TrialResult, metric_spec
+from triaxis.values.score import said
 
 MISSING = {
     "comparison": "The compressed model is not measured yet. Next: triaxis prune RUN.",
@@ -67,9 +68,10 @@ def render(records: Records, title: str) -> str:
         "config": escape(yaml.safe_dump(records.config, sort_keys=False, allow_unicode=True)) if records.config else "",
         "environment": _environment(records),
         "missing": MISSING,
+        "score": records.score,
         "words": words,
     }
-    return templates().get_template("page.html").render(page)
+    return said(templates().get_template("page.html").render(page), records.score)
 
 
 def _tiles(records: Records) -> list[tuple[str, str, str]]:

@@ -32,12 +32,13 @@ from triaxis.store.checkpoints import REMEDY, load_into, save_checkpoint
 from triaxis.store.directory import RunDirectory
 from triaxis.store.memory import MemoryStore
 from triaxis.surgery.criteria import criterion_of
-from triaxis.surgery.plain import check_plain, trainable
 from triaxis.surgery.surgeon import Surgeon
+from triaxis.surgery.trace.plain import check_plain, trainable
 from triaxis.tasks import Task
 from triaxis.training.machine import CpuTime, warn_if_busy
 from triaxis.training.stopwatch import loss_of
 from triaxis.training.teacher import Teacher
+from triaxis.values.score import score_of
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ def open_run(
         TriaxisError: The data or the model are unusable; see the error's own sentence.
     """
     run = Run(config, store, directory, progress or Silent())
+    run.progress.score = score_of(config.task)
     device = pick_device(config)
     require_packages(config, device)
     since = CpuTime.now()
@@ -257,7 +259,7 @@ def train_base(run: Run, splits: Splits, network: nn.Module, source: ModelSource
         "train_macs": float(num_images * macs),
     }
     store.put_record("base", measured | identity)
-    log.info("base model: val accuracy %.4f, %d MACs", found.value, macs)
+    log.info("base model: val %s %.4f, %d MACs", score_of(config.task), found.value, macs)
 
 
 def _tell(advance: Advance, note: str, share: float, moment: Moment) -> None:

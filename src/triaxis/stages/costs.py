@@ -17,7 +17,7 @@ from triaxis.stages.context import Base, Run, Trainer
 from triaxis.surgery.criteria import Criterion, criterion_of
 from triaxis.surgery.criteria.control import First
 from triaxis.surgery.criteria.norms import L1
-from triaxis.surgery.planning import Scope
+from triaxis.surgery.find.planning import Scope
 from triaxis.values import CostTable
 
 SECONDS_FOR_A_BUDGET = 0.3

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from triaxis.surgery.sides import failing_module, first_line
+from triaxis.surgery.cut.sides import failing_module, first_line
 from triaxis.tasks.outputs import difference, named_tensors
 from triaxis.values import PrunePlan
 

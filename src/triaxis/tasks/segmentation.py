@@ -62,7 +62,7 @@ class Segmentation:
                 f"got {tuple(targets.shape)}: give each image a mask of its own side (docs/guides/segmentation.md)."
             )
         if targets.is_floating_point():
-            raise DataError(f"The masks of the {name} split must be whole class numbers, got {targets.dtype}: convert them without scaling.")
+            raise DataError(f"The masks of the {name} split must be whole class numbers, got {targets.dtype}: convert, do not scale them.")
         found = targets.unique()
         classes = found[found != self.ignore_index]
         if len(classes) and (int(classes[0]) < 0 or int(classes[-1]) >= num_outputs):
@@ -118,9 +118,8 @@ class Segmentation:
     def distillation(self, output: Any, taught: Any, *, temperature: float, weight: float) -> Tensor:
         """Return weight T^2 KL(softmax(t / T) || softmax(z / T)), a mean over the pixels of the teacher's output."""
         student, teacher = (part[MAIN] if isinstance(part, dict) else part for part in (output, taught))
-        student = at_side(student, teacher.shape[-1])
-        pair = [F.log_softmax(part / temperature, 1) for part in (student, teacher)]
-        return weight * temperature**2 * F.kl_div(*pair, reduction="none", log_target=True).sum(1).mean()
+        shares, soft = (F.log_softmax(at_side(part, teacher.shape[-1]) / temperature, 1) for part in (student, teacher))
+        return weight * temperature**2 * F.kl_div(shares, soft, reduction="none", log_target=True).sum(1).mean()
 
     def transform(self, recipe: Recipe, num_outputs: int) -> Transform | None:
         """Refuse what mixes pictures, or changes them in ways that masks do not follow."""
@@ -213,7 +212,7 @@ def mask_tensor(mask: Any, name: str) -> Tensor:
     try:
         plain = torch.as_tensor(mask)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise DataError(f"The masks of the {name} split must be tensors, arrays or PIL images, got {type(mask).__name__}: {error}.") from None
+        raise DataError(f"Masks of the {name} split must be tensors, arrays or PIL images, got {type(mask).__name__}: {error}.") from None
     if plain.ndim == 3 and plain.shape[0] == 1:
         plain = plain[0]
     if plain.ndim != 2 or plain.is_floating_point():

@@ -41,8 +41,9 @@ NAMES = ["out", "levels.0", "levels.1.half"]
 def test_pt2_and_onnx_give_every_output_by_its_name(tmp_path: Path) -> None:
     torch.manual_seed(0)
     live, images = Several().eval(), torch.randn(3, 3, 8, 8)
-    files = torch.export.load(write_pt2(tmp_path / "m.pt2", live, DESCRIPTION)).module(), run_onnx(
-        write_onnx_file(tmp_path / "m.onnx", live, DESCRIPTION)
+    files = (
+        torch.export.load(write_pt2(tmp_path / "m.pt2", live, DESCRIPTION)).module(),
+        run_onnx(write_onnx_file(tmp_path / "m.onnx", live, DESCRIPTION)),
     )
     for run in files:
         found = run(images)

@@ -62,7 +62,7 @@ def test_every_drawing_and_scrolling_table_has_spoken_text(records: Records) -> 
 
 def test_every_mark_says_its_numbers_to_a_pointer_and_to_a_tap(records: Records) -> None:
     text = html.render(records, "demo")
-    found = ElementTree.fromstring(text[text.index('<svg class="chart"') : text.index("</svg>\n</div>\n<p class=\"below")] + "</svg>")
+    found = ElementTree.fromstring(text[text.index('<svg class="chart"') : text.index('</svg>\n</div>\n<p class="below')] + "</svg>")
     marks = [g for g in found.iter("g") if g.get("class") == "mark"]
     assert marks
     for mark in marks:
@@ -77,9 +77,7 @@ def test_the_page_stays_small_even_for_a_large_run(records: Records, tmp_path: P
     names = [f"features.stages.{n // 2}.conv{n % 2}" for n in range(600)]
     cuts = tuple(dataclasses.replace(records.plan.channels[0], group=name) for name in names)
     groups = [{"name": name, "num_channels": cuts[0].num_channels} for name in names]
-    trials = tuple(
-        dataclasses.replace(t, spec=dataclasses.replace(t.spec, seed=seed)) for seed in range(15) for t in records.trials
-    )[:200]
+    trials = tuple(dataclasses.replace(t, spec=dataclasses.replace(t.spec, seed=seed)) for seed in range(15) for t in records.trials)[:200]
     plan = dataclasses.replace(records.plan, num_blocks=300, num_channels=16 * 600, removed_blocks=(), channels=cuts)
     large = dataclasses.replace(records, plan=plan, anatomy={"blocks": blocks, "groups": groups}, trials=trials)
     assert write_report(large, tmp_path / "large.html").stat().st_size < 1_000_000

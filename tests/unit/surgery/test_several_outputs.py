@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from triaxis.surgery.cut.sides import follows
 from triaxis.surgery.proof import disagreement, shaken
-from triaxis.surgery.sides import follows
 from triaxis.surgery.surgeon import Surgeon
 
 EXACT = 1e-5

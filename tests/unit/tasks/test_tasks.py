@@ -15,7 +15,7 @@ from triaxis.data.images import Preprocess, ResidentImages
 from triaxis.errors import ConfigError, DataError
 from triaxis.maths import interval
 from triaxis.tasks import make_task
-from triaxis.tasks.outputs import difference, main_output, named_tensors
+from triaxis.tasks.outputs import main_output
 from triaxis.training.teacher import Teacher
 from triaxis.values import Recipe
 

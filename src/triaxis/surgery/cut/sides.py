@@ -9,7 +9,7 @@ from time import thread_time
 import torch
 from torch import nn
 
-from triaxis.surgery.positions import resized, wastes
+from triaxis.surgery.cut.positions import resized, wastes
 from triaxis.tasks.outputs import named_tensors
 
 Shapes = tuple[tuple[int, ...], ...]
