@@ -132,7 +132,7 @@ FAMILIES = {
     "MetaFormer": "timm:caformer_s18 timm:poolformerv2_s12",
     "FCN, DeepLabV3": "torchvision:fcn_resnet50 torchvision:deeplabv3_resnet50 torchvision:deeplabv3_mobilenet_v3_large",
     "LR-ASPP": "torchvision:lraspp_mobilenet_v3_large",
-    "U-Net": "dense:unet dense:unet_resnet18 dense:unet_mobilenetv3_small_100 dense:unet_efficientnet_b0",
+    "U-Net": "unet:basic unet:resnet18 unet:mobilenetv3_small_100 unet:efficientnet_b0",
 }
 SAMPLE = (
     "torchvision:mobilenet_v3_small",

@@ -64,7 +64,7 @@ class ModelConfig(Section):
     name: str = Field(
         default="cifar:resnet20",
         pattern=MODEL_FORM,
-        description="cifar:NAME, torchvision:NAME, timm:NAME, dense:NAME or package.module:function",
+        description="cifar:NAME, torchvision:NAME, timm:NAME, unet:NAME or package.module:function",
     )
     args: dict[str, Any] = Field(
         default={}, description="keyword arguments of the model's function; of a zoo's model numbers, words and lists of these"

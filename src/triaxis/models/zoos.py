@@ -13,7 +13,7 @@ from torch import nn
 
 from triaxis.data.images import Preprocess
 from triaxis.errors import ConfigError, TriaxisError
-from triaxis.models import cifar, dense, detector_zoo
+from triaxis.models import cifar, detector_zoo, unet
 from triaxis.models.arguments import check_args
 from triaxis.models.detector import Detector, as_detector
 from triaxis.plugins import import_named
@@ -36,8 +36,8 @@ def build(name: str, args: dict[str, Any], num_classes: int) -> nn.Module:
     """Return an untrained model for `num_classes` classes; a detector of torchvision's comes as a `Detector`.
 
     Args:
-        name: ``cifar:resnet20``, ``torchvision:NAME``, ``timm:NAME``, ``detection:NAME``, ``dense:unet``, ``dense:unet_ENCODER`` with
-            one of timm's, or ``package.module:function``.
+        name: ``cifar:resnet20``, ``torchvision:NAME``, ``timm:NAME``, ``detection:NAME``, ``unet:basic``, ``unet:ENCODER`` with one of
+            timm's, or ``package.module:function``.
         args: Keyword arguments for the model's function.
         num_classes: Outputs of the classifier.
 
@@ -59,9 +59,13 @@ def build(name: str, args: dict[str, Any], num_classes: int) -> nn.Module:
 
 def unwrap(model: nn.Module) -> nn.Module:
     """Return the network inside DataParallel, DistributedDataParallel and torch.compile wrappers."""
-    from accelerate.utils import extract_model_from_parallel
-
-    return extract_model_from_parallel(model, keep_fp32_wrapper=False, keep_torch_compile=False)
+    while True:
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            model = model.module
+        elif (compiled := model._modules.get("_orig_mod")) is not None:
+            model = compiled
+        else:
+            return model
 
 
 def _cifar(kind: str, args: dict[str, Any], num_classes: int) -> nn.Module:
@@ -104,22 +108,23 @@ def _detection(kind: str, args: dict[str, Any], num_classes: int) -> nn.Module:
     return detector_zoo.FAMILIES[kind](num_classes, **args)
 
 
-def _dense(kind: str, args: dict[str, Any], num_classes: int) -> nn.Module:
+def _unet(kind: str, args: dict[str, Any], num_classes: int) -> nn.Module:
     import timm
 
-    family, _, encoder = kind.partition("_")
-    if family != "unet" or (encoder and not (re.fullmatch(r"[\w.-]+", encoder) and timm.is_model(encoder.split(".")[0]))):
-        near = difflib.get_close_matches(encoder, timm.list_models(), 1)
-        hint = f"; did you mean dense:unet_{near[0]}?" if near else "."
-        raise ConfigError(f"A dense model must be dense:unet or dense:unet_ENCODER with an encoder of timm's, got {kind!r}{hint}")
-    return dense.encoder_unet(encoder, num_classes=num_classes, **args) if encoder else dense.unet(num_classes=num_classes, **args)
+    if kind == "basic":
+        return unet.unet(num_classes=num_classes, **args)
+    if not (re.fullmatch(r"[\w.-]+", kind) and timm.is_model(kind.split(".")[0])):
+        near = difflib.get_close_matches(kind, ["basic", *timm.list_models()], 1)
+        hint = f"; did you mean unet:{near[0]}?" if near else "."
+        raise ConfigError(f"A U-Net must be unet:basic, or unet:ENCODER with an encoder of timm's, got {kind!r}{hint}")
+    return unet.encoder_unet(kind, num_classes=num_classes, **args)
 
 
 ZOOS: dict[str, Callable[[str, dict[str, Any], int], nn.Module]] = {
     "cifar": _cifar,
     "torchvision": _torchvision,
     "timm": _timm,
-    "dense": _dense,
+    "unet": _unet,
     "detection": _detection,
 }
 
@@ -174,8 +179,8 @@ def _names(zoo: str) -> list[str]:
 
         segmenters = models.list_models(module=models.segmentation)
         return [*models.list_models(module=models), *segmenters, *detector_zoo.torchvision_names()]
-    if zoo == "dense":
-        return ["unet", "unet_resnet18", "unet_mobilenetv3_small_100"]
+    if zoo == "unet":
+        return ["basic"]
     if zoo == "detection":
         return list(detector_zoo.FAMILIES)
     return [*(f"resnet{6 * n + 2}" for n in range(1, 19)), *(f"densenet{3 * n + 4}" for n in range(4, 33, 4))]

@@ -116,4 +116,4 @@ def flat(model: nn.Module, images: Tensor) -> tuple[nn.Module, tuple[str, ...]]:
         images: (B, C, S, S) to run once.
     """
     raw = model(images)
-    return model if isinstance(raw, Tensor) else Flat(model), tuple(named_tensors(raw))
+    return model if isinstance(raw, Tensor) else Flat(model).train(model.training), tuple(named_tensors(raw))

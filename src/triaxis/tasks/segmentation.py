@@ -100,7 +100,7 @@ class Segmentation:
             if not is_tensor or part.ndim != 4 or shape[:2] != (num_images, num_outputs):
                 raise UnsupportedModelError(
                     f"The model's output must be ({num_images}, {num_outputs}, height, width), a logit for each class and pixel, got "
-                    f"{shape}: take a model of segmentation, such as torchvision:fcn_resnet50 or dense:unet, and set model.num_classes "
+                    f"{shape}: take a model of segmentation, such as torchvision:fcn_resnet50 or unet:basic, and set model.num_classes "
                     "to the data's number of classes."
                 )
 

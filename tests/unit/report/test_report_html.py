@@ -12,9 +12,10 @@ import pytest
 
 from triaxis.errors import ConfigError, StoreError
 from triaxis.maths.solve import solve
-from triaxis.report import html, write_picture, write_report
+from triaxis.report import html, scores, write_picture, write_report
 from triaxis.report.records import Records
-from triaxis.values import Budget
+from triaxis.tasks import BOX
+from triaxis.values import Budget, FailedTrial
 
 EVIL = "<script>alert('x')</script>\"&"
 STAGES = ("trials", "predictor", "solution", "plan", "verification")
@@ -51,6 +52,25 @@ def test_the_page_is_well_formed_and_asks_for_nothing(records: Records) -> None:
     names = [a["id"] for _, a in page.tags if "id" in a]
     assert len(names) == len(set(names))
     assert {"frontier", "axis-depth", "axis-width", "axis-resolution", "prediction"} <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({}, "the Wilson interval"),
+        ({"fit": {"target": "balanced_accuracy"}}, "the mean of the classes&#39; recalls"),
+        ({"task": "multi_label", "fit": {"target": "accuracy"}}, "mean average precision"),
+        ({"task": "my.module:Counting"}, "the score of the task my.module:Counting"),
+    ],
+)
+def test_the_page_says_what_the_accuracy_of_its_task_is(records: Records, config: dict[str, object], said: str) -> None:
+    page = html.render(dataclasses.replace(records, config=config), "demo")
+    assert said in page
+    assert ("Wilson" in page) == (said == "the Wilson interval")
+
+
+def test_each_task_of_the_box_says_what_its_accuracy_is() -> None:
+    assert BOX.keys() - {"classification"} <= scores.SCORES.keys()
 
 
 def test_every_drawing_and_scrolling_table_has_spoken_text(records: Records) -> None:
@@ -101,7 +121,7 @@ def test_an_empty_run_has_a_page() -> None:
 
 def test_everything_from_outside_is_escaped(records: Records) -> None:
     assert records.plan
-    failed = dataclasses.replace(records.trials[-1], state="failed", val_accuracy=None, plan=None, error=EVIL)
+    failed = FailedTrial(spec=records.trials[-1].spec, error=EVIL)
     anatomy = {"blocks": [{"name": EVIL, "stage": ""}], "closed": {"width": EVIL}}
     channels = (dataclasses.replace(records.plan.channels[0], group=EVIL),)
     hostile = dataclasses.replace(

@@ -96,7 +96,7 @@ def unet(num_classes: int = 2, width: int = 16, levels: int = 4, blocks: int = 2
     """
     for name, number, most in (("width", width, MOST_WIDTH), ("levels", levels, MOST_LEVELS), ("blocks", blocks, MOST_BLOCKS)):
         if type(number) is not int or not 1 <= number <= most:
-            raise ConfigError(f"dense:unet must have a whole number of {name} from 1 to {most}, got {number!r}.")
+            raise ConfigError(f"unet:basic must have a whole number of {name} from 1 to {most}, got {number!r}.")
     return UNet(num_classes, width, levels, blocks)
 
 
@@ -111,7 +111,7 @@ def encoder_unet(encoder: str, num_classes: int = 2, **args: Any) -> EncoderUNet
     features: Any = timm.create_model(encoder, pretrained=False, features_only=True, **args)
     levels = features.feature_info.channels()
     if len(levels) < 2:
-        raise ConfigError(f"The encoder of dense:unet_{encoder} must have features of two levels or more, got {len(levels)}.")
+        raise ConfigError(f"The encoder of unet:{encoder} must have features of two levels or more, got {len(levels)}.")
     return EncoderUNet(features, levels, num_classes)
 
 
