@@ -12,6 +12,7 @@ from torch import nn
 
 from triaxis.deliver.parity import as_export_error, check_parity
 from triaxis.store.files import write_atomic
+from triaxis.surgery.trace.inputs import for_export
 from triaxis.tasks.outputs import flat
 
 
@@ -20,7 +21,7 @@ def exported_program(live: nn.Module, input_shape: Sequence[int]) -> torch.expor
     # Traced at batch 2: at 1, torch.export would freeze the batch.
     images = torch.zeros(2, *input_shape)
     with torch.no_grad():
-        network, _ = flat(live, images)
+        network, _ = flat(for_export(live), images)
     return torch.export.export(network, (images,), dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=65536)},))
 
 

@@ -24,8 +24,9 @@ from triaxis.stages.environment import pick_device
 from triaxis.stages.forecast import TEACHER_SHARE
 from triaxis.stages.task import task_of
 from triaxis.surgery.surgeon import Surgeon
+from triaxis.surgery.trace.inputs import called_with
 from triaxis.training.mode import choose_mode
-from triaxis.training.stopwatch import in_turns, loss_of, training_step
+from triaxis.training.stopwatch import TaskLoss, in_turns, training_step
 from triaxis.training.teacher import Teacher
 from triaxis.values import Budget, BudgetSpec, CostTable, KeepRatios, Recipe
 
@@ -84,6 +85,7 @@ def forecast_run(config: Config) -> Forecast:
         TriaxisError: The data or the model are unusable, or no cut can meet the budgets.
     """
     device, (splits, loaded) = pick_device(config), load_parts(config)
+    called_with(loaded.model, config.example_input)
     train, side = splits.train, splits.train.side_px
     channels = next(iter(train.in_order(side, limit=1))).images.shape[1]
     surgeon = Surgeon.examine(
@@ -94,12 +96,14 @@ def forecast_run(config: Config) -> Forecast:
         round_to=8 if config.width.round_to == "auto" else config.width.round_to,
         min_width=config.collect.min_width,
         min_resolution=config.collect.min_resolution,
+        protect=config.protect,
+        prune_only=config.prune_only,
     )
     order = _any_order(surgeon)
     table = count_costs(surgeon, order, min_depth=config.collect.min_depth, in_channels=channels)
     levels, macs = _at_budget(table, config.budgets), table.base_cost("macs")
     batch = min(config.base.batch_size, 64)
-    loss = loss_of(task_of(config), next(iter(train.in_order(side, limit=TIMED_TARGETS))).labels)
+    loss = TaskLoss(task_of(config), next(iter(train.in_order(side, limit=TIMED_TARGETS))).labels)
     mode, _ = choose_mode(loaded.model, (batch, channels, side, side), device, precision=config.precision, loss_of=loss)
     blocks, width, side_px = Lattice(table).place(levels)
     cut = surgeon.plan(removed_blocks=order[: table.blocks[0] - blocks], width=width, side_px=side_px)

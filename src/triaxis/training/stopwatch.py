@@ -6,6 +6,7 @@ import copy
 import statistics
 import time
 from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -38,17 +39,19 @@ def squares(model: nn.Module, images: Tensor) -> Tensor:
     return torch.stack([F.mse_loss(part.float(), torch.zeros_like(part, dtype=torch.float32)) for part in parts]).sum()
 
 
-def loss_of(task: Task, targets: Tensor) -> LossOf:
-    """Return the task's own loss on some targets (N, ...), taken again and again until they suffice for a batch.
+@dataclass(frozen=True)
+class TaskLoss:
+    """The task's own loss on some targets (N, ...), taken again and again until they suffice for a batch.
 
     A model that computes its own loss runs in training mode only so.
     """
 
-    def loss(model: nn.Module, images: Tensor) -> Tensor:
-        wanted = targets[torch.arange(len(images)) % len(targets)].to(images.device)
-        return task.loss(mapped(task.forward(model, images, wanted), Tensor.float), wanted, Recipe())
+    task: Task
+    targets: Tensor
 
-    return loss
+    def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
+        wanted = self.targets[torch.arange(len(images)) % len(self.targets)].to(images.device)
+        return self.task.loss(mapped(self.task.forward(model, images, wanted), Tensor.float), wanted, Recipe())
 
 
 def training_step(

@@ -8,7 +8,7 @@ from torch import nn
 
 from triaxis.tasks import Classification
 from triaxis.training.mode import CANDIDATES, PLAIN, Mode, choose_mode, words
-from triaxis.training.stopwatch import in_turns, loss_of, training_step
+from triaxis.training.stopwatch import TaskLoss, in_turns, training_step
 from triaxis.values import Recipe
 
 CPU = torch.device("cpu")
@@ -109,7 +109,7 @@ def test_a_model_that_computes_its_own_loss_is_timed_with_targets() -> None:
         def loss(self, output: torch.Tensor, targets: torch.Tensor, recipe: Recipe) -> torch.Tensor:
             return output
 
-    model, loss = OwnLoss(192, 2), loss_of(OwnTask(), torch.tensor([0, 1, 1]))
+    model, loss = OwnLoss(192, 2), TaskLoss(OwnTask(), torch.tensor([0, 1, 1]))
     assert training_step(model, SHAPE, CPU, PLAIN, loss)() > 0
     with pytest.raises(AssertionError, match="targets must be given"):
         training_step(model, SHAPE, CPU, PLAIN)()

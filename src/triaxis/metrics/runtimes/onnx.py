@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from triaxis.errors import MissingDependencyError
+from triaxis.surgery.trace.inputs import for_export
 from triaxis.tasks.outputs import flat
 
 
@@ -44,7 +45,7 @@ def write_onnx(path: Path, model: nn.Module, input_shape: tuple[int, ...], metad
     example = torch.zeros(2, *input_shape)
     batch = torch.export.Dim("batch", min=1, max=65536)
     with torch.no_grad():
-        network, names = flat(model, example)
+        network, names = flat(for_export(model), example)
     program = torch.onnx.export(
         network,
         (example,),
