@@ -39,9 +39,9 @@ class Detector(nn.Module):
     Class 0 is the background, as torchvision has it; classes count from 1.
     """
 
-    def __init__(self, detector: nn.Module) -> None:
+    def __init__(self, detector: Any) -> None:
         super().__init__()
-        self.detector: Any = detector
+        self.detector = detector
         if isinstance(detector.anchor_generator, AnchorGenerator):
             detector.anchor_generator = AlignedAnchors(detector.anchor_generator.sizes, detector.anchor_generator.aspect_ratios)
         detector.transform.size_divisible = 1
@@ -126,7 +126,7 @@ class Found(nn.Module):
 
 def exported(model: nn.Module) -> nn.Module:
     """Return what a file of another format holds of a network: of a detector the boxes, of any other the network itself."""
-    return Found(model) if isinstance(model, Detector) else model
+    return Found(model).train(model.training) if isinstance(model, Detector) else model
 
 
 class AlignedAnchors(AnchorGenerator):

@@ -40,18 +40,18 @@ class Pyramid(nn.Module):
         import timm
 
         try:
-            body = timm.create_model(backbone, pretrained=False, features_only=True)
+            whole: Any = timm.create_model(backbone, pretrained=False, features_only=True)
         except Exception as error:  # noqa: BLE001 - timm's models fail as they may
             reason = str(error).partition("\n")[0]
             raise ConfigError(
                 f"model.args.backbone must be a model of timm's that gives feature maps, got {backbone!r}: {reason}."
             ) from None
-        strides = body.feature_info.reduction()
+        strides = whole.feature_info.reduction()
         missing = [2**level for level in levels if level <= 5 and 2**level not in strides]
         if missing:
             raise ConfigError(f"model.args.backbone must have feature maps at strides {missing}, but {backbone} has them at {strides}.")
         wanted = tuple(strides.index(2**level) for level in levels if level <= 5)
-        self.body = timm.create_model(backbone, pretrained=False, features_only=True, out_indices=wanted)
+        self.body: Any = timm.create_model(backbone, pretrained=False, features_only=True, out_indices=wanted)
         more = LastLevelP6P7(channels, channels) if max(levels) > 5 else None
         self.fpn = FeaturePyramidNetwork(self.body.feature_info.channels(), channels, more)
         self.out_channels = channels

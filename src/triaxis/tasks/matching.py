@@ -70,7 +70,7 @@ def _annotations(boxes: Sequence[Tensor], labels: Sequence[Tensor], scores: Sequ
     rows: list[dict[str, Any]] = []
     for image, (places, kinds) in enumerate(zip(boxes, labels, strict=True)):
         for n, ((x1, y1, x2, y2), label) in enumerate(zip(places.double().tolist(), kinds.tolist(), strict=True)):
-            row = {"id": len(rows) + 1, "image_id": image, "category_id": int(label), "iscrowd": 0}
+            row: dict[str, Any] = {"id": len(rows) + 1, "image_id": image, "category_id": int(label), "iscrowd": 0}
             # The area only sorts things into small and large ones, which is not asked for.
             row |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": 1.0}
             rows.append(row if scores is None else {**row, "score": float(scores[image][n])})
