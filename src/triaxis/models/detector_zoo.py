@@ -51,9 +51,9 @@ class Pyramid(nn.Module):
         if missing:
             raise ConfigError(f"model.args.backbone must have feature maps at strides {missing}, but {backbone} has them at {strides}.")
         wanted = tuple(strides.index(2**level) for level in levels if level <= 5)
-        self.body: Any = timm.create_model(backbone, pretrained=False, features_only=True, out_indices=wanted)
+        self.body = timm.create_model(backbone, pretrained=False, features_only=True, out_indices=wanted)
         more = LastLevelP6P7(channels, channels) if max(levels) > 5 else None
-        self.fpn = FeaturePyramidNetwork(self.body.feature_info.channels(), channels, more)
+        self.fpn = FeaturePyramidNetwork(whole.feature_info.channels(wanted), channels, more)
         self.out_channels = channels
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
