@@ -8,6 +8,7 @@ import torch
 from triaxis.models.detector import Detector
 from triaxis.models.zoos import build
 from triaxis.surgery.proof import Proof
+from triaxis.surgery.shared import SharedWeights
 from triaxis.surgery.surgeon import Surgeon
 
 CASES = {
@@ -55,3 +56,13 @@ def test_the_cut_detector_takes_pictures_of_any_size_as_torchvisions_does(surgeo
     found = cut.detector.eval()([torch.rand(3, 50, 90), torch.rand(3, 120, 70)])
     assert len(found) == 2 and set(found[0]) == {"boxes", "labels", "scores"}
     assert all(bool((one["boxes"][:, 2] <= width).all()) for one, width in zip(found, (90, 70), strict=True))
+
+
+def test_a_cut_of_shared_weights_learns_from_its_own_loss(surgeon: Surgeon) -> None:
+    shared = SharedWeights(surgeon, torch.device("cpu"))
+    plan = surgeon.plan(width=0.5, side_px=surgeon.sides_px()[-1])
+    targets = torch.tensor([[[0.1, 0.1, 0.6, 0.7, 1.0]], [[0.3, 0.2, 0.9, 0.9, 2.0]]])
+    output = shared.cut(plan)(torch.randn(2, 3, plan.side_px, plan.side_px), targets)
+    assert isinstance(output, dict) and set(output) == {"loss"}
+    output["loss"].mean().backward()
+    assert any(bool(parameter.grad.any()) for parameter in shared.model.parameters() if parameter.grad is not None)
