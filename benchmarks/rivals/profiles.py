@@ -16,6 +16,8 @@ ARMS = ("triaxis", *SINGLE_AXIS_ARMS, "equal_split", "compound", "scratch")
 OPTIONAL_ARMS = ("scratch_same_macs",)
 SCRATCH_ARMS = ("scratch", *OPTIONAL_ARMS)
 PAID = "+collection"
+AT = "@"
+"""Between an arm's name and the peak rate of its fine-tune, where that is not the configured one."""
 
 
 @dataclass(frozen=True)
