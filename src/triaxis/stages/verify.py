@@ -22,6 +22,7 @@ from triaxis.stages.costs import gauge_of
 from triaxis.stages.prune import Pruned
 from triaxis.tasks import Score
 from triaxis.values import Budget, BudgetCheck, CostTable, Measured, Solution, Verification, digest
+from triaxis.values.score import score_of
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ def _check(run: Run, base: Base, trainer: Trainer, pruned: Pruned, budget: Budge
 def _measure_both(
     run: Run, data: Data, base: Base, trainer: Trainer, pruned: Pruned, solution: Solution, files: tuple[Path, Path], advance: Advance
 ) -> Verification:
-    advance(0.0, "test accuracy")
+    advance(0.0, f"test {score_of(run.config.task)}")
     test, before = data.splits.test.open(), run.store.record("base")
     models = ((base.surgeon.base, base.side_px), (pruned.model, pruned.plan.side_px))
     tested = [trainer.evaluate(model, test, side) for model, side in models]
@@ -112,9 +113,10 @@ def _latencies(run: Run, base: Base, trainer: Trainer, pruned: Pruned) -> tuple[
     """Return the latencies of the base and of the compressed model by batch, timed in turns."""
     profile, side = run.config.profile, pruned.plan.side_px
     runtime = make_runtime(profile.runtime, trainer.device, commands=profile.commands)
-    before, after = {}, {}
+    before, after, network = {}, {}, (base.surgeon.base, base.input_shape)
     for batch in profile.batches:
-        gauge = Gauge(LatencyMetric(runtime, batch), base.surgeon.base, base.input_shape)
+        is_profiled = batch == profile.latency_batch
+        gauge = gauge_of(run, base, trainer, "latency_ms") if is_profiled else Gauge(LatencyMetric(runtime, batch), *network)
         found = gauge.measure(pruned.model, base.shape_at(side), max_readings=profile.repeats)
         before[str(batch)] = Latency(median_ms=found.base, spread_ms=found.base_spread, runs=found.rounds, batch=batch)
         after[str(batch)] = Latency(median_ms=found.cost, spread_ms=found.cost_spread, runs=found.rounds, batch=batch)
