@@ -17,13 +17,12 @@ from rivals.cuts import Cut, OutOfReachError, Start, cost_fraction
 from rivals.profiles import Profile, read_budget
 from rivals.training import Case, reinitialise
 from triaxis.data.images import Images, Splits
-from triaxis.maths.cost import costs_of
-from triaxis.maths.elastic import rows_above
+from triaxis.maths.lattice import Lattice
 from triaxis.progress import Silent
 from triaxis.stages.base import open_run
 from triaxis.stages.collect import first_block_order
 from triaxis.stages.context import Opened
-from triaxis.stages.costs import cost_table
+from triaxis.stages.costs import cost_table, with_metrics
 from triaxis.stages.effort import base_training, collected
 from triaxis.stages.elastic import collect_elastic, nested_cuts, plan_at, smallest
 from triaxis.stages.fit import fit_run
@@ -74,13 +73,13 @@ class EffortCase(Case):
 def random_cut(case: Case) -> Start:
     """Take any cut of triaxis's lattice that uses most of the budget: the control that shows what a choice is worth."""
     run, base = case.opened.run, case.opened.base
-    table, cuts = CostTable.from_json(run.store.record("first_cost_table")), nested_cuts(*case.opened)
-    rows = rows_above(table, smallest(run))
-    share = costs_of(table, case.budget.metric)[rows] / table.base_cost(case.budget.metric)
+    lattice, cuts = Lattice(CostTable.from_json(run.store.record("first_cost_table"))), nested_cuts(*case.opened)
+    rows = lattice.rows_above(smallest(run))
+    share = lattice.shares(case.budget.metric)[rows]
     limit, measure = case.budget.fraction or 0.0, cost_fraction(case.opened, case.budget)
     near = rows[(share <= limit) & (share >= SMALLEST_PART * limit)]
     for row in np.random.default_rng([run.config.seed, int(1000 * limit)]).permutation(near):
-        plan = plan_at(cuts, table, tuple(int(n) for n in np.unravel_index(row, _shape(table))))  # type: ignore[arg-type]
+        plan = plan_at(cuts, lattice.table, lattice.levels(row))
         model = base.surgeon.cut(plan)
         if measure(model, plan.side_px) <= limit:
             return Start(Cut(plan.side_px, plan), model)
@@ -131,11 +130,14 @@ def _collect(opened: Opened, budgets: Sequence[str]) -> None:
     if store.record("first_cost_table") is None:
         order = first_block_order(*opened)
         store.put_record("first_block_order", list(order))
-        store.put_record("first_cost_table", cost_table(run, base, trainer, order).to_json())
-        store.put_record("cost_table", store.record("first_cost_table"))
         store.put_record("block_order", list(order))
+        store.put_record("first_cost_table", cost_table(run, base, trainer, order).to_json())
+    order, specs = tuple(store.record("block_order")), [read_budget(text) for text in budgets]
     table = CostTable.from_json(store.record("first_cost_table"))
-    collect_elastic(*opened, table, [[read_budget(text)] for text in budgets])
+    table = with_metrics(run, base, trainer, table, order, [spec.metric for spec in specs])
+    for name in ("first_cost_table", "cost_table"):
+        store.put_record(name, table.to_json())
+    collect_elastic(*opened, table, [[spec] for spec in specs])
     if store.record("predictor") is None:
         fit_run(store, run.config)
 
@@ -162,7 +164,3 @@ def _open_test(cases: Sequence[EffortCase], test: Images) -> None:
         load_into(model, case.checkpoint("arm"))
         accuracy = opened.trainer.evaluate(model, test, cut.side_px).value
         opened.run.store.put_record(f"arm:{case.key}", {**record, "test_accuracy": accuracy})
-
-
-def _shape(table: CostTable) -> tuple[int, int, int]:
-    return len(table.blocks), len(table.widths), len(table.sides_px)
