@@ -22,7 +22,7 @@ def _pair(name: str, title: str, model: str, epochs: int, **data: object) -> Pro
             "budget": ["macs=25%"],
             "base": {"epochs": epochs, "peak_lr": 0.2, "average_last": 0.2},
             "collect": {"method": "elastic", "effort": 0.05, "num_cuts": 24},
-            "finetune": {"peak_lr": 0.1, "views": 8},
+            "finetune": {"peak_lr": 0.1},
         },
         budgets=BUDGETS,
     )
