@@ -105,7 +105,7 @@ VIT = Profile(
     settings={
         "model": {
             "name": "timm:vit_tiny_patch16_224",
-            "args": {"img_size": 32, "patch_size": 4, "embed_dim": 96, "depth": 6, "num_heads": 6},
+            "args": {"img_size": 32, "patch_size": 4, "embed_dim": 64, "depth": 6, "num_heads": 4},
         },
         "threads": 1,
         "precision": "fp32",
