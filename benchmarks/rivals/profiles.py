@@ -136,7 +136,7 @@ TINY_VIT = Profile(
         "budget": ["macs=50%"],
         "width": {"round_to": 2},
         "base": {"epochs": 1, "batch_size": 32, "crop_px": 1, **ADAMW},
-        "collect": {"recipe": {"epochs": 1, "batch_size": 32, "crop_px": 1, **ADAMW}, "num_trials": 4, "block_images": 64},
+        "collect": {"recipe": {"epochs": 1, "batch_size": 32, "crop_px": 1, **ADAMW}, "num_trials": 4, "min_width": 0.5},
         "finetune": {"epochs": 1, "batch_size": 32, "crop_px": 1, **ADAMW},
         "export": {"formats": ["safetensors"]},
     },
