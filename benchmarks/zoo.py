@@ -39,6 +39,10 @@ RELOAD_TOLERANCE = 1e-6
 SIDE_PX = 96
 SIDES_PX = {
     "cifar": 32,
+    "detection": 128,
+    "torchvision:ssdlite320_mobilenet_v3_large": 320,
+    "torchvision:retinanet_resnet50_fpn": 128,
+    "torchvision:fcos_resnet50_fpn": 128,
     "timm:hrnet_w18_small": 128,
     "timm:coatnet_0_rw_224": 224,
     "timm:inception_v4": 128,
@@ -146,6 +150,8 @@ FAMILIES = {
     "MetaFormer": "timm:caformer_s18 timm:poolformerv2_s12",
     "FCN, DeepLabV3": "torchvision:fcn_resnet50 torchvision:deeplabv3_resnet50 torchvision:deeplabv3_mobilenet_v3_large",
     "LR-ASPP": "torchvision:lraspp_mobilenet_v3_large",
+    "Detectors": "torchvision:ssdlite320_mobilenet_v3_large torchvision:retinanet_resnet50_fpn torchvision:fcos_resnet50_fpn "
+    "detection:ssdlite detection:retinanet detection:fcos",
     "U-Net": "unet:basic unet:resnet18 unet:mobilenetv3_small_100 unet:efficientnet_b0",
 }
 SAMPLE = (
