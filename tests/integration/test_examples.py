@@ -143,9 +143,10 @@ def test_a_vision_transformer_on_the_digits(tmp_path):
     plain["data"]["max_train_images"] = 64
     plain["model"]["args"].update(embed_dim=32, depth=3)
     optimizer = {"optimizer": "adamw", "crop_px": 1, "flip": False}
-    plain["collect"] = {**plain["collect"], "recipe": {**SMALL, **optimizer}, "min_resolution": 0.75}
+    plain["collect"] = {**plain["collect"], "recipe": {**SMALL, **optimizer}, "min_resolution": 0.75, "min_width": 0.5}
+    plain["budget"] = "macs=60%"
     summary = check(run(config_from_plain(plain), tmp_path / "run"))
-    assert summary["compressed"]["macs"] <= 0.5 * summary["base"]["macs"]
+    assert summary["compressed"]["macs"] <= 0.6 * summary["base"]["macs"]
 
 
 def test_detection_of_digits_in_scenes(tmp_path):
