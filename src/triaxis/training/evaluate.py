@@ -32,7 +32,8 @@ def evaluate(
     PLAIN.place(model, device)
     observed = []
     for batch in images.in_order(side_px, batch_size=batch_size(images, task), limit=limit):
-        output = task.forward(model, batch.images.to(device, memory_format=torch.channels_last))
+        targets = batch.labels.to(device)
+        output = task.forward(model, batch.images.to(device, memory_format=torch.channels_last), targets)
         task.check_output(output, len(batch.images), images.num_classes)
         observed.append(task.observe(mapped(output, Tensor.float), batch.labels))
     return task.score(observed)
