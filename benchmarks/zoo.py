@@ -297,8 +297,8 @@ def page(rows: dict[str, dict[str, Any]]) -> str:
         [
             "# Supported models",
             "",
-            "Written by `make zoo` (benchmarks/zoo.py); do not edit. Any classifier of torchvision or timm, any of torchvision's models of",
-            "segmentation, or your own network may be tried with `triaxis inspect`: nothing here is a list that the program knows.",
+            "Written by `make zoo` (benchmarks/zoo.py); do not edit. Any classifier of torchvision or timm, torchvision's models of",
+            "segmentation and detectors of one stage, or your own network may be tried with `triaxis inspect`: the list is open.",
             "",
             f"{len(tested)} models of {len({families[n] for n in tested})} families were cut along each open axis and along all of them;",
             f"open and right: {counts}.",
