@@ -88,10 +88,8 @@ SIDES_PX = {
     "timm:vit_little_patch16_reg4_gap_256": 256,
     "timm:vit_xsmall_patch16_clip_224": 224,
     "timm:vit_small_patch32_224": 224,
-    "timm:crossvit_9_240": 240,
     "timm:volo_d1_224": 224,
     "timm:nest_tiny": 224,
-    "timm:gcvit_xxtiny": 224,
     "timm:mvitv2_tiny": 224,
 }
 FAMILIES = {
@@ -137,7 +135,7 @@ FAMILIES = {
     "Swin": "timm:swin_tiny_patch4_window7_224 torchvision:swin_t timm:swinv2_tiny_window8_256",
     "CaiT, XCiT": "timm:cait_xxs24_224 timm:xcit_nano_12_p16_224",
     "PVT, Twins": "timm:pvt_v2_b0 timm:twins_svt_small",
-    "CrossViT, VOLO, NesT, GCViT, MViT": "timm:crossvit_9_240 timm:volo_d1_224 timm:nest_tiny timm:gcvit_xxtiny timm:mvitv2_tiny",
+    "VOLO, NesT, MViT": "timm:volo_d1_224 timm:nest_tiny timm:mvitv2_tiny",
     "MaxViT, CoAtNet": "timm:maxvit_pico_rw_256 timm:coatnet_nano_rw_224",
     "MobileViT": "timm:mobilevit_xxs timm:mobilevitv2_050",
     "EfficientFormer": "timm:efficientformer_l1 timm:efficientformerv2_s0",
