@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from triaxis.data.images import Batch, Images
     from triaxis.values import Recipe
 
-IN_ORDER_BATCH = 256
-"""Images of a batch in which a split is looked at in order."""
-
 
 def rows_of(part: int, parts: int, num_rows: int) -> Tensor:
     """Return which rows (n,) of a batch of `num_rows` belong to one of `parts`: some from its beginning, and their mirror images.
@@ -117,17 +114,17 @@ def rows_for(images: Images, part: int, parts: int) -> Images:
     return images.seen_with(part=(part, parts)) if isinstance(images, Divisible) else cast("Images", Sliced(images, (part, parts)))
 
 
-def batches_in_order(images: Images, side_px: int, part: int, parts: int, *, limit: int | None = None) -> Iterator[Batch]:
+def batches_in_order(images: Images, side_px: int, batch_size: int, part: int, parts: int, *, limit: int | None = None) -> Iterator[Batch]:
     """Yield the batches of `in_order` that belong to one part: a row of whole ones."""
     if parts == 1:
-        yield from images.in_order(side_px, limit=limit)
+        yield from images.in_order(side_px, batch_size=batch_size, limit=limit)
         return
     count = min(len(images), limit or len(images))
-    start, end = block_of(part, parts, -(-count // IN_ORDER_BATCH))
+    start, end = block_of(part, parts, -(-count // batch_size))
     if start < end:
-        first = start * IN_ORDER_BATCH
+        first = start * batch_size
         seen = images.seen_with(first=first) if isinstance(images, Divisible) else Sliced(images, first=first)
-        yield from seen.in_order(side_px, batch_size=IN_ORDER_BATCH, limit=min(count, end * IN_ORDER_BATCH))
+        yield from seen.in_order(side_px, batch_size=batch_size, limit=min(count, end * batch_size))
 
 
 def batches_of_epoch(images: Images, side_px: int, recipe: Recipe, part: int, parts: int, *, limit: int) -> Iterator[Batch]:

@@ -13,9 +13,11 @@ from torch import nn
 
 from triaxis.config import BASE_RECIPE, Config, ExportConfig
 from triaxis.data.images import Images, Preprocess, Splits, require_recipe
+from triaxis.data.memory import deciding
 from triaxis.data.sources import load_splits
 from triaxis.errors import StoreError, TriaxisError, UnsupportedModelError
 from triaxis.metrics.macs import count_macs, count_params
+from triaxis.models.detector import Detector, as_detector
 from triaxis.models.weights import check_finite, load_model
 from triaxis.models.zoos import ModelSource, unwrap
 from triaxis.process.ranks import ALONE, Ranks
@@ -23,6 +25,7 @@ from triaxis.progress import Advance, Moment, Progress, Silent
 from triaxis.stages.context import Base, Data, Opened, Run, Trainer
 from triaxis.stages.costs import round_to
 from triaxis.stages.crew import Crew, on_cpu, require_able
+from triaxis.stages.elsewhere import require_cluster
 from triaxis.stages.environment import how_to_train, pick_device
 from triaxis.stages.forecast import forecast
 from triaxis.stages.identity import identity_of_run, require_the_same, state_digest
@@ -78,10 +81,13 @@ def open_run(
     require_able(config, ranks)
     device = pick_device(config)
     require_packages(config, device)
+    if store.record("block_order") is None:
+        require_cluster(config, device)
     since = CpuTime.now()
-    task = task_of(config)
+    task, is_named = task_of(config), splits is None
     placed: dict[str, bool] = {}
-    network, splits, source, is_trained = load_parts_of(run, task, model, splits, placed)
+    with deciding(placed):
+        network, splits, source, is_trained = load_parts_of(run, task, model, splits)
     crew, digest = Crew(ranks, splits), splits.digest()
     _have_loaded(crew, run, placed, digest)
     run = _with_formats(run, network, source, device)
@@ -97,7 +103,7 @@ def open_run(
     base = Base(source, crew.surgeon, state_digest(network.state_dict()))
     store.put_record("anatomy", base.surgeon.anatomy.to_json())
     trainer = dataclasses.replace(trainer, teacher=Teacher(network, source.side_px, device, trainer.mode, task))
-    return Opened(run, Data(splits, digest), base, trainer)
+    return Opened(run, Data(splits, digest, is_named), base, trainer)
 
 
 def _have_loaded(crew: Crew, run: Run, placed: dict[str, bool], digest: str) -> None:
@@ -108,16 +114,16 @@ def _have_loaded(crew: Crew, run: Run, placed: dict[str, bool], digest: str) -> 
             crew.ranks.agree("turn")
 
 
-def load_parts_of(
-    run: Run, task: Task, model: nn.Module | None, splits: Splits | None, placed: dict[str, bool]
-) -> tuple[nn.Module, Splits, ModelSource, bool]:
+def load_parts_of(run: Run, task: Task, model: nn.Module | None, splits: Splits | None) -> tuple[nn.Module, Splits, ModelSource, bool]:
     """Return the network, the splits, how to make the network again, and whether its weights are trained; all are usable."""
     with run.timed("load") as advance:
         advance(0.0, "data and model")
         loaded = None
         if splits is None or model is None:
-            splits, loaded = _load(run.config, run.store, task, splits, model, placed)
+            splits, loaded = _load(run.config, run.store, task, splits, model)
         network = _own_copy(model) if model is not None else trainable(loaded.model)  # type: ignore[union-attr]
+        if isinstance(network, Detector):
+            network.normalises_as(splits.train.preprocess)
         called_with(network, run.config.example_input)
         source = _source(run.config, splits, named=model is None)
         _require_usable(run.config, task, network, splits, source)
@@ -174,7 +180,7 @@ def _own_copy(model: nn.Module) -> nn.Module:
     """What is handed over stays as it is."""
     model = unwrap(model)
     check_plain(model)
-    return trainable(copy.deepcopy(model))
+    return trainable(as_detector(copy.deepcopy(model)))
 
 
 def load_parts(config: Config) -> tuple[Splits, Any]:
@@ -183,33 +189,29 @@ def load_parts(config: Config) -> tuple[Splits, Any]:
     Raises:
         TriaxisError: The data or the model are unusable.
     """
-    return _load(config, MemoryStore(), task_of(config), None, None, {})
+    return _load(config, MemoryStore(), task_of(config), None, None)
 
 
-def _load(
-    config: Config, store: Store, task: Task, splits: Splits | None, model: nn.Module | None, placed: dict[str, bool]
-) -> tuple[Splits, Any]:
+def _load(config: Config, store: Store, task: Task, splits: Splits | None, model: nn.Module | None) -> tuple[Splits, Any]:
     """Load what was not handed over; the model says how its images must look, the data how many classes it needs."""
     chosen = config.model
     torch.manual_seed(config.seed)
     if splits is not None:
         return splits, load_model(chosen.name, chosen.args, chosen.num_classes or splits.train.num_classes, chosen.weights)
     if model is not None:
-        return _load_splits(config, store, task, placed, chosen.side_px), None
+        return _load_splits(config, store, task, chosen.side_px), None
     probe = load_model(chosen.name, chosen.args, chosen.num_classes or 10)
     # A zoo's input side is meant for its own pictures; the CIFAR families take what the data have.
-    splits = _load_splits(config, store, task, placed, chosen.side_px or probe.side_px, probe.preprocess)
+    splits = _load_splits(config, store, task, chosen.side_px or probe.side_px, probe.preprocess)
     torch.manual_seed(config.seed)
     return splits, load_model(chosen.name, chosen.args, chosen.num_classes or splits.train.num_classes, chosen.weights)
 
 
-def _load_splits(
-    config: Config, store: Store, task: Task, placed: dict[str, bool], side_px: int | None, preprocess: Preprocess | None = None
-) -> Splits:
+def _load_splits(config: Config, store: Store, task: Task, side_px: int | None, preprocess: Preprocess | None = None) -> Splits:
     """Load the images, and remember which files could be read: a later opening checks only those that changed."""
     before = store.record("checked_images") or {}
     checked = dict(before)
-    splits = load_splits(config.data, side_px=side_px, preprocess=preprocess, checked=checked, placed=placed, task=task)
+    splits = load_splits(config.data, side_px=side_px, preprocess=preprocess, checked=checked, task=task)
     if checked != before:
         store.put_record("checked_images", checked)
     return splits

@@ -14,6 +14,7 @@ from torch import nn
 
 from triaxis.config import config_from_plain
 from triaxis.data.images import Images, Splits
+from triaxis.data.memory import deciding
 from triaxis.errors import DataError, PlanError
 from triaxis.models.zoos import ModelSource
 from triaxis.process.interrupt import postponed
@@ -103,7 +104,8 @@ class _Follower:
         run = Run(self.config, store, RunDirectory("."), Silent())
         for is_turn in (self.ranks.local_rank == 0, self.ranks.local_rank != 0):
             if is_turn:
-                loaded = load_parts_of(run, self.task, self.given, self.given_splits, self.placed)
+                with deciding(self.placed):
+                    loaded = load_parts_of(run, self.task, self.given, self.given_splits)
             self.ranks.agree("turn")
         self.base, self.splits, self.source, _ = loaded
         self.crew.splits = self.splits
@@ -186,4 +188,5 @@ class _Follower:
 
     @functools.cached_property
     def _test(self) -> Images:
-        return self.splits.test.open()
+        with deciding(self.placed):
+            return self.splits.test.open()

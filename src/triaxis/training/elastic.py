@@ -71,7 +71,7 @@ def train_elastic(
     start = time.perf_counter()
     require_batch(len(images), recipe.batch_size, "train")
     require_rows(recipe, ranks)
-    taught = teacher if recipe.distill > 0 else None
+    taught = teacher if recipe.distill > 0 and task.distils else None
     side_px, machine = shared.surgeon.anatomy.base_side_px, machine or Machine()
     own = rows_for(images, ranks.rank, ranks.size)
     loop = ElasticLoop(

@@ -11,9 +11,14 @@ from triaxis.data.images import Images
 from triaxis.data.parts import batches_in_order, batches_of_epoch
 from triaxis.process.ranks import ALONE, Ranks
 from triaxis.process.walltime import part
-from triaxis.tasks import CLASSIFICATION, Score, Task, mapped
+from triaxis.tasks import CLASSIFICATION, Placed, Score, Task, mapped
 from triaxis.training.mode import PLAIN
 from triaxis.values import Recipe
+
+USUAL_BATCH = 256
+
+MOST_OUTPUTS = 2**25
+"""Numbers in the outputs of one batch, where each pixel has some: 128 MiB, a few times over."""
 
 
 @part("validation")
@@ -38,9 +43,10 @@ def evaluate(
     # Weights that were moved in inference mode could never be trained again.
     PLAIN.place(model, device).eval()
     observed = []
+    number = batch_size(images, task)
     with torch.inference_mode():
-        for batch in batches_in_order(images, side_px, ranks.rank, ranks.size, limit=limit):
-            output = task.forward(model, batch.images.to(device, memory_format=torch.channels_last))
+        for batch in batches_in_order(images, side_px, number, ranks.rank, ranks.size, limit=limit):
+            output = task.forward(model, batch.images.to(device, memory_format=torch.channels_last), batch.labels.to(device))
             task.check_output(output, len(batch.images), images.num_classes)
             observed.append(task.observe(mapped(output, Tensor.float), batch.labels))
     found = [one for part in ranks.gather(observed) for one in part]
@@ -49,9 +55,14 @@ def evaluate(
     return score or Score(plain[0], (plain[1][0], plain[1][1]), plain[2], plain[3])
 
 
-def _plain(images: Images) -> Recipe:
+def batch_size(images: Images, task: Task) -> int:
+    """Return how many images are looked at in one go: fewer where the outputs of each are many, as those of pixels are."""
+    return max(4, min(USUAL_BATCH, MOST_OUTPUTS // (images.num_classes * images.side_px**2))) if isinstance(task, Placed) else USUAL_BATCH
+
+
+def _plain(images: Images, task: Task) -> Recipe:
     """Large shuffled batches, not augmented."""
-    return Recipe(batch_size=max(2, min(250, len(images))), crop_px=0, flip=False)
+    return Recipe(batch_size=max(2, min(250, len(images), batch_size(images, task))), crop_px=0, flip=False)
 
 
 @torch.no_grad()
@@ -74,7 +85,7 @@ def loss_with_batch_statistics(
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.train()
     losses: list[list[float]] = []
-    plain = _plain(images)
+    plain = _plain(images, task)
     for batch in batches_of_epoch(images, side_px, plain, ranks.rank, ranks.size, limit=max(num_images, plain.batch_size)):
         pictures, targets = batch.images.to(device, memory_format=torch.channels_last), batch.labels.to(device)
         output = mapped(task.forward(model, pictures, targets), Tensor.float)
@@ -98,7 +109,7 @@ def loss_gradients(
 ) -> dict[str, Tensor]:
     """Return the gradient of the loss, summed over batches, for every parameter by name, on the CPU; the model keeps none."""
     PLAIN.place(model, device).eval()
-    plain = _plain(images)
+    plain = _plain(images, task)
     for batch in batches_of_epoch(images, side_px, plain, ranks.rank, ranks.size, limit=max(num_images, plain.batch_size)):
         pictures, targets = batch.images.to(device, memory_format=torch.channels_last), batch.labels.to(device)
         task.loss(mapped(task.forward(model, pictures, targets), Tensor.float), targets, plain).backward()
