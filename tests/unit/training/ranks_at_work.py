@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import os
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class Pixels:
     """Pictures that a streamed split decodes one by one."""
 
     def __init__(self, images: torch.Tensor, labels: torch.Tensor) -> None:
-        self.images, self.labels = images, labels
+        self.images, self.labels, self.num_readable = images, labels, len(images)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -67,6 +67,8 @@ class Pixels:
         return len(self.images)
 
     def picture(self, index: int, side_px: int, offset: tuple[float, float], flip: bool) -> torch.Tensor:
+        if index >= self.num_readable:
+            raise OSError(f"image {index} cannot be read")
         picture = self.images[index].roll(int(4 * offset[0]), 1)
         return picture.flip(2) if flip else picture
 
@@ -184,7 +186,7 @@ def nan(ranks: Ranks) -> None:
 def unreadable(ranks: Ranks) -> None:
     data = images(streamed=True)
     if ranks.rank == ranks.size - 1:
-        data.dataset.images = data.dataset.images[:40]
+        data.dataset.num_readable = 40
     train(network(), RECIPES["plain"], ranks, data)
 
 
@@ -204,8 +206,9 @@ def everything(ranks: Ranks, folder: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    os.environ.update(VARIABLES)  # noqa: F821  (given by launched.forked)
     torch.set_num_threads(1)
-    place = Path(sys.argv[1])
+    place = Path(FOLDER)  # noqa: F821
     with joined() as own:
         result = everything(own, place)
         torch.save(result, place / f"{own.rank}.pt")
