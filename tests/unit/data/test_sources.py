@@ -352,7 +352,7 @@ def test_a_folder_larger_than_memory_is_streamed_in_bounded_memory(tmp_path, mon
     side, count = 512, 300  # 236 MB decoded
     for number in range(count):
         paint(tmp_path / "ab"[number % 2] / f"{number}.png", (number, 0, 0), (side, side))
-    monkeypatch.setattr("triaxis.data.sources.psutil.virtual_memory", lambda: SimpleNamespace(available=50e6))
+    monkeypatch.setattr("triaxis.data.memory.psutil.virtual_memory", lambda: SimpleNamespace(available=50e6))
     splits = load(tmp_path, side_px=side, val_fraction=0.1, test_fraction=0.1)
     assert isinstance(splits.train, StreamedImages)
     splits.train.num_workers = 0
