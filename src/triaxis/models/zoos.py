@@ -22,13 +22,20 @@ from triaxis.values import Value
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSource(Value):
-    """How to make the base model again; saved in ``plan.json``. ``name`` is empty for a model handed over in code."""
+    """How to make the base model again, and what of it may be cut; saved in ``plan.json``.
+
+    `name` is empty for a model handed over in code; `protect`, `prune_only` and `example_input` are those of
+    `Surgeon.examine`.
+    """
 
     name: str
     args: dict[str, Any] = field(default_factory=dict)
     num_classes: int = 10
     side_px: int = 32
     in_channels: int = 3
+    protect: tuple[str, ...] = ()
+    prune_only: tuple[str, ...] = ()
+    example_input: str | None = None
 
 
 def build(name: str, args: dict[str, Any], num_classes: int) -> nn.Module:

@@ -23,6 +23,7 @@ from triaxis.stages.effort import collect_share, images_per_epoch, recipe_images
 from triaxis.stages.environment import pick_device
 from triaxis.stages.forecast import TEACHER_SHARE
 from triaxis.surgery.surgeon import Surgeon
+from triaxis.surgery.trace.inputs import called_with
 from triaxis.training.mode import choose_mode
 from triaxis.training.stopwatch import in_turns, training_step
 from triaxis.training.teacher import Teacher
@@ -83,6 +84,7 @@ def forecast_run(config: Config) -> Forecast:
         TriaxisError: The data or the model are unusable, or no cut can meet the budgets.
     """
     device, (splits, loaded) = pick_device(config), load_parts(config)
+    called_with(loaded.model, config.example_input)
     train, side = splits.train, splits.train.side_px
     channels = next(iter(train.in_order(side, limit=1))).images.shape[1]
     surgeon = Surgeon.examine(
@@ -93,6 +95,8 @@ def forecast_run(config: Config) -> Forecast:
         round_to=8 if config.width.round_to == "auto" else config.width.round_to,
         min_width=config.collect.min_width,
         min_resolution=config.collect.min_resolution,
+        protect=config.protect,
+        prune_only=config.prune_only,
     )
     order = _any_order(surgeon)
     table = count_costs(surgeon, order, min_depth=config.collect.min_depth, in_channels=channels)
