@@ -12,6 +12,7 @@ from triaxis.execution import make_executor, run_trials
 from triaxis.execution.base import Work
 from triaxis.maths.design import axis_design, steepest
 from triaxis.maths.lattice import BASE, Lattice, Levels, on_axis
+from triaxis.process.usual_torch import usual_torch
 from triaxis.process.walltime import added
 from triaxis.progress import Moment, Silent
 from triaxis.stages.block_choice import choose_blocks
@@ -265,9 +266,14 @@ def _work_elsewhere(run: Run, data: Data, base: Base, trainer: Trainer) -> Work:
     """Return the work as other processes do it: they read the store, this process alone writes."""
     machine = dataclasses.replace(trainer.machine, is_free=False, remember=None)
     return functools.partial(
-        run_trial,
+        _trial_elsewhere,
         dataclasses.replace(run, progress=Silent()),
         data,
         dataclasses.replace(base, gauges={}),
         dataclasses.replace(trainer, machine=machine),
     )
+
+
+@usual_torch()
+def _trial_elsewhere(run: Run, data: Data, base: Base, trainer: Trainer, spec: TrialSpec) -> DoneTrial:
+    return run_trial(run, data, base, trainer, spec)
