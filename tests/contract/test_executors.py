@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import functools
 import importlib
 import multiprocessing
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -70,7 +72,7 @@ class TestProcessesExecutor(ExecutorContract):
 
     def test_work_that_cannot_be_sent_is_said_before_anything_is_done(self, executor: Executor) -> None:
         with pytest.raises(ConfigError, match="must pickle"):
-            run_trials(executor, chain_specs(), lambda spec: FakeTrainer()(spec), lambda result: None)
+            run_trials(executor, chain_specs(), functools.partial(FakeTrainer().__call__, threading.Lock()), lambda result: None)
 
 
 class TestRayExecutor(ExecutorContract):
