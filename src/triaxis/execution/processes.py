@@ -4,30 +4,40 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections import deque
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from triaxis.execution.base import Work, attempt, failed
-from triaxis.execution.workers import Died, Replied, Say, Workers
+from triaxis.execution.base import Do, Work, attempt, failed, kept
+from triaxis.execution.share import Share
+from triaxis.execution.workers import Died, Said, Say, Workers
+from triaxis.progress import Moment
 from triaxis.values import TrialResult, TrialSpec
 
 log = logging.getLogger(__name__)
+
+BEAT_S = 1.0
+"""A running trial tells how far it is no more than once in this time."""
 
 
 class ProcessesExecutor:
     """Carries out up to `workers` trials at once; results equal the serial executor's, since seeds come from the trials.
 
-    Each process trains on as many threads as this one, so that sums are taken in the same order.
+    Each process trains on as many threads as this one where the work does not say otherwise.
 
     Args:
-        workers: Trials at once.
+        workers: Trials at once; None takes as many as fit.
+        share: What a trial takes of this machine.
         retries: Times that a trial is started again after its process was lost.
     """
 
-    def __init__(self, workers: int = 1, *, retries: int = 1) -> None:
-        self._workers, self._retries = workers, retries
+    def __init__(self, workers: int | None = None, *, share: Share | None = None, retries: int = 2) -> None:
+        self._workers, self._share, self._retries = workers, share or Share(), retries
 
     @contextmanager
     def session(self, work: Work) -> Iterator[ProcessesSession]:
@@ -37,42 +47,72 @@ class ProcessesExecutor:
             ConfigError: The work cannot be sent to another process.
         """
         torch = sys.modules.get("torch")
-        with Workers[TrialSpec](_Open(work, torch.get_num_threads() if torch else None), self._workers) as workers:
-            yield ProcessesSession(workers, self._retries)
+        most = self._workers or self._places
+        with Workers[_Sent](_Open(work.do, torch.get_num_threads() if torch else None), most) as workers:
+            yield ProcessesSession(workers, work, most, self._retries)
+
+    @property
+    def _places(self) -> int:
+        """As many trials as have their share of this machine; on a GPU as many as share it."""
+        if self._share.gpus:
+            return max(1, int(1 / self._share.gpus))
+        return max(1, (os.cpu_count() or 1) // (self._share.cpus or self._share.max_cpus or 1))
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """A trial as a process gets it."""
+
+    spec: TrialSpec
+    given: Any
 
 
 class ProcessesSession:
-    """Trials that processes are at, or that wait for one."""
+    """Trials that wait, and those that processes are at."""
 
-    def __init__(self, workers: Workers[TrialSpec], retries: int) -> None:
-        self._workers, self._retries = workers, retries
+    def __init__(self, workers: Workers[_Sent], work: Work, most: int, retries: int) -> None:
+        self._workers, self._work, self._most, self._retries = workers, work, most, retries
+        self._waiting: deque[TrialSpec] = deque()
+        self._num_running = 0
         self._lost: dict[str, int] = {}
 
     def submit(self, spec: TrialSpec) -> None:
         """Take one trial; it starts as soon as a process is free."""
-        self._workers.submit(spec)
+        self._waiting.append(spec)
 
     def next_result(self) -> TrialResult:
-        """Wait for any running trial; one whose process is lost is started again.
+        """Wait for any running trial, and listen meanwhile to all.
 
         Raises:
-            StoreError: The disk is full.
+            StoreError: The disk is full, there or here.
             ConfigError: A process cannot start.
         """
         while True:
+            while self._waiting and self._num_running < self._most:
+                spec = self._waiting.popleft()
+                # What a trial is given may be large: it is made when its turn has come.
+                self._workers.submit(_Sent(spec, self._work.prepare(spec)))
+                self._num_running += 1
             event = self._workers.next_event()
-            if isinstance(event, Replied):
-                return event.reply
-            if isinstance(event, Died) and (found := self._after_death(event.task, event.code)) is not None:
+            spec = event.task.spec
+            if isinstance(event, Said):
+                self._work.hear(spec, *event.word, "")
+                continue
+            self._num_running -= 1
+            if not isinstance(event, Died):
+                return kept(self._work, *event.reply)
+            found = self._after_death(spec, event.code)
+            if found is not None:
                 return found
 
     def _after_death(self, spec: TrialSpec, code: int | None) -> TrialResult | None:
+        """Start a trial again whose process ended, or return it as failed where that happened too often."""
         lost = self._lost[spec.trial_id] = self._lost.get(spec.trial_id, 0) + 1
         reason = f"the worker process ended with code {code}, perhaps for want of memory: set fewer collect.workers"
         if lost > self._retries:
             return failed(spec, reason)
-        log.warning("trial %s is started again, because %s", spec.trial_id, reason)
-        self.submit(spec)
+        log.warning("trial %s is started again: %s", spec.trial_id, reason)
+        self._waiting.appendleft(spec)
         return None
 
 
@@ -80,16 +120,26 @@ class ProcessesSession:
 class _Open:
     """Opens what a process does with trials."""
 
-    work: Work
+    do: Do
     threads: int | None
 
-    def __call__(self) -> Callable[[TrialSpec, Say], TrialResult]:
+    def __call__(self) -> Any:
         if self.threads is not None:
             import torch
 
             torch.set_num_threads(self.threads)
-        return functools.partial(_attempt, self.work)
+        if hasattr(self.do, "open"):
+            self.do.open()
+        return functools.partial(_attempt, self.do)
 
 
-def _attempt(work: Work, spec: TrialSpec, say: Say) -> TrialResult:
-    return attempt(work, spec)
+def _attempt(do: Do, sent: _Sent, say: Say) -> tuple[TrialResult, Any]:
+    said = -float("inf")
+
+    def tell(share: float, moment: Moment) -> None:
+        nonlocal said
+        if moment.event != "step" or time.monotonic() - said >= BEAT_S:
+            said = time.monotonic()
+            say((share, moment))
+
+    return attempt(do, sent.spec, sent.given, tell)
