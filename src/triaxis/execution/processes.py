@@ -128,8 +128,9 @@ class _Open:
             import torch
 
             torch.set_num_threads(self.threads)
-        if hasattr(self.do, "open"):
-            self.do.open()
+        opening = getattr(self.do, "open", None)
+        if opening is not None:
+            opening()
         return functools.partial(_attempt, self.do)
 
 
