@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
 
 from triaxis.cli import show
 from triaxis.cli.frame import out
+from triaxis.config import load_config
 from triaxis.errors import ConfigError
 from triaxis.values import AXES, KeepRatios
+
+NUM_CLASSES = 10
+"""Outputs of the classifier where nobody says how many; they change little."""
 
 
 def parse_keep(text: str | None) -> KeepRatios | None:
@@ -26,6 +31,24 @@ def parse_keep(text: str | None) -> KeepRatios | None:
         return KeepRatios(**{axis.strip(): float(ratio) for axis, ratio in pairs})
     except (TypeError, ValueError):
         raise ConfigError(f"--keep must read AXIS=RATIO,... with AXIS one of {', '.join(AXES)}, got {text!r}.") from None
+
+
+def what_is_named(model: str, *, side_px: int | None, num_classes: int | None, weights: str | None) -> dict[str, Any]:
+    """Return what `inspect_model` needs to know of a model's name or of a configuration file, which options go before.
+
+    Raises:
+        ConfigError: The file cannot be read, or is no configuration.
+    """
+    if Path(model).suffix not in (".yaml", ".yml"):
+        return {"name": model, "side_px": side_px, "num_classes": num_classes or NUM_CLASSES, "weights": weights}
+    config = load_config(model)
+    return {
+        "name": config.model.name,
+        "args": config.model.args,
+        "side_px": side_px or config.data.side_px or config.model.side_px,
+        "num_classes": num_classes or config.model.num_classes or NUM_CLASSES,
+        "weights": weights or config.model.weights,
+    }
 
 
 def print_inspection(found: Mapping[str, Any]) -> None:
