@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TEXTS = sorted(
     path
-    for pattern in ("src/triaxis/**/*.py", "docs/**/*.md", "*.md", "examples/*.yaml", "benchmarks/*.md")
+    for pattern in ("src/triaxis/**/*.py", "docs/**/*.md", "*.md", "examples/*.yaml", "examples/**/*.ipynb", "benchmarks/*.md")
     for path in ROOT.glob(pattern)
 )
 
