@@ -13,6 +13,7 @@ from rivals.training import Case, reinitialise, train
 from rivals.width import CRITERIA, STEPS, prune_width, sparse_regularisation
 from triaxis.errors import ConfigError, InfeasibleBudgetError
 from triaxis.maths.frontier import COMPOUND, EQUAL_SPLIT, along_path
+from triaxis.maths.lattice import Lattice, Levels
 from triaxis.maths.solve import candidates
 from triaxis.stages.choose import final_plan, starting_point
 from triaxis.stages.context import Opened
@@ -109,11 +110,11 @@ def _along(case: Case, exponents: Sequence[float]) -> Start:
     path = path_levels(table, exponents)
 
     def make(step: int) -> Start:
-        i, j, k = path[step]
+        blocks, width, side_px = Lattice(table).place(path[step])
         plan = opened.base.surgeon.plan(
-            removed_blocks=tuple(order[: table.blocks[0] - table.blocks[i]]),
-            width=table.widths[j],
-            side_px=table.sides_px[k],
+            removed_blocks=tuple(order[: table.blocks[0] - blocks]),
+            width=width,
+            side_px=side_px,
             importance=opened.run.config.width.importance,
         )
         return _planned(opened, plan)
@@ -121,7 +122,7 @@ def _along(case: Case, exponents: Sequence[float]) -> Start:
     return dearest_within(opened, case.budget, make, len(path))
 
 
-def path_levels(table: CostTable, exponents: Sequence[float]) -> list[tuple[int, int, int]]:
+def path_levels(table: CostTable, exponents: Sequence[float]) -> list[Levels]:
     """Return the lattice levels nearest to the path x_a = s^exponents[a], by falling MACs."""
     base = table.base_cost("macs")
     found = []

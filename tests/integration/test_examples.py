@@ -72,7 +72,7 @@ def in_small(name: str, **changes) -> dict:
     plain["finetune"] = {**plain.get("finetune", {}), **SMALL}
     plain["collect"] = {"recipe": SMALL, "num_trials": 4, "block_images": 16, "calibrate_images": 32}
     plain["profile"] = {**plain.get("profile", {}), "batches": [1, 8], "repeats": 5}
-    return {**plain, "threads": 2, "precision": "fp32", **changes}
+    return {**plain, "threads": 1, "precision": "fp32", **changes}
 
 
 def check(outcome) -> dict:
@@ -166,7 +166,7 @@ def test_another_budget_is_answered_from_the_same_trials(tmp_path):
     labels = torch.arange(96) % 3
     data = TensorDataset(torch.randn(96, 1, 16, 16) + labels.view(-1, 1, 1, 1), labels)
     small = {"collect": {"recipe": SMALL, "num_trials": 4, "block_images": 16, "calibrate_images": 32}, "finetune": SMALL}
-    config = config_from_plain({**small, "precision": "fp32", "threads": 2, "profile": {"batches": [1], "repeats": 5}})
+    config = config_from_plain({**small, "precision": "fp32", "threads": 1, "profile": {"batches": [1], "repeats": 5}})
     model = resnet(14, width=0.5, in_channels=1, num_classes=3).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     fractions, trials = [], []

@@ -16,7 +16,7 @@ from triaxis.errors import ConfigError, TriaxisError
 from triaxis.models import cifar
 from triaxis.models.arguments import check_args
 from triaxis.plugins import import_named
-from triaxis.surgery.plain import check_plain
+from triaxis.surgery.trace.plain import check_plain
 from triaxis.values import Value
 
 
@@ -57,9 +57,13 @@ def build(name: str, args: dict[str, Any], num_classes: int) -> nn.Module:
 
 def unwrap(model: nn.Module) -> nn.Module:
     """Return the network inside DataParallel, DistributedDataParallel and torch.compile wrappers."""
-    from accelerate.utils import extract_model_from_parallel
-
-    return extract_model_from_parallel(model, keep_fp32_wrapper=False, keep_torch_compile=False)
+    while True:
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            model = model.module
+        elif (compiled := model._modules.get("_orig_mod")) is not None:
+            model = compiled
+        else:
+            return model
 
 
 def _cifar(kind: str, args: dict[str, Any], num_classes: int) -> nn.Module:

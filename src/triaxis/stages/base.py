@@ -30,8 +30,8 @@ from triaxis.store.checkpoints import REMEDY, load_into, save_checkpoint
 from triaxis.store.directory import RunDirectory
 from triaxis.store.memory import MemoryStore
 from triaxis.surgery.criteria import criterion_of
-from triaxis.surgery.plain import check_plain, trainable
 from triaxis.surgery.surgeon import Surgeon
+from triaxis.surgery.trace.plain import check_plain, trainable
 from triaxis.tasks import Task, make_task
 from triaxis.training.machine import CpuTime, warn_if_busy
 from triaxis.training.teacher import Teacher

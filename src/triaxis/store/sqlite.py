@@ -19,7 +19,7 @@ from urllib.parse import quote
 from triaxis.errors import StoreError
 from triaxis.store.base import check_final
 from triaxis.store.memory import to_text
-from triaxis.store.records import damaged, read_value
+from triaxis.store.records import damaged, read_result
 from triaxis.values import TrialResult
 
 SCHEMA_NUMBER = 1
@@ -112,7 +112,7 @@ class SqliteStore:
 
     def _result(self, trial_id: str, body: Any) -> TrialResult:
         name = f"trial {trial_id} in {self._path}"
-        return read_value(TrialResult, _plain(body, name), name)
+        return read_result(_plain(body, name), name)
 
     def put_record(self, key: str, plain: Any) -> None:
         """Commit plain JSON data under a key; see `Store`."""

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from triaxis.errors import UnsupportedModelError
-from triaxis.surgery.attention import plain_attention
-from triaxis.surgery.blocks import inside, weighted_paths
-from triaxis.surgery.channels import ChannelGroup
-from triaxis.surgery.sides import first_line
-from triaxis.surgery.sites import Key, ScaleAndLengths, Site
-from triaxis.surgery.tracing import ChannelTracer, Units, trace
+from triaxis.surgery.cut.sides import first_line
+from triaxis.surgery.find.blocks import inside, weighted_paths
+from triaxis.surgery.find.channels import ChannelGroup
+from triaxis.surgery.trace.attention import plain_attention
+from triaxis.surgery.trace.sites import Key, ScaleAndLengths, Site
+from triaxis.surgery.trace.tracing import ChannelTracer, Units, trace
 from triaxis.values import PrunePlan
 
 if TYPE_CHECKING:

@@ -14,23 +14,23 @@ from torch import Tensor, nn
 from triaxis.errors import PlanError
 from triaxis.process.usual_torch import usual_torch
 from triaxis.process.walltime import part
-from triaxis.surgery import apply, caches
-from triaxis.surgery.attention import freed
-from triaxis.surgery.blocks import Block, find_blocks, inside, stages
-from triaxis.surgery.channels import ChannelGroup, find_groups
-from triaxis.surgery.control import Control
 from triaxis.surgery.criteria import Criterion, Evidence, criterion_of, unit_scores
-from triaxis.surgery.layout import Layout, Loss, lay_out, loss_of
-from triaxis.surgery.metadata import correct_metadata
-from triaxis.surgery.plain import check_plain
-from triaxis.surgery.planning import Scope, channel_cuts
-from triaxis.surgery.positions import resampled, resize
+from triaxis.surgery.cut import apply, caches
+from triaxis.surgery.cut.metadata import correct_metadata
+from triaxis.surgery.cut.positions import resampled, resize
+from triaxis.surgery.cut.sides import accepted_sides, candidate_sides, runs
+from triaxis.surgery.find.blocks import Block, find_blocks, inside, stages
+from triaxis.surgery.find.channels import ChannelGroup, find_groups
+from triaxis.surgery.find.control import Control
+from triaxis.surgery.find.layout import Layout, Loss, lay_out, loss_of
+from triaxis.surgery.find.planning import Scope, channel_cuts
+from triaxis.surgery.find.ratios import width_levels
 from triaxis.surgery.proof import Proof
-from triaxis.surgery.ratios import width_levels
 from triaxis.surgery.reading import Reading, find_sites, read, read_otherwise
-from triaxis.surgery.sides import accepted_sides, candidate_sides, runs
-from triaxis.surgery.sites import Site
-from triaxis.surgery.tracing import ChannelTracer
+from triaxis.surgery.trace.attention import freed
+from triaxis.surgery.trace.plain import check_plain
+from triaxis.surgery.trace.sites import Site
+from triaxis.surgery.trace.tracing import ChannelTracer
 from triaxis.values import Anatomy, BlockInfo, GroupInfo, PrunePlan
 
 

@@ -11,8 +11,8 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from triaxis.errors import ConfigError
-from triaxis.surgery.blocks import LAYERS, Block, inside
-from triaxis.surgery.tracing import ChannelTracer
+from triaxis.surgery.find.blocks import LAYERS, Block, inside
+from triaxis.surgery.trace.tracing import ChannelTracer
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from triaxis.surgery.channels import ChannelGroup
-from triaxis.surgery.tracing import Call, ChannelTracer
+from triaxis.surgery.find.channels import ChannelGroup
+from triaxis.surgery.trace.tracing import Call, ChannelTracer
 
 Kind = Literal["residual", "sequence", "dense"]
 LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
