@@ -27,6 +27,7 @@ SPARSE_SHARE = 0.5
 NUM_CANDIDATES = 40
 SMALLEST_SIDE_PX = 8
 PATH_STEPS = 150
+WIDTH_STEPS = 64
 
 Maker = Callable[[Case], Start]
 
@@ -62,6 +63,17 @@ def width(case: Case) -> Start:
     return dearest_within(opened, case.budget, make, STEPS)
 
 
+def own_width(case: Case) -> Start:
+    """Cut triaxis's channel groups alone, the same ratio in each: for networks that torch-pruning does not take."""
+    opened = case.opened
+    importance = opened.run.config.width.importance
+
+    def make(step: int) -> Start:
+        return _planned(opened, opened.base.surgeon.plan(width=1 - step / WIDTH_STEPS, importance=importance))
+
+    return dearest_within(opened, case.budget, make, WIDTH_STEPS)
+
+
 def _sparse_base(case: Case) -> tuple[nn.Module, float]:
     """Return the uncut network after sparse training for whole epochs (none where the budget pays for less than half of one)."""
     opened = case.opened
@@ -87,9 +99,10 @@ def depth(case: Case) -> Start:
 
 
 def resolution(case: Case) -> Start:
-    """Feed smaller pictures, down to 8 px."""
-    opened = case.opened
-    sides = range(opened.base.side_px, SMALLEST_SIDE_PX - 1, -1)
+    """Feed smaller pictures, down to 8 px; a network that must be changed for a side is fed those that the run's plans offer."""
+    opened, surgeon = case.opened, case.opened.base.surgeon
+    every = range(opened.base.side_px, SMALLEST_SIDE_PX - 1, -1)
+    sides = [side for side in every if side in surgeon.sides_px() or not surgeon.needs_resize(side)]
     return dearest_within(opened, case.budget, lambda i: _planned(opened, side_plan(opened.base, sides[i])), len(sides))
 
 
@@ -169,6 +182,7 @@ def _scratch(case: Case, epochs: int) -> Start:
 MAKERS: dict[str, Maker] = {
     "triaxis": triaxis,
     **dict.fromkeys(CRITERIA, width),
+    "width": own_width,
     "depth": depth,
     "resolution": resolution,
     "equal_split": equal_split,

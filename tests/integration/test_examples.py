@@ -138,6 +138,16 @@ def test_a_latency_budget(photos, tmp_path):
     assert summary["solution"]["binding"] in ("latency_ms", "macs")
 
 
+def test_a_vision_transformer_on_the_digits(tmp_path):
+    plain = in_small("vit.yaml", export={"formats": ["safetensors", "pt2"]})
+    plain["data"]["max_train_images"] = 64
+    plain["model"]["args"].update(embed_dim=32, depth=3)
+    optimizer = {"optimizer": "adamw", "crop_px": 1, "flip": False}
+    plain["collect"] = {**plain["collect"], "recipe": {**SMALL, **optimizer}, "min_resolution": 0.75}
+    summary = check(run(config_from_plain(plain), tmp_path / "run"))
+    assert summary["compressed"]["macs"] <= 0.5 * summary["base"]["macs"]
+
+
 @pytest.fixture
 def _one_epoch():
     """The defaults that the programs leave open, with one epoch each."""

@@ -14,9 +14,6 @@ from triaxis.config import load_config
 from triaxis.errors import ConfigError
 from triaxis.values import AXES, KeepRatios
 
-NUM_CLASSES = 10
-"""Outputs of the classifier where nobody says how many; they change little."""
-
 
 def parse_keep(text: str | None) -> KeepRatios | None:
     """Read ``depth=0.7,width=0.7,resolution=0.75``; an axis that is left out stays whole.
@@ -33,22 +30,32 @@ def parse_keep(text: str | None) -> KeepRatios | None:
         raise ConfigError(f"--keep must read AXIS=RATIO,... with AXIS one of {', '.join(AXES)}, got {text!r}.") from None
 
 
-def what_is_named(model: str, *, side_px: int | None, num_classes: int | None, weights: str | None) -> dict[str, Any]:
-    """Return what `inspect_model` needs to know of a model's name or of a configuration file, which options go before.
+def what_is_named(model: str, **options: Any) -> dict[str, Any]:
+    """Return what `inspect_model` needs to know of a model's name or of a configuration file.
+
+    Args:
+        model: The name, or the file.
+        options: Arguments of `inspect_model` that go before what the file says; None where they were not given.
 
     Raises:
         ConfigError: The file cannot be read, or is no configuration.
     """
+    given = {name: option for name, option in options.items() if option is not None}
     if Path(model).suffix not in (".yaml", ".yml"):
-        return {"name": model, "side_px": side_px, "num_classes": num_classes or NUM_CLASSES, "weights": weights}
+        return {"name": model, **given}
     config = load_config(model)
-    return {
-        "name": config.model.name,
-        "args": config.model.args,
-        "side_px": side_px or config.data.side_px or config.model.side_px,
-        "num_classes": num_classes or config.model.num_classes or NUM_CLASSES,
-        "weights": weights or config.model.weights,
+    chosen = config.model
+    known = {
+        "args": chosen.args,
+        "side_px": config.data.side_px or chosen.side_px,
+        "weights": chosen.weights,
+        "protect": config.protect,
+        "prune_only": config.prune_only,
+        "example_input": config.example_input,
     }
+    # Where the file leaves the number of classes to the data, the default will do: it changes little.
+    classes = {"num_classes": chosen.num_classes} if chosen.num_classes else {}
+    return {"name": chosen.name, **known, **classes, **given}
 
 
 def print_inspection(found: Mapping[str, Any]) -> None:
@@ -58,7 +65,7 @@ def print_inspection(found: Mapping[str, Any]) -> None:
     if "cut" in found:
         columns["this cut"] = found["cut"]["cost"]
     show.rows(("cost", *columns), [(metric, *(show.cost(cost[metric], metric) for cost in columns.values())) for metric in found["cost"]])
-    blocks = [(b["name"], b["kind"], b["stage"], "yes" if b["removable"] else "no") for b in found["blocks"]]
+    blocks = [(b["name"], b["kind"], b["stage"], "yes" if b["removable"] else f"no: {b['why']}") for b in found["blocks"]]
     show.rows(("block", "kind", "stage", "can go"), blocks)
     show.rows(("channel group", "channels"), [(group["name"], group["channels"]) for group in found["channel_groups"]])
     if found["whole_layers"]:

@@ -12,6 +12,12 @@ from rich.markup import escape
 from triaxis.cli import show
 from triaxis.cli.frame import err, out, print_json
 
+ProtectOption = Annotated[
+    list[str] | None, typer.Option("--protect", metavar="MODULE", help="Cut nothing of this module, a path or glob; may be repeated.")
+]
+PruneOnlyOption = Annotated[
+    list[str] | None, typer.Option("--prune-only", metavar="MODULE", help="Cut only this module, a path or glob; may be repeated.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for another program.")]
 
 
@@ -20,6 +26,8 @@ def init(
     data: Annotated[str, typer.Option("--data", "-d", help="Such as imagefolder:PATH.")] = "digits",
     weights: Annotated[str | None, typer.Option("--weights", "-w", help="'pretrained' or a checkpoint file; else it is trained.")] = None,
     budget: Annotated[str, typer.Option("--budget", "-b", help="Such as macs=50%.")] = "macs=50%",
+    protect: ProtectOption = None,
+    prune_only: PruneOnlyOption = None,
     file: Annotated[Path, typer.Option("--file", "-f", help="Where to write.")] = Path("triaxis.yaml"),
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
 ) -> None:
@@ -33,17 +41,23 @@ def init(
 
     if file.exists() and not force:
         raise ConfigError(f"{file} must not exist yet: choose another with --file, or replace it with --force.")
-    write_text(file, starting_config(model, data, budget, weights))
+    write_text(file, starting_config(model, data, budget, weights, protect or (), prune_only or ()))
     out.print(escape(f"wrote {file}; go on with: triaxis run {shlex.quote(str(file))}"), soft_wrap=True)
 
 
 def inspect(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Such as timm:resnet18, or a configuration file.", show_default=False)],
     input_px: Annotated[int | None, typer.Option("--input", min=4, help="Side in pixels; the model's own.")] = None,
+    channels: Annotated[int | None, typer.Option("--channels", min=1, help="Channels of the pictures; 3.")] = None,
     classes: Annotated[int | None, typer.Option("--classes", min=2, help="Number of classes; the configuration's, or 10.")] = None,
     keep: Annotated[str | None, typer.Option("--keep", metavar="depth=0.7,...", help="Show the plan of this cut.")] = None,
     save: Annotated[Path | None, typer.Option("--save", metavar="DIR", help="Write the cut model there.")] = None,
     weights: Annotated[str | None, typer.Option("--weights", help="'pretrained' or a checkpoint file.")] = None,
+    protect: ProtectOption = None,
+    prune_only: PruneOnlyOption = None,
+    example_input: Annotated[
+        str | None, typer.Option("--example-input", metavar="MODULE:FUNCTION", help="Makes a model's arguments of a batch of pictures.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say what can be cut: axes, blocks, channel groups, sides, costs, and what stops an axis. Needs no training.
@@ -52,7 +66,17 @@ def inspect(
     """
     from triaxis.cli.inspection import parse_keep, print_inspection, what_is_named
 
-    ratios, named = parse_keep(keep), what_is_named(model, side_px=input_px, num_classes=classes, weights=weights)
+    ratios = parse_keep(keep)
+    named = what_is_named(
+        model,
+        side_px=input_px,
+        in_channels=channels,
+        num_classes=classes,
+        weights=weights,
+        protect=protect,
+        prune_only=prune_only,
+        example_input=example_input,
+    )
     from triaxis.deliver.inspect import inspect_model
 
     found = inspect_model(**named, keep=ratios, save=save)
@@ -100,20 +124,37 @@ def predict(
     allow_code: Annotated[
         bool, typer.Option("--allow-code", help="Run the function that makes the base model; for folders you trust.")
     ] = False,
+    out_dir: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Segmentation: where masks are written.")] = Path("masks"),
     as_json: JsonOption = False,
 ) -> None:
-    """Try the result by hand: the most probable classes of some images.
+    """Try the result by hand: the most probable classes of some images, or of a segmentation their masks, as PNG files.
 
-    Example: `triaxis predict runs/demo/compressed cat.jpg`
+    Examples: `triaxis predict runs/demo/compressed cat.jpg`, `triaxis predict runs/streets/compressed *.jpg --out masks`
     """
+    from triaxis.deliver.plan_file import read_description
     from triaxis.deliver.predict import predict_files
 
+    if read_description(model_dir).get("task") == "segmentation":
+        _predict_masks(model_dir, images, out_dir, allow_code, as_json)
+        return
     found = predict_files(model_dir, images, top=top, allow_code=allow_code)
     if as_json:
         print_json(found)
         return
     for image, classes in found.items():
         show.rows((image, "probability"), [(name, show.percent(probability)) for name, probability in classes])
+
+
+def _predict_masks(model_dir: Path, images: list[Path], out_dir: Path, allow_code: bool, as_json: bool) -> None:
+    """Write masks, and print which classes are in each."""
+    from triaxis.deliver.masks import predict_masks
+
+    found = predict_masks(model_dir, images, out_dir, allow_code=allow_code)
+    if as_json:
+        print_json(found)
+        return
+    for written in found.values():
+        show.rows((written["mask"], "of the pixels"), [(name, show.percent(share)) for name, share in written["classes"]])
 
 
 def bench(

@@ -14,6 +14,8 @@ from rich.markup import escape
 
 from triaxis.cli import show
 from triaxis.cli.frame import StageProgress, err, out, print_json
+from triaxis.cli.models import ProtectOption, PruneOnlyOption
+from triaxis.values.score import score_of
 
 if TYPE_CHECKING:
     from triaxis.config import Config
@@ -38,6 +40,8 @@ def run(
     out_dir: Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="Run directory; runs/NAME of the config file.")] = None,
     effort: EffortOption = None,
     hours: Annotated[float | None, typer.Option("--hours", min=0.0, help="The same by time: what fits into so many hours here.")] = None,
+    protect: ProtectOption = None,
+    prune_only: PruneOnlyOption = None,
 ) -> None:
     """Do it all: train or load the base model, collect, fit, solve, prune, report.
 
@@ -48,7 +52,9 @@ def run(
     from triaxis.config import idle_settings, load_config
 
     place = out_dir or Path("runs") / config.stem
-    loaded = _with_effort(load_config(config), place, effort, hours)
+    chosen = {"protect": tuple(protect or ()), "prune_only": tuple(prune_only or ())}
+    held = load_config(config).model_copy(update={key: names for key, names in chosen.items() if names})
+    loaded = _with_effort(held, place, effort, hours)
     for sentence in idle_settings(loaded):
         err.print(f"[yellow]warning[/]: {sentence}")
     from triaxis.stages.pipeline import run as run_pipeline
@@ -126,9 +132,13 @@ def fit(
     from triaxis.store.directory import RunDirectory
 
     place = RunDirectory(source)
+    config = place.config()
     with place.open() as store:
-        predictor, report = fit_run(store, place.config())
-    print_json({"predictor": predictor.to_json(), "fit_report": report.to_json()}) if as_json else show.fit_report(report)
+        predictor, report = fit_run(store, config)
+    if as_json:
+        print_json({"predictor": predictor.to_json(), "fit_report": report.to_json()})
+    else:
+        show.fit_report(report, score_of(config.task))
 
 
 def solve(run_dir: RunArgument, budget: BudgetOption = None, as_json: JsonOption = False) -> None:
@@ -145,7 +155,7 @@ def solve(run_dir: RunArgument, budget: BudgetOption = None, as_json: JsonOption
     specs = parse_budgets(budget, config.metric_keys) if budget else config.budgets
     with place.read() as store:
         solution = solve_run(store, specs)
-    print_json(solution.to_json()) if as_json else show.solution(solution)
+    print_json(solution.to_json()) if as_json else show.solution(solution, score_of(config.task))
 
 
 def frontier(
@@ -162,10 +172,13 @@ def frontier(
     from triaxis.store.directory import RunDirectory
     from triaxis.values import BudgetSpec
 
-    chosen = BudgetSpec.parse(f"{metric}=100%").metric
-    with RunDirectory(run_dir).read() as store:
+    chosen, place = BudgetSpec.parse(f"{metric}=100%").metric, RunDirectory(run_dir)
+    with place.read() as store:
         solutions = frontier_run(store, chosen, num)
-    print_json([solution.to_json() for solution in solutions]) if as_json else show.frontier(solutions, chosen)
+    if as_json:
+        print_json([solution.to_json() for solution in solutions])
+    else:
+        show.frontier(solutions, chosen, score_of(place.config().task))
 
 
 def prune(run_dir: RunArgument, budget: BudgetOption = None) -> None:

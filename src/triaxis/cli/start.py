@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,9 @@ def _num_train(num: int, folders: Container[str]) -> int:
     return int(num * (1 - sum(share for split, share in drawn.items() if split not in folders)))
 
 
-def starting_config(model: str, data: str, budget: str, weights: str | None = None) -> str:
+def starting_config(
+    model: str, data: str, budget: str, weights: str | None = None, protect: Sequence[str] = (), prune_only: Sequence[str] = ()
+) -> str:
     """Return the YAML text of a configuration for a model, data and budget, with the reasons for what was chosen.
 
     Raises:
@@ -77,6 +79,7 @@ def starting_config(model: str, data: str, budget: str, weights: str | None = No
         DataError: The image folder is not one.
     """
     plain: dict[str, Any] = {"model": {"name": model, "weights": weights}, "data": {"source": data}, "budget": budget}
+    plain |= {"protect": list(protect), "prune_only": list(prune_only)}
     config_from_plain(plain, source="triaxis init")
     notes: dict[str, str] = {}
     kind, _, place = data.partition(":")
