@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from io import StringIO
 from typing import Any
 
 from rich.console import Console
@@ -10,7 +11,7 @@ NUMBERS = {"val_accuracy": 0.75, "test_accuracy": 0.5, "macs": 10**6, "params": 
 
 
 def shown(**more: Any) -> str:
-    console = Console(width=120, record=True, quiet=True)
+    console = Console(width=120, file=StringIO(), record=True)
     console.print(summary_table({"base": NUMBERS, "compressed": NUMBERS, **more}))
     return console.export_text()
 
