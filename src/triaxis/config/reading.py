@@ -91,7 +91,7 @@ def _description(path: str) -> str:
 def idle_settings(config: Config) -> list[str]:
     """Return one sentence for each setting that was changed but has no effect, so that nobody waits for one."""
     own = DataConfig(source=config.data.source, mean=config.data.mean, std=config.data.std)
-    known_here = config.data.source.startswith(("digit", "imagefolder", "masks"))
+    known_here = config.data.source.startswith(("digit", "imagefolder", "masks", "coco"))
     side_px = config.model.side_px
     collect, plain = config.collect, CollectConfig()
     is_elastic = collect.method == "elastic"

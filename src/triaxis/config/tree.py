@@ -34,7 +34,7 @@ FINETUNE_RECIPE = Recipe(epochs=30, peak_lr=0.05, distill=0.7, temperature=2.0, 
 
 MODEL_FORM = r"^[\w.]+:[\w./-]+$"
 FUNCTION_FORM = r"^[\w.]+:\w+$"
-DATA_KINDS = ("digits", "digit_scenes", "imagefolder", "masks", "cifar10", "cifar100", "fashion_mnist", "svhn")
+DATA_KINDS = ("digits", "digit_scenes", "imagefolder", "masks", "coco", "cifar10", "cifar100", "fashion_mnist", "svhn")
 DATA_FORM = r"^(digits|digit_scenes|[\w.]+:.+)$"
 
 Format = Literal["safetensors", "pt2", "onnx", "onnx-int8"]
@@ -100,7 +100,7 @@ class DataConfig(Section):
         default="digits",
         pattern=DATA_FORM,
         description="digits, imagefolder:PATH, cifar10:PATH, cifar100:PATH, fashion_mnist:PATH, svhn:PATH or package.module:function; "
-        "of masks: digit_scenes, masks:PATH",
+        "of masks: digit_scenes, masks:PATH; of boxes: digit_scenes, coco:PATH",
     )
     side_px: int | None = Field(
         default=None,

@@ -16,6 +16,7 @@ from triaxis.data.images import Images, Preprocess, Splits, require_recipe
 from triaxis.data.sources import load_splits
 from triaxis.errors import StoreError, TriaxisError, UnsupportedModelError
 from triaxis.metrics.macs import count_macs, count_params
+from triaxis.models.detector import Detector, as_detector
 from triaxis.models.weights import check_finite, load_model
 from triaxis.models.zoos import ModelSource, unwrap
 from triaxis.progress import Advance, Moment, Progress, Silent
@@ -98,6 +99,8 @@ def _loaded(run: Run, task: Task, model: nn.Module | None, splits: Splits | None
         if splits is None or model is None:
             splits, loaded = _load(run.config, run.store, task, splits, model)
         network = _own_copy(model) if model is not None else trainable(loaded.model)  # type: ignore[union-attr]
+        if isinstance(network, Detector):
+            network.normalises_as(splits.train.preprocess)
         called_with(network, run.config.example_input)
         source = _source(run.config, splits, named=model is None)
         _require_usable(run.config, task, network, splits, source)
@@ -147,7 +150,7 @@ def _own_copy(model: nn.Module) -> nn.Module:
     """What is handed over stays as it is."""
     model = unwrap(model)
     check_plain(model)
-    return trainable(copy.deepcopy(model))
+    return trainable(as_detector(copy.deepcopy(model)))
 
 
 def load_parts(config: Config) -> tuple[Splits, Any]:
