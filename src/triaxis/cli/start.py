@@ -114,6 +114,7 @@ def _choose_for_masks(kind: str, place: str, model: str, plain: dict[str, Any], 
     files = [picture for pairs in found.splits.values() for picture, _ in pairs]
     facts = FolderFacts(
         num_images=len(files),
+        num_train=_num_train(len(found.splits["train"]), found.splits),
         class_names=found.class_names,
         side_px=median_side(files),
         num_bytes=sum(file.stat().st_size for file in files),
