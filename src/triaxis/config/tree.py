@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from triaxis.config.cluster import ClusterConfig
 from triaxis.config.section import Section
 from triaxis.config.tasks import TASKS, SegmentationConfig
 from triaxis.errors import ConfigError
@@ -169,7 +170,8 @@ class CollectConfig(Section):
     block_images: int = Field(default=1000, ge=1, description="images that choose the block to remove")
     calibrate_images: int = Field(default=1000, ge=1, description="images that re-estimate the batch-norm statistics after a cut")
     executor: Literal["serial", "ray"] = Field(default="serial", description="one trial after another, or many at once (extra [ray])")
-    workers: int = Field(default=1, ge=1, description="trials at once, where the executor allows it")
+    workers: int | None = Field(default=None, ge=1, description="trials at once, where the executor allows it; null takes as many as fit")
+    cluster: ClusterConfig = ClusterConfig()
 
 
 class WidthConfig(Section):

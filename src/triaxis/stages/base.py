@@ -22,6 +22,7 @@ from triaxis.models.zoos import ModelSource, unwrap
 from triaxis.progress import Advance, Moment, Progress, Silent
 from triaxis.stages.context import Base, Data, Opened, Run, Trainer
 from triaxis.stages.costs import round_to
+from triaxis.stages.elsewhere import require_cluster
 from triaxis.stages.environment import how_to_train, pick_device
 from triaxis.stages.forecast import forecast
 from triaxis.stages.identity import identity_of_run, require_the_same, state_digest
@@ -74,8 +75,10 @@ def open_run(
     run.progress.score = score_of(config.task)
     device = pick_device(config)
     require_packages(config, device)
+    if store.record("block_order") is None:
+        require_cluster(config, device)
     since = CpuTime.now()
-    task = task_of(config)
+    task, is_named = task_of(config), splits is None
     network, splits, source, is_trained = _loaded(run, task, model, splits)
     run = _with_formats(run, network, source, device)
     train = splits.train
@@ -88,7 +91,7 @@ def open_run(
     base = Base(source, _surgeon(run, network, source, device), state_digest(network.state_dict()))
     store.put_record("anatomy", base.surgeon.anatomy.to_json())
     trainer = dataclasses.replace(trainer, teacher=Teacher(network, source.side_px, device, trainer.mode, task))
-    return Opened(run, Data(splits, splits.digest()), base, trainer)
+    return Opened(run, Data(splits, splits.digest(), is_named), base, trainer)
 
 
 def _loaded(run: Run, task: Task, model: nn.Module | None, splits: Splits | None) -> tuple[nn.Module, Splits, ModelSource, bool]:

@@ -19,6 +19,7 @@ ever removed.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -42,6 +43,7 @@ FREE_KEYS = (
     "export.formats",
     "collect.executor",
     "collect.workers",
+    "collect.cluster",
     "data.workers",
     "data.memory",
     "data.download",
@@ -255,7 +257,13 @@ class RunDirectory:
         try:
             # A record lock, unlike flock, is not inherited by worker processes that outlive a killed driver.
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                os.close(descriptor)
+                raise StoreError(
+                    f"The run directory {self.path} must be on a disk that locks files, got '{error.strerror}': mount it with locks, or "
+                    "choose a directory on another disk with --out."
+                ) from None
             holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
             os.close(descriptor)
             raise StoreLockedError(_locked_sentence(self.path, holder or "unknown")) from None

@@ -2,6 +2,9 @@
 
 The write-ahead log lets `solve` and `status` read while a run writes; ``synchronous=FULL`` makes a commit outlive a
 power cut. Bodies are JSON text, so that the file can be read with nothing but the sqlite3 shell.
+
+The log needs a file that all processes map into memory, which a network file system cannot give. There the store keeps a
+rollback journal, which needs nothing but locks: readers wait for a commit to end, and the other way round.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from triaxis.errors import StoreError
 from triaxis.store.base import check_final
 from triaxis.store.memory import to_text
 from triaxis.store.records import damaged, read_result
+from triaxis.store.shared_disks import shared_kind
 from triaxis.values import TrialResult
 
 SCHEMA_NUMBER = 1
@@ -74,7 +78,11 @@ class SqliteStore:
         return open_store, (self._path, True, self._check)
 
     def _prepare(self, read_only: bool) -> None:
+        is_shared = not read_only and shared_kind(self._path) is not None
         with self._told():
+            if is_shared:
+                # A log that another disk left is then read without the file in memory.
+                self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             found = self._connection.execute("PRAGMA user_version").fetchone()[0]
             empty = not self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
             if found != SCHEMA_NUMBER and not (empty and found == 0 and not read_only):
@@ -82,8 +90,11 @@ class SqliteStore:
                     f"{self._path} must be a triaxis store of schema {SCHEMA_NUMBER}, got schema {found}: another version wrote it."
                 )
             if not read_only:
-                self._connection.execute("PRAGMA journal_mode = WAL")
-                self._connection.execute("PRAGMA synchronous = FULL")
+                # Extra: the folder is synced too, after the journal is gone.
+                journal, sync = ("DELETE", "EXTRA") if is_shared else ("WAL", "FULL")
+                self._connection.execute(f"PRAGMA journal_mode = {journal}")
+                self._connection.execute(f"PRAGMA synchronous = {sync}")
+                self._connection.execute("PRAGMA locking_mode = NORMAL")
                 self._connection.executescript(_TABLES)
 
     @contextmanager
@@ -178,6 +189,8 @@ def _sentence(path: Path, error: sqlite3.Error) -> str:
         return f"{path} must have room to grow, but the disk is full: free some space and run again; finished work is kept."
     if "readonly" in reason or "unable to open" in reason:
         return f"{path} must be writable, got '{reason}': check the permissions of {path.parent}."
+    if "locking protocol" in reason:
+        return f"{path} must be on a disk that locks files, got '{reason}': choose a directory on another disk with --out."
     if "locked" in reason:
         return f"{path} must have one writer, but another process is writing: wait for it to end, then run the same command again."
     if "not a database" in reason or "malformed" in reason:
