@@ -96,7 +96,8 @@ class ProcessesSession:
             event = self._workers.next_event()
             spec = event.task.spec
             if isinstance(event, Said):
-                self._work.hear(spec, *event.word, "")
+                share, moment = event.word
+                self._work.hear(spec, share, moment, "")
                 continue
             self._num_running -= 1
             if not isinstance(event, Died):
