@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from triaxis.data.images import Batch, Images, hash_seed, require_batch, resize
 from triaxis.errors import TrainingError
+from triaxis.process.convolutions import guard, release
 from triaxis.process.interrupt import Stop, postponed, requested
 from triaxis.process.walltime import part
 from triaxis.tasks import CLASSIFICATION, Output, Task, mapped
@@ -95,7 +96,7 @@ def finetune(
     require_batch(len(images), recipe.batch_size, "train")
     if recipe.distill == 0 or not task.distils:
         teacher = None
-    mode.place(model, device).train()
+    guards = guard(mode.place(model, device).train())
     loop = Loop(model, images, recipe, side_px, seed, device, mode, teacher, on_step, machine or Machine(), save_s, task)
     for epoch in range(loop.restore(resume_path), recipe.epochs):
         bank = loop.bank(epoch)
@@ -105,6 +106,7 @@ def finetune(
     if recipe.epochs:
         loop.take_average()
         calibrate(model, images, side_px, device, recipe=recipe, num_images=calibrate_images)
+    release(guards)
     model.eval()
     if resume_path is not None:
         remove_resume(resume_path)
