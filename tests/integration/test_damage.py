@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from triaxis.errors import StoreError
 from triaxis.store.checkpoints import save_checkpoint
 from triaxis.store.directory import RunDirectory
+from triaxis.store.journal import journal_of
 
 
 @pytest.fixture
@@ -58,6 +59,7 @@ def test_a_damaged_trial_from_which_another_starts_is_named(copy, command, tiny_
         # The last trial of the chain was not measured yet.
         last = next(t for t in reversed(store.trials()) if t.spec.parent)
         store._connection.execute("DELETE FROM trials WHERE trial_id = ?", (last.trial_id,))
+    journal_of(copy.store_file).unlink()
     damage(copy.checkpoint(str(last.spec.parent)))
     done = command("run", tiny_file, "--out", copy.path)
     assert done.returncode == StoreError.exit_code

@@ -224,6 +224,7 @@ def train_base(run: Run, splits: Splits, network: nn.Module, source: ModelSource
     identity = identity_of_run(state_digest(network.state_dict()) if is_trained else None, splits)
     require_the_same(run.directory, store, identity)
     if store.record("base") is not None:
+        trainer.forget("base")
         load_into(network, checkpoint)
         _require_same_base(run, network)
         return
@@ -248,6 +249,7 @@ def train_base(run: Run, splits: Splits, network: nn.Module, source: ModelSource
         "train_macs": float(num_images * macs),
     }
     store.put_record("base", measured | identity)
+    trainer.forget("base")
     log.info("base model: val accuracy %.4f, %d MACs", found.value, macs)
 
 

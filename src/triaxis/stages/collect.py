@@ -104,8 +104,11 @@ def measure_trials(
     """
     places = {spec.trial_id: Moment(trial=n, num_trials=num_trials or first + len(specs)) for n, spec in enumerate(specs, first + 1)}
     total = sum(_effort(spec) for spec in specs)
-    known = (run.store.trial(spec.trial_id) for spec in specs)
-    done = sum(_effort(result.spec) for result in known if result and result.state == "done")
+    known = [result for spec in specs if (result := run.store.trial(spec.trial_id)) and result.state == "done"]
+    done = sum(_effort(result.spec) for result in known)
+    for result in known:
+        # A process that was killed between the two has stored the result and left the state.
+        trainer.forget(result.trial_id)
     run.progress.expect({stage: total})
     with run.timed(stage) as advance:
         advance(done / total, "")
@@ -113,6 +116,8 @@ def measure_trials(
         def on_result(result: TrialResult) -> None:
             nonlocal done
             run.store.put_trial(result)
+            if result.state == "done":
+                trainer.forget(result.trial_id)
             done += _effort(result.spec)
             place = dataclasses.replace(places[result.trial_id], event="result", val_accuracy=result.val_accuracy)
             advance(done / total, f"{result.spec.axis} {_words(result)}", place)

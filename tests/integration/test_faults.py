@@ -1,0 +1,76 @@
+"""Runs that are killed, or that find the disk full, at operations on files all over the stages; `make soak` does many more."""
+
+from __future__ import annotations
+
+import random
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from triaxis.errors import StoreError
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+from faults.lab import Lab, can_harm, config_text, leftovers, lost, result_of, trials_of
+
+pytestmark = pytest.mark.skipif(not can_harm(), reason="needs Linux and a C compiler")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with Lab(tmp_path_factory.mktemp("lab")) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("config") / "small.yaml"
+    file.write_text(config_text("chains", minutes=0.002))
+    return file
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, lab: Lab, config: Path) -> tuple[dict, list[str]]:
+    """The result of an undisturbed run, and all operations that it did."""
+    folder = tmp_path_factory.mktemp("whole")
+    done = lab.run(config, folder / "run", kind="count", log=folder / "operations.txt")
+    assert done.code == 0, done.said
+    return result_of(folder / "run"), (folder / "operations.txt").read_text().splitlines()
+
+
+def test_a_dozen_kills_change_no_number_and_no_trial(tmp_path, lab, config, whole):
+    wanted, operations = whole
+    out, draw, codes = tmp_path / "run", random.Random(0), []
+    for number in range(12):
+        before = trials_of(out)
+        # The first fall among the operations that begin a run, the rest where each attempt gets farther than the last.
+        at = draw.randint(1, 40) if number < 4 else draw.randint(20, len(operations) // 8)
+        codes.append(lab.run(config, out, kind="half" if number % 2 else "kill", at=at).code)
+        assert lost(before, trials_of(out)) == []
+    assert codes.count(-signal.SIGKILL) >= 10, codes
+    done = lab.run(config, out)
+    assert done.code == 0, done.said
+    assert result_of(out) == wanted
+    assert leftovers(out) == []
+
+
+def test_a_disk_that_is_full_at_any_write_is_one_sentence_and_the_same_command_goes_on(tmp_path, lab, config, whole):
+    wanted, operations = whole
+    out, codes = tmp_path / "run", []
+    for at in (1, 3, 6, 10, 16, 25, 40, 60, 80, 110):
+        before = trials_of(out)
+        done = lab.run(config, out, kind="full", at=at)
+        codes.append(done.code)
+        assert "Traceback" not in done.said, done.said
+        if done.code:
+            assert done.code == StoreError.exit_code, done.said
+            assert done.said.count("error:") == 1 and "free some space" in done.said, done.said
+        assert lost(before, trials_of(out)) == []
+    assert codes.count(StoreError.exit_code) >= 8, codes
+    done = lab.run(config, out)
+    assert done.code == 0, done.said
+    assert result_of(out) == wanted
+    assert leftovers(out) == []
