@@ -11,7 +11,7 @@ import argparse
 import dataclasses
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rivals.picture import svg
@@ -25,6 +25,8 @@ from triaxis.store.directory import RunDirectory
 from triaxis.store.files import write_json, write_text
 
 HERE = Path(__file__).parent
+
+Profiles = Mapping[str, Sequence[Profile]]
 
 
 class Lines:
@@ -51,16 +53,16 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(profiles: Profiles, arms: Sequence[str], family: str, description: str) -> argparse.ArgumentParser:
     """Return the command line's reader."""
-    made = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    made = argparse.ArgumentParser(description=description)
     made.add_argument("--data", help="CIFAR-10 as class folders under train/ and test/, or as torchvision keeps it")
-    made.add_argument("--profile", default="cpu", choices=PROFILES)
+    made.add_argument("--profile", default="cpu", choices=profiles)
     made.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds to run; results hold all that were ever run here")
     made.add_argument("--budgets", nargs="+", metavar="BUDGET", help="such as macs=25%% latency=50%%; default: the profile's")
-    made.add_argument("--arms", nargs="+", choices=(*ARMS, *OPTIONAL_ARMS), default=list(ARMS))
+    made.add_argument("--arms", nargs="+", choices=(*ARMS, *OPTIONAL_ARMS), default=list(arms))
     made.add_argument("--dear-budgets", nargs="*", metavar="BUDGET", help="those of scratch and of rivals with the collection's effort")
-    made.add_argument("--work", type=Path, default=Path("runs/bench-cifar"), help="where runs are kept")
+    made.add_argument("--work", type=Path, default=Path(f"runs/bench-{family}"), help="where runs are kept")
     made.add_argument("--out", type=Path, default=HERE / "results", help="where the JSON, Markdown and SVG go")
     made.add_argument("--minutes", type=float, help="start nothing new after this time")
     made.add_argument("--train-only", action="store_true", help="stop before test and speed, which want the machine to themselves")
@@ -69,21 +71,28 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code."""
-    options = parser().parse_args(arguments)
+def main(
+    arguments: Sequence[str] | None = None,
+    *,
+    profiles: Profiles = PROFILES,
+    arms: Sequence[str] = ARMS,
+    family: str = "cifar",
+    description: str = (__doc__ or "").splitlines()[0],
+) -> int:
+    """Run the command line of a family of profiles, each with its usual arms; return the exit code."""
+    options = parser(profiles, arms, family, description).parse_args(arguments)
     try:
-        return run(options)
+        return run(options, profiles[options.profile])
     except TriaxisError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace, profiles: Sequence[Profile]) -> int:
     """Run all seeds of the profile's networks, writing the results after each."""
     deadline = time.monotonic() + 60 * options.minutes if options.minutes is not None else float("inf")
     is_complete = True
-    for profile in PROFILES[options.profile]:
+    for profile in profiles:
         work = options.work / profile.name
         if not options.report_only:
             is_complete &= train_profile(options, profile, work, deadline)
@@ -127,10 +136,10 @@ def report(profile: Profile, work: Path, out: Path) -> None:
     """Write JSON, Markdown and SVG from all the runs there are."""
     folders = sorted(path for path in work.glob("seed-*") if RunDirectory(path).store_file.exists())
     results = gather(profile, sorted(folders, key=lambda path: int(path.name.partition("-")[2])))
-    command = f"python benchmarks/cifar.py --data PATH --profile {profile.name.partition('-')[0]} --seeds " + " ".join(
+    command = f"python benchmarks/{profile.family}.py --data PATH --profile {profile.name.partition('-')[0]} --seeds " + " ".join(
         str(entry["seed"]) for entry in results["seeds"]
     )
-    name = f"cifar-{profile.name}"
+    name = f"{profile.family}-{profile.name}"
     write_json(out / f"{name}.json", results)
     write_text(out / f"{name}.md", markdown(results, profile, command))
     write_text(out / f"{name}.svg", svg(results))

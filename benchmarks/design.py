@@ -20,13 +20,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.interpolate import RBFInterpolator
 
-from triaxis.maths.cost import costs_of, lattice
 from triaxis.maths.design import axis_design, next_trial, steepest
 from triaxis.maths.fit import fit
-from triaxis.maths.solve import Levels, solve
+from triaxis.maths.lattice import BASE, Lattice, Levels
+from triaxis.maths.solve import solve
 from triaxis.study.synthetic import KINDS, cnn_cost, measure, random_surface
 from triaxis.study.table1 import FAMILIES, FAMILY_NAMES, Family, points_of
-from triaxis.values import AXES, AccuracyPredictor, Budget, CostTable, KeepRatios, Point
+from triaxis.values import AccuracyPredictor, Budget, CostTable, KeepRatios, Point
 
 RESULTS = Path(__file__).parent / "results"
 NOISE = 0.003
@@ -47,12 +47,12 @@ class Problem(NamedTuple):
 
     def measure(self, levels: list[Levels], first: int = 0) -> list[Point]:
         """Measure cuts of the lattice; `first` tells repeated calls apart."""
-        x = np.array([[getattr(self.table, axis)[n] for axis, n in zip(AXES, row, strict=True)] for row in levels])
+        x = np.array([Lattice(self.table).ratios(cut).as_tuple() for cut in levels])
         return measure(self.truth, x, NOISE, 1000 * self.seed + first)
 
     def regret(self, predictor: AccuracyPredictor) -> float:
         """Return the best true accuracy within budget minus that of the cut which the predictor chooses, in points."""
-        x, costs = lattice(self.table), costs_of(self.table, "macs")
+        x, costs = Lattice(self.table).x, Lattice(self.table).costs("macs")
         chosen = solve(predictor, self.table, [self.budget], with_continuous=False).ratios.as_tuple()
         best = self.truth(x[costs <= self.budget.limit]).max()
         return 100 * float(best - self.truth(np.array([chosen]))[0])
@@ -90,7 +90,7 @@ def problems() -> Iterator[tuple[str, Problem]]:
 
 
 def _budget(table: CostTable, fraction: float) -> Budget:
-    cheapest = costs_of(table, "macs").min()
+    cheapest = Lattice(table).costs("macs").min()
     limit = max(fraction * table.base_cost("macs"), 1.2 * float(cheapest))
     return Budget(metric="macs", limit=limit, fraction=limit / table.base_cost("macs"))
 
@@ -98,7 +98,7 @@ def _budget(table: CostTable, fraction: float) -> Budget:
 def _axes(problem: Problem, num: int) -> list[Levels]:
     table = problem.table
     low = KeepRatios(depth=table.depth[-1], width=table.width[-1], resolution=table.resolution[-1])
-    return [(0, 0, 0), *(levels for _, levels in axis_design(table, num_trials=num, min_ratios=low))]
+    return [BASE, *(levels for _, levels in axis_design(table, num_trials=num, min_ratios=low))]
 
 
 def sequential(problem: Problem, first: int = 6) -> tuple[dict[int, float], int]:
@@ -140,19 +140,18 @@ def paper(problem: Problem) -> dict[int, float]:
 def random_cuts(problem: Problem) -> dict[int, float]:
     """Cuts drawn from the whole lattice, and the base model."""
     rng = np.random.default_rng(problem.seed)
-    sizes = [len(getattr(problem.table, axis)) for axis in AXES]
-    rows = rng.permutation(np.prod(sizes))[: COUNTS[-1]]
-    drawn: list[Levels] = [tuple(int(n) for n in np.unravel_index(row, sizes)) for row in rows]  # type: ignore[misc]
-    return {num: problem.regret(fit(problem.measure([(0, 0, 0), *drawn[:num]]))[0]) for num in COUNTS}
+    lattice = Lattice(problem.table)
+    drawn = [lattice.levels(row) for row in rng.permutation(len(lattice))[: COUNTS[-1]]]
+    return {num: problem.regret(fit(problem.measure([BASE, *drawn[:num]]))[0]) for num in COUNTS}
 
 
 def grids(problem: Problem) -> dict[int, float]:
     """Full factorial grids over the lattice's range; the base model is a corner."""
     found = {}
     for num, shape in GRIDS.items():
-        sizes = [len(getattr(problem.table, axis)) for axis in AXES]
-        levels = [np.linspace(0, size - 1, n).round().astype(int).tolist() for size, n in zip(sizes, shape, strict=True)]
-        found[num] = problem.regret(fit(problem.measure(list(itertools.product(*levels))))[0])
+        lattice = Lattice(problem.table)
+        levels = [np.linspace(0, size - 1, n).round().astype(int).tolist() for size, n in zip(lattice.shape, shape, strict=True)]
+        found[num] = problem.regret(fit(problem.measure(list(lattice.product(levels))))[0])
     return found
 
 

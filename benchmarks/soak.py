@@ -65,7 +65,7 @@ class Bench:
         text = config_text("elastic" if kind == "elastic" else "chains", minutes=10 if kind == "slow" else 0.002)
         if kind == "streamed":
             pictures = write_pictures(self.folder / "pictures")
-            text = text.replace("{source: digits, ", f"{{source: "imagefolder:{pictures}", memory: stream, workers: 2, ")
+            text = text.replace("{source: digits, ", f"{{source: 'imagefolder:{pictures}', memory: stream, workers: 2, ")
         file.write_text(text)
         return file
 

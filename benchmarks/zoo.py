@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from triaxis.errors import TriaxisError
 from triaxis.metrics.macs import COUNTED, count_macs, count_params, work
 from triaxis.models.zoos import build
-from triaxis.surgery import apply
-from triaxis.surgery.layout import loss_of
+from triaxis.surgery.cut import apply
+from triaxis.surgery.find.layout import loss_of
 from triaxis.surgery.proof import disagreement, shaken
 from triaxis.surgery.surgeon import Surgeon
 from triaxis.values import AXES, PrunePlan

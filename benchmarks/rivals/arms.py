@@ -13,6 +13,7 @@ from rivals.training import Case, reinitialise, train
 from rivals.width import CRITERIA, STEPS, prune_width, sparse_regularisation
 from triaxis.errors import ConfigError, InfeasibleBudgetError
 from triaxis.maths.frontier import COMPOUND, EQUAL_SPLIT, along_path
+from triaxis.maths.lattice import Lattice, Levels
 from triaxis.maths.solve import candidates
 from triaxis.stages.choose import final_plan, starting_point
 from triaxis.stages.context import Opened
@@ -26,6 +27,7 @@ SPARSE_SHARE = 0.5
 NUM_CANDIDATES = 40
 SMALLEST_SIDE_PX = 8
 PATH_STEPS = 150
+WIDTH_STEPS = 64
 
 Maker = Callable[[Case], Start]
 
@@ -61,6 +63,17 @@ def width(case: Case) -> Start:
     return dearest_within(opened, case.budget, make, STEPS)
 
 
+def own_width(case: Case) -> Start:
+    """Cut triaxis's channel groups alone, the same ratio in each: for networks that torch-pruning does not take."""
+    opened = case.opened
+    importance = opened.run.config.width.importance
+
+    def make(step: int) -> Start:
+        return _planned(opened, opened.base.surgeon.plan(width=1 - step / WIDTH_STEPS, importance=importance))
+
+    return dearest_within(opened, case.budget, make, WIDTH_STEPS)
+
+
 def _sparse_base(case: Case) -> tuple[nn.Module, float]:
     """Return the uncut network after sparse training for whole epochs (none where the budget pays for less than half of one)."""
     opened = case.opened
@@ -86,9 +99,10 @@ def depth(case: Case) -> Start:
 
 
 def resolution(case: Case) -> Start:
-    """Feed smaller pictures, down to 8 px."""
-    opened = case.opened
-    sides = range(opened.base.side_px, SMALLEST_SIDE_PX - 1, -1)
+    """Feed smaller pictures, down to 8 px; a network that must be changed for a side is fed those that the run's plans offer."""
+    opened, surgeon = case.opened, case.opened.base.surgeon
+    every = range(opened.base.side_px, SMALLEST_SIDE_PX - 1, -1)
+    sides = [side for side in every if side in surgeon.sides_px() or not surgeon.needs_resize(side)]
     return dearest_within(opened, case.budget, lambda i: _planned(opened, side_plan(opened.base, sides[i])), len(sides))
 
 
@@ -109,11 +123,11 @@ def _along(case: Case, exponents: Sequence[float]) -> Start:
     path = path_levels(table, exponents)
 
     def make(step: int) -> Start:
-        i, j, k = path[step]
+        blocks, width, side_px = Lattice(table).place(path[step])
         plan = opened.base.surgeon.plan(
-            removed_blocks=tuple(order[: table.blocks[0] - table.blocks[i]]),
-            width=table.widths[j],
-            side_px=table.sides_px[k],
+            removed_blocks=tuple(order[: table.blocks[0] - blocks]),
+            width=width,
+            side_px=side_px,
             importance=opened.run.config.width.importance,
         )
         return _planned(opened, plan)
@@ -121,7 +135,7 @@ def _along(case: Case, exponents: Sequence[float]) -> Start:
     return dearest_within(opened, case.budget, make, len(path))
 
 
-def path_levels(table: CostTable, exponents: Sequence[float]) -> list[tuple[int, int, int]]:
+def path_levels(table: CostTable, exponents: Sequence[float]) -> list[Levels]:
     """Return the lattice levels nearest to the path x_a = s^exponents[a], by falling MACs."""
     base = table.base_cost("macs")
     found = []
@@ -168,6 +182,7 @@ def _scratch(case: Case, epochs: int) -> Start:
 MAKERS: dict[str, Maker] = {
     "triaxis": triaxis,
     **dict.fromkeys(CRITERIA, width),
+    "width": own_width,
     "depth": depth,
     "resolution": resolution,
     "equal_split": equal_split,

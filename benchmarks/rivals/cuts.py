@@ -53,7 +53,8 @@ class Cut:
         """Return the base model cut so, on the CPU; its weights are still to be loaded."""
         if self.history:
             return replay(base.surgeon.base, self.history, base.input_shape, base.source.num_classes)
-        if self.plan is None or not (self.plan.removed_blocks or self.plan.channels):
+        is_cut = self.plan is not None and (self.plan.removed_blocks or self.plan.channels or base.surgeon.needs_resize(self.side_px))
+        if self.plan is None or not is_cut:
             # A side alone is cut by feeding smaller pictures; it may be below the sides that the run's plans offer.
             return copy.deepcopy(base.surgeon.base)
         return base.surgeon.cut(self.plan)

@@ -21,6 +21,7 @@ STYLES = {
     "width_l2_global": (COLORS["width"], "7 4"),
     "width_bn": (COLORS["width"], "2 3"),
     "width_group_norm": (COLORS["width"], "9 3 2 3"),
+    "width": (COLORS["width"], ""),
     "depth": (COLORS["depth"], "7 4"),
     "resolution": (COLORS["resolution"], "7 4"),
     "equal_split": (QUIET, ""),

@@ -13,8 +13,8 @@ from triaxis.values import BudgetSpec
 WIDTH_ARMS = ("width_l2", "width_l2_global", "width_bn", "width_group_norm")
 SINGLE_AXIS_ARMS = (*WIDTH_ARMS, "depth", "resolution")
 ARMS = ("triaxis", *SINGLE_AXIS_ARMS, "equal_split", "compound", "scratch")
-OPTIONAL_ARMS = ("scratch_same_macs",)
-SCRATCH_ARMS = ("scratch", *OPTIONAL_ARMS)
+OPTIONAL_ARMS = ("scratch_same_macs", "width")
+SCRATCH_ARMS = ("scratch", "scratch_same_macs")
 PAID = "+collection"
 
 
@@ -24,6 +24,7 @@ class Profile:
 
     `dear_budgets` are those at which the arms run that cost many times the others: training from scratch, width alone on a latency budget,
     and the strongest rivals once more with the collection's effort added.
+    `family` is what the files of results are named after, with the profile's name.
     `runtimes` run the speed measurement, `seconds` each time, for each batch. `best_on_test` evaluates on test after every
     epoch, for a column that published tables have; nothing is selected by it.
     """
@@ -38,6 +39,7 @@ class Profile:
     seconds: float = 0.6
     best_on_test: bool = False
     compile: bool = False
+    family: str = "cifar"
     published: tuple[tuple[str, float, float], ...] = field(default=())
 
     def config(self, source: str, seed: int) -> Config:
@@ -93,6 +95,59 @@ CPU = Profile(
     },
     budgets=("macs=50%", "macs=35%", "macs=25%", "macs=12%", "latency=50%"),
 )
+
+ADAMW = {"optimizer": "adamw", "weight_decay": 0.05}
+
+VIT = Profile(
+    name="cpu",
+    family="vit",
+    title="A small ViT on 8,000 images of CIFAR-10",
+    settings={
+        "model": {
+            "name": "timm:vit_tiny_patch16_224",
+            "args": {"img_size": 32, "patch_size": 4, "embed_dim": 96, "depth": 6, "num_heads": 6},
+        },
+        "threads": 1,
+        "precision": "fp32",
+        "data": {"side_px": 32, "val_fraction": 0.1, "max_train_images": 8000},
+        "budget": ["macs=50%"],
+        "base": {"epochs": 20, "peak_lr": 2e-3, **ADAMW},
+        # A quarter of the cost by the side alone is 12 px.
+        "collect": {"recipe": {"epochs": 2, "peak_lr": 1e-3, **ADAMW}, "min_resolution": 0.375},
+        "finetune": {"epochs": 6, "peak_lr": 1e-3, **ADAMW},
+        "export": {"formats": ["safetensors"]},
+    },
+    budgets=("macs=50%", "macs=25%"),
+    dear_budgets=(),
+    runtimes=("eager",),
+)
+
+TINY_VIT = Profile(
+    name="tiny",
+    family="vit",
+    title="A very small ViT on a few images, to try the benchmark itself",
+    settings={
+        "model": {
+            "name": "timm:vit_tiny_patch16_224",
+            "args": {"img_size": 16, "patch_size": 4, "embed_dim": 16, "depth": 3, "num_heads": 4},
+        },
+        "precision": "fp32",
+        "data": {"side_px": 16, "val_fraction": 0.2},
+        "budget": ["macs=50%"],
+        "width": {"round_to": 2},
+        "base": {"epochs": 1, "batch_size": 32, "crop_px": 1, **ADAMW},
+        "collect": {"recipe": {"epochs": 1, "batch_size": 32, "crop_px": 1, **ADAMW}, "num_trials": 4, "block_images": 64},
+        "finetune": {"epochs": 1, "batch_size": 32, "crop_px": 1, **ADAMW},
+        "export": {"formats": ["safetensors"]},
+    },
+    budgets=("macs=50%", "macs=25%"),
+    dear_budgets=(),
+    runtimes=("eager",),
+    batches=(1, 64),
+    seconds=0.04,
+)
+
+VIT_PROFILES: dict[str, tuple[Profile, ...]] = {"cpu": (VIT,), "tiny": (TINY_VIT,)}
 
 TINY = Profile(
     name="tiny",

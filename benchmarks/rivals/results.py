@@ -20,6 +20,7 @@ LABELS = {
     "width_l2_global": "width: group L2, global",
     "width_bn": "width: batch-norm scale, global",
     "width_group_norm": "width: group norm, sparse training",
+    "width": "width only, triaxis's surgery",
     "depth": "depth only",
     "resolution": "resolution only",
     "equal_split": "equal split",
@@ -64,6 +65,7 @@ def gather(profile: Profile, folders: Iterable[Path]) -> dict[str, Any]:
     return {
         "schema": 1,
         "profile": profile.name,
+        "family": profile.family,
         "title": profile.title,
         "machine": {k: machine.get(k) for k in ("device", "threads", "mode")},
         "versions": machine.get("versions"),

@@ -17,9 +17,9 @@ def markdown(results: dict[str, Any], profile: Profile, command: str) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in (results["versions"] or {}).items())
     parts = [
         f"# {results['title']}: all three axes beside one axis and beside the peers",
-        f"Made by `{command}`. The protocol is in [README.md](../README.md); every record is in `cifar-{profile.name}.json`.",
+        f"Made by `{command}`. The protocol is in [README.md](../README.md); every record is in `{profile.family}-{profile.name}.json`.",
         f"Machine: {machine['device']}, {machine['threads']} threads. Versions: {versions}. Seeds: {', '.join(map(str, seeds))}.",
-        f"![Accuracy against MACs](cifar-{profile.name}.svg)",
+        f"![Accuracy against MACs]({profile.family}-{profile.name}.svg)",
         _base(results),
         *(_budget(results, budget) for budget in budgets_of(results)),
         _prediction(results),

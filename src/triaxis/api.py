@@ -18,6 +18,7 @@ from triaxis.process.usual_torch import usual_torch
 from triaxis.progress import Progress
 from triaxis.stages.pipeline import run
 from triaxis.store.directory import RunDirectory
+from triaxis.surgery.find.control import listed
 from triaxis.tasks import make_task
 from triaxis.values import Budget, BudgetSpec, Solution, Verification
 
@@ -53,13 +54,16 @@ def compress(
     budget: BudgetSpec | Budget | str | Sequence[BudgetSpec | Budget | str],
     out: str | Path | None = None,
     config: Config | None = None,
+    protect: Sequence[str] | str | None = None,
+    prune_only: Sequence[str] | str | None = None,
+    example_input: str | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Return the most accurate cut of a trained model that fits the budget, fine-tuned and verified.
 
     Args:
-        model: A trained CNN that takes (B, C, S, S) images and returns (B, classes) logits, or what the task of `config` wants; it is
-            not changed.
+        model: A trained network that takes (B, C, S, S) images and returns (B, classes) logits, or what the task of `config` wants; it
+            is not changed. Parameters that are frozen stay as they are, unless all of them are.
         splits: `Splits`, or (train, val, test) map-style data sets of (image, label) pairs, or DataLoaders of such. Images are (C, S, S)
             tensors, floating point as the model wants them or uint8 pixels that are normalised by train's mean and deviation, or PIL
             images likewise; see `from_datasets`.
@@ -69,9 +73,14 @@ def compress(
             another budget from the trials already there.
         config: Everything else; the defaults if None. Its sections `model` and `data` play no part, save that `data.mean` and
             `data.std` normalise pixels, and say of images that come normalised by what, which `predict` needs.
+        protect: Modules of which nothing is cut, by path or glob, such as ``["layer1", "*.attn"]``; the configuration's if None.
+        prune_only: Modules that alone may lose blocks and channels, likewise.
+        example_input: For a model that takes more than one batch of pictures: ``package.module:function``, which makes its arguments
+            from such a batch.
         progress: Shows how far it is; silent if None.
 
     Raises:
+        ConfigError: A name in `protect` or `prune_only` matches no module; the nearest are named.
         DataError: The splits are unusable.
         UnsupportedModelError: The model cannot be examined, or holds NaN.
         InfeasibleBudgetError: No cut fits the budget; the smallest possible cost is named.
@@ -81,7 +90,11 @@ def compress(
     if not isinstance(model, nn.Module):
         raise ConfigError(f"model must be a torch.nn.Module, got {type(model).__name__}: `triaxis run` takes a configuration alone.")
     budgets = [budget] if isinstance(budget, BudgetSpec | Budget | str) else list(budget)
-    chosen = (config or Config()).model_copy(update={"budget": tuple(_text(item) for item in budgets)})
+    held: dict[str, Any] = {
+        key: listed(key, given) for key, given in (("protect", protect), ("prune_only", prune_only)) if given is not None
+    }
+    held |= {} if example_input is None else {"example_input": example_input}
+    chosen = (config or Config()).model_copy(update={"budget": tuple(_text(item) for item in budgets), **held})
     data = splits if isinstance(splits, Splits) else _from_sequence(splits, chosen)
     place = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="triaxis-"))
     wanted, settled = chosen.budgets, RunDirectory(place)

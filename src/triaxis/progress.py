@@ -215,8 +215,14 @@ class _Span:
     last: tuple[float, float] = (0.0, 0.0)
 
     def reach(self, share: float, seconds: float) -> None:
-        """Take in where the stage is; the share that it tells first was done by an earlier process, or before the clock ran."""
-        self.first, self.last = self.first or (share, seconds), (share, seconds)
+        """Take in where the stage is.
+
+        The share that it tells first was done by an earlier process, or before the clock ran. As long as it tells no more than
+        that, it prepares, which says nothing of the speed of what follows.
+        """
+        if self.first is None or share <= self.first[0]:
+            self.first = (share, seconds)
+        self.last = (share, seconds)
 
     @property
     def gained(self) -> float:

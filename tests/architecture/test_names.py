@@ -32,8 +32,11 @@ PUBLIC_NAMES = [
 ]
 
 COMMANDS = {
-    "run": ["CONFIG", "--out", "-o", "--effort", "--hours"],
-    "init": ["--model", "-m", "--data", "-d", "--weights", "-w", "--budget", "-b", "--file", "-f", "--force"],
+    "run": ["CONFIG", "--out", "-o", "--effort", "--hours", "--protect", "--prune-only"],
+    "init": [
+        *("--model", "-m", "--data", "-d", "--weights", "-w", "--budget", "-b"),
+        *("--protect", "--prune-only", "--file", "-f", "--force"),
+    ],
     "plan": ["CONFIG", "--effort", "--json"],
     "status": ["RUN", "--watch", "-w", "--json"],
     "open": ["RUN", "--port", "--browser"],
@@ -43,7 +46,10 @@ COMMANDS = {
     "frontier": ["RUN", "--metric", "--num", "--json"],
     "prune": ["RUN", "--budget", "-b"],
     "report": ["RUN...", "--out", "-o"],
-    "inspect": ["MODEL", "--input", "--classes", "--keep", "--save", "--weights", "--json"],
+    "inspect": [
+        *("MODEL", "--input", "--channels", "--classes", "--keep", "--save", "--weights"),
+        *("--protect", "--prune-only", "--example-input", "--json"),
+    ],
     "export": ["RUN", "--format", "-f", "--with-preprocessing"],
     "predict": ["RUN/compressed", "IMAGE...", "--top", "--allow-code", "--json"],
     "bench": ["RUN", "--batch", "--runtime", "--backend", "--json"],

@@ -72,7 +72,7 @@ import {module}
 heavy = {heavy!r} & set(sys.modules)
 assert not heavy, heavy
 """
-HEAVY = {"torch", "torchvision", "timm", "torch_pruning", "accelerate", "ray", "sklearn", "onnxruntime"}
+HEAVY = {"torch", "torchvision", "timm", "torch_pruning", "ray", "sklearn", "onnxruntime"}
 
 
 @pytest.mark.parametrize(

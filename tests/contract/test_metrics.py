@@ -16,7 +16,7 @@ from triaxis.testing import MetricContract, RuntimeContract
 from triaxis.values import METRICS
 
 CPU = torch.device("cpu")
-SLEEPER = f"{sys.executable} -c \"import sys; print(len(sys.stdin.buffer.read()) / 1e3)\""
+SLEEPER = f'{sys.executable} -c "import sys; print(len(sys.stdin.buffer.read()) / 1e3)"'
 """A device whose milliseconds are the kilobytes of the file."""
 COMMANDS = {"command": DeviceConfig(command=SLEEPER)}
 

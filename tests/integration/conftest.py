@@ -86,5 +86,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_file: Path, process:
 
 
 @pytest.fixture(autouse=True)
-def _threads():
-    torch.set_num_threads(2)
+def _one_thread():
+    """Whatever a test before has set."""
+    torch.set_num_threads(1)

@@ -179,7 +179,7 @@ def images_of(num: int, shape: tuple[int, int, int] = (3, 8, 8)) -> TensorDatase
     ],
 )
 def test_what_compress_cannot_use_is_said_before_anything_is_trained(tmp_path, model, images, error, words):
-    config = config_from_plain({"collect": {"recipe": {"batch_size": 32}}, "threads": 2})
+    config = config_from_plain({"collect": {"recipe": {"batch_size": 32}}, "threads": 1})
     with pytest.raises(error, match=words):
         triaxis.compress(model, (images, images, images), budget="macs=50%", out=tmp_path / "run", config=config)
     assert not list(tmp_path.glob("run/checkpoints/*"))

@@ -58,7 +58,7 @@ def test_a_dozen_kills_change_no_number_and_no_trial(tmp_path, lab, config, whol
 
 
 def test_a_disk_that_is_full_at_any_write_is_one_sentence_and_the_same_command_goes_on(tmp_path, lab, config, whole):
-    wanted, operations = whole
+    wanted, _ = whole
     out, codes = tmp_path / "run", []
     for at in (1, 3, 6, 10, 16, 25, 40, 60, 80, 110):
         before = trials_of(out)

@@ -31,7 +31,7 @@ from triaxis.values import Recipe
 
 FEW = {"epochs": 1, "batch_size": 32, "crop_px": 0, "flip": False}
 CONFIG = {
-    "threads": 2,
+    "threads": 1,
     "precision": "fp32",
     "width": {"round_to": 4},
     "collect": {"recipe": FEW, "num_trials": 4, "block_images": 32, "calibrate_images": 32},

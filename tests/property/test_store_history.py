@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from triaxis.errors import StoreError
 from triaxis.store import MemoryStore, open_store
 from triaxis.testing import FakeTrainer, chain_specs
-from triaxis.values import TrialResult
+from triaxis.values import FailedTrial, TrialResult
 
 SPECS = chain_specs()[:4]
 DONE = [FakeTrainer()(spec) for spec in SPECS]
 RESULTS = [
     *DONE,
     *(dataclasses.replace(result, val_accuracy=0.25) for result in DONE[:2]),
-    *(TrialResult(spec=spec, state="failed", error="broke") for spec in SPECS[:2]),
+    *(FailedTrial(spec=spec, error="broke") for spec in SPECS[:2]),
 ]
 
 plain = st.recursive(

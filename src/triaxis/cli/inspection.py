@@ -35,7 +35,7 @@ def print_inspection(found: Mapping[str, Any]) -> None:
     if "cut" in found:
         columns["this cut"] = found["cut"]["cost"]
     show.rows(("cost", *columns), [(metric, *(show.cost(cost[metric], metric) for cost in columns.values())) for metric in found["cost"]])
-    blocks = [(b["name"], b["kind"], b["stage"], "yes" if b["removable"] else "no") for b in found["blocks"]]
+    blocks = [(b["name"], b["kind"], b["stage"], "yes" if b["removable"] else f"no: {b['why']}") for b in found["blocks"]]
     show.rows(("block", "kind", "stage", "can go"), blocks)
     show.rows(("channel group", "channels"), [(group["name"], group["channels"]) for group in found["channel_groups"]])
     if found["whole_layers"]:

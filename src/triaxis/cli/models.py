@@ -12,6 +12,12 @@ from rich.markup import escape
 from triaxis.cli import show
 from triaxis.cli.frame import err, out, print_json
 
+ProtectOption = Annotated[
+    list[str] | None, typer.Option("--protect", metavar="MODULE", help="Cut nothing of this module, a path or glob; may be repeated.")
+]
+PruneOnlyOption = Annotated[
+    list[str] | None, typer.Option("--prune-only", metavar="MODULE", help="Cut only this module, a path or glob; may be repeated.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for another program.")]
 
 
@@ -20,6 +26,8 @@ def init(
     data: Annotated[str, typer.Option("--data", "-d", help="Such as imagefolder:PATH.")] = "digits",
     weights: Annotated[str | None, typer.Option("--weights", "-w", help="'pretrained' or a checkpoint file; else it is trained.")] = None,
     budget: Annotated[str, typer.Option("--budget", "-b", help="Such as macs=50%.")] = "macs=50%",
+    protect: ProtectOption = None,
+    prune_only: PruneOnlyOption = None,
     file: Annotated[Path, typer.Option("--file", "-f", help="Where to write.")] = Path("triaxis.yaml"),
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
 ) -> None:
@@ -33,17 +41,23 @@ def init(
 
     if file.exists() and not force:
         raise ConfigError(f"{file} must not exist yet: choose another with --file, or replace it with --force.")
-    write_text(file, starting_config(model, data, budget, weights))
+    write_text(file, starting_config(model, data, budget, weights, protect or (), prune_only or ()))
     out.print(escape(f"wrote {file}; go on with: triaxis run {shlex.quote(str(file))}"), soft_wrap=True)
 
 
 def inspect(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Such as timm:resnet18.", show_default=False)],
     input_px: Annotated[int | None, typer.Option("--input", min=4, help="Side in pixels; the model's own.")] = None,
+    channels: Annotated[int, typer.Option("--channels", min=1, help="Channels of the pictures.")] = 3,
     classes: Annotated[int, typer.Option("--classes", min=2, help="Number of classes.")] = 10,
     keep: Annotated[str | None, typer.Option("--keep", metavar="depth=0.7,...", help="Show the plan of this cut.")] = None,
     save: Annotated[Path | None, typer.Option("--save", metavar="DIR", help="Write the cut model there.")] = None,
     weights: Annotated[str | None, typer.Option("--weights", help="'pretrained' or a checkpoint file.")] = None,
+    protect: ProtectOption = None,
+    prune_only: PruneOnlyOption = None,
+    example_input: Annotated[
+        str | None, typer.Option("--example-input", metavar="MODULE:FUNCTION", help="Makes a model's arguments of a batch of pictures.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say what can be cut: axes, blocks, channel groups, sides, costs, and what stops an axis. Needs no training.
@@ -55,7 +69,18 @@ def inspect(
     ratios = parse_keep(keep)
     from triaxis.deliver.inspect import inspect_model
 
-    found = inspect_model(model, side_px=input_px, num_classes=classes, weights=weights, keep=ratios, save=save)
+    found = inspect_model(
+        model,
+        side_px=input_px,
+        in_channels=channels,
+        num_classes=classes,
+        weights=weights,
+        keep=ratios,
+        save=save,
+        protect=protect or (),
+        prune_only=prune_only or (),
+        example_input=example_input,
+    )
     print_json(found) if as_json else print_inspection(found)
 
 

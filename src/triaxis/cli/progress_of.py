@@ -8,6 +8,7 @@ from typing import Any
 from triaxis.stages.listeners import read_progress
 from triaxis.store.directory import RunDirectory
 from triaxis.store.files import read_json
+from triaxis.values import FailedTrial, done_trials
 
 STAGES = (("base", "base"), ("collect", "collection"), ("fit", "predictor"), ("solve", "solution"), ("prune", "verification"))
 
@@ -35,6 +36,7 @@ def progress_of(run_dir: str | Path) -> dict[str, Any]:
         trials = store.trials()
         stages = {name: store.record(key) is not None for name, key in STAGES}
         seconds = store.record("seconds") or {}
+    failed = [t for t in trials if isinstance(t, FailedTrial)]
     stages["report"] = run.report_file.exists()
     progress = read_progress(run)
     return {
@@ -46,13 +48,9 @@ def progress_of(run_dir: str | Path) -> dict[str, Any]:
         "progress": progress,
         "running": PARTS_OF.get(progress["stage"], progress["stage"]) if progress and progress["is_running"] else None,
         "next": next((name for name, is_done in stages.items() if not is_done), None),
-        "trials": {"done": sum(t.state == "done" for t in trials), "failed": sum(t.state == "failed" for t in trials)},
-        "failures": {t.trial_id: _last_line(t.error) for t in trials if t.state == "failed"},
+        "trials": {"done": len(done_trials(trials)), "failed": len(failed)},
+        "failures": {t.trial_id: t.reason for t in failed},
         "seconds": seconds,
         "summary": read_json(run.summary_file) if run.summary_file.exists() else None,
         "report": str(run.report_file) if run.report_file.exists() else None,
     }
-
-
-def _last_line(error: str | None) -> str:
-    return (error or "unknown").strip().splitlines()[-1]

@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from triaxis.cli import show
 from triaxis.cli.frame import StageProgress, err, out, print_json
+from triaxis.cli.models import ProtectOption, PruneOnlyOption
 
 if TYPE_CHECKING:
     from triaxis.config import Config
@@ -38,6 +39,8 @@ def run(
     out_dir: Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="Run directory; runs/NAME of the config file.")] = None,
     effort: EffortOption = None,
     hours: Annotated[float | None, typer.Option("--hours", min=0.0, help="The same by time: what fits into so many hours here.")] = None,
+    protect: ProtectOption = None,
+    prune_only: PruneOnlyOption = None,
 ) -> None:
     """Do it all: train or load the base model, collect, fit, solve, prune, report.
 
@@ -48,7 +51,9 @@ def run(
     from triaxis.config import idle_settings, load_config
 
     place = out_dir or Path("runs") / config.stem
-    loaded = _with_effort(load_config(config), place, effort, hours)
+    chosen = {"protect": tuple(protect or ()), "prune_only": tuple(prune_only or ())}
+    held = load_config(config).model_copy(update={key: names for key, names in chosen.items() if names})
+    loaded = _with_effort(held, place, effort, hours)
     for sentence in idle_settings(loaded):
         err.print(f"[yellow]warning[/]: {sentence}")
     from triaxis.stages.pipeline import run as run_pipeline

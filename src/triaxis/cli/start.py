@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,9 @@ def look_at_folder(path: str | Path) -> FolderFacts:
     )
 
 
-def starting_config(model: str, data: str, budget: str, weights: str | None = None) -> str:
+def starting_config(
+    model: str, data: str, budget: str, weights: str | None = None, protect: Sequence[str] = (), prune_only: Sequence[str] = ()
+) -> str:
     """Return the YAML text of a configuration for a model, data and budget, with the reasons for what was chosen.
 
     Raises:
@@ -64,6 +67,7 @@ def starting_config(model: str, data: str, budget: str, weights: str | None = No
         DataError: The image folder is not one.
     """
     plain: dict[str, Any] = {"model": {"name": model, "weights": weights}, "data": {"source": data}, "budget": budget}
+    plain |= {"protect": list(protect), "prune_only": list(prune_only)}
     config_from_plain(plain, source="triaxis init")
     notes: dict[str, str] = {}
     kind, _, place = data.partition(":")

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationInfo,
@@ -32,12 +33,16 @@ SHARED_RECIPE = Recipe(epochs=1, peak_lr=0.1, distill=0.7, temperature=2.0, aver
 FINETUNE_RECIPE = Recipe(epochs=30, peak_lr=0.05, distill=0.7, temperature=2.0, average_last=0.3)
 
 MODEL_FORM = r"^[\w.]+:[\w./-]+$"
+FUNCTION_FORM = r"^[\w.]+:\w+$"
 DATA_KINDS = ("digits", "imagefolder", "cifar10", "cifar100", "fashion_mnist", "svhn")
 DATA_FORM = r"^(digits|[\w.]+:.+)$"
 
 Format = Literal["safetensors", "pt2", "onnx", "onnx-int8"]
 ListenerName = Annotated[str, Field(pattern=r"^[\w.-]+(:\w+)?$")]
 
+
+ModuleNames = Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)]
+"""Paths of a model's modules, or globs; one alone needs no list."""
 
 CRITERIA = ("l1", "l2", "bn", "taylor", "random")
 """The criteria in the box, see `triaxis.surgery.criteria`."""
@@ -313,6 +318,11 @@ class Config(Section):
     task: str = Field(
         default="classification",
         description=f"{', '.join(TASKS)} or package.module:Name: what the network is trained for, and scored by",
+    )
+    protect: ModuleNames = Field(default=(), description="modules that stay whole with all inside them: paths such as layer1, or globs")
+    prune_only: ModuleNames = Field(default=(), description="modules that alone may lose blocks and channels, likewise; empty is all")
+    example_input: str | None = Field(
+        default=None, pattern=FUNCTION_FORM, description="package.module:function that makes a model's arguments of a batch of pictures"
     )
     metrics: dict[str, str] = Field(
         default={}, description="metrics of your own: NAME_UNIT: package.module:Name, such as energy_mJ: my_metrics:Energy"

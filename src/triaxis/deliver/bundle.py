@@ -28,7 +28,7 @@ from triaxis.process.usual_torch import usual_torch
 from triaxis.store.checkpoints import save_checkpoint
 from triaxis.store.directory import RunDirectory
 from triaxis.store.files import make_folder, remove_file, write_json
-from triaxis.surgery.sides import first_line
+from triaxis.surgery.cut.sides import first_line
 from triaxis.values import PrunePlan
 
 log = logging.getLogger(__name__)

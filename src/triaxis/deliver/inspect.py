@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from triaxis.metrics.macs import count_macs, count_params
 from triaxis.models.weights import load_model
 from triaxis.models.zoos import ModelSource
 from triaxis.process.usual_torch import usual_torch
+from triaxis.surgery.find.control import listed
 from triaxis.surgery.surgeon import Surgeon
 from triaxis.values import AXES, KeepRatios, PrunePlan
 
@@ -25,9 +27,13 @@ def inspect_model(
     *,
     args: dict[str, Any] | None = None,
     side_px: int | None = None,
+    in_channels: int = 3,
     num_classes: int = 10,
     weights: str | None = None,
     keep: KeepRatios | None = None,
+    protect: Sequence[str] | str = (),
+    prune_only: Sequence[str] | str = (),
+    example_input: str | None = None,
     save: str | Path | None = None,
 ) -> dict[str, Any]:
     """Examine a model by name.
@@ -36,21 +42,27 @@ def inspect_model(
         name: Such as ``timm:resnet18``; see `load_model`.
         args: Keyword arguments of the model's function.
         side_px: Side of the input; None takes the model's own.
+        in_channels: Channels of the pictures.
         num_classes: Outputs of the classifier.
         weights: None for untrained weights, ``pretrained`` or a file.
         keep: Also plan and count this cut.
+        protect: Modules of which nothing is cut; see `Surgeon.examine`.
+        prune_only: Modules that alone may be cut.
+        example_input: For a model that takes more than pictures, ``package.module:function``; see `Surgeon.examine`.
         save: Write the cut model, or the uncut one if `keep` is None, there as a run's ``compressed`` would hold it.
 
     Returns:
         Plain data: see `describe`, and ``cut`` with what `keep` asked for, what it achieved, its plan and its cost.
 
     Raises:
-        ConfigError: There is no such model or file.
+        ConfigError: There is no such model or file, or a name in `protect` or `prune_only` matches no module.
         UnsupportedModelError: The model cannot be examined, or `keep` cuts an axis that is closed.
     """
+    protect, prune_only = listed("protect", protect), listed("prune_only", prune_only)
     loaded = load_model(name, args or {}, num_classes, weights)
     side = side_px or loaded.side_px or DEFAULT_SIDE_PX
-    surgeon = Surgeon.examine(loaded.model, side_px=side)
+    held: dict[str, Any] = {"protect": protect, "prune_only": prune_only, "example_input": example_input}
+    surgeon = Surgeon.examine(loaded.model, side_px=side, in_channels=in_channels, **held)
     found = {"model": name, "num_classes": num_classes, **describe(surgeon)}
     plan = plan_for(surgeon, keep or KeepRatios())
     if keep is not None:
@@ -63,7 +75,7 @@ def inspect_model(
             "cost": cost_of(surgeon, plan),
         }
     if save is not None:
-        source = ModelSource(name=name, args=args or {}, num_classes=num_classes, side_px=side)
+        source = ModelSource(name=name, args=args or {}, num_classes=num_classes, side_px=side, in_channels=in_channels, **held)
         files = export(Path(save), surgeon.cut(plan), plan, source, loaded.preprocess or Preprocess(), ("safetensors",))
         found["saved"] = [str(file) for file in files]
     return found
@@ -78,7 +90,7 @@ def describe(surgeon: Surgeon) -> dict[str, Any]:
         "axes": {axis: anatomy.closed.get(axis) or f"open, down to {ends[axis]:.2f}" for axis in AXES},
         "cost": cost_of(surgeon, surgeon.identity()),
         "smallest_cut": {"achieved": ends, "cost": cost_of(surgeon, smallest)},
-        "blocks": [{"name": b.name, "kind": b.kind, "stage": b.stage, "removable": b.is_removable} for b in anatomy.blocks],
+        "blocks": [{"name": b.name, "kind": b.kind, "stage": b.stage, "removable": b.is_removable, "why": b.why} for b in anatomy.blocks],
         "channel_groups": [{"name": group.name, "channels": group.num_channels} for group in anatomy.groups],
         "whole_layers": dict(anatomy.whole),
         "sides_px": list(anatomy.sides_px),

@@ -24,7 +24,7 @@ from triaxis.errors import ExportError, TriaxisError
 from triaxis.metrics.runtimes.onnx import run_onnx
 from triaxis.metrics.runtimes.quantised import Quantiser
 from triaxis.store.files import write_atomic
-from triaxis.surgery.sides import first_line
+from triaxis.surgery.cut.sides import first_line
 
 log = logging.getLogger(__name__)
 

@@ -21,6 +21,7 @@ from triaxis.models.zoos import ModelSource, build
 from triaxis.process.usual_torch import usual_torch
 from triaxis.store.checkpoints import load_into
 from triaxis.store.directory import RunDirectory
+from triaxis.surgery.trace.inputs import called_with
 
 
 @usual_torch()
@@ -44,7 +45,7 @@ def bench_run(run_dir: Path, *, batches: Sequence[int] = (1, 8, 64), runtimes: S
     commands = directory.config().profile.commands
     chosen = [make_runtime(name, CPU, setting="--runtime", commands=commands) for name in runtimes] if runtimes else _installed_runtimes()
     compressed = load(directory.compressed, allow_code=is_configured(run_dir, source))
-    base = build(source.name, source.args, source.num_classes)
+    base = called_with(build(source.name, source.args, source.num_classes), source.example_input)
     load_into(base, directory.checkpoint("base"))
     shapes = [(source.in_channels, side, side) for side in (source.side_px, description["input"][1])]
     pair = ((base.eval(), shapes[0]), (compressed, shapes[1]))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from triaxis.errors import ExportError, TriaxisError
-from triaxis.surgery.sides import first_line
+from triaxis.surgery.cut.sides import first_line
 
 TOLERANCE = 1e-4
 """Largest difference of an exported file's logits from the live model's, relative to the largest logit."""

@@ -19,11 +19,12 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 from torchvision.transforms.v2 import InterpolationMode
 
-from triaxis.config.tree import MODEL_FORM
+from triaxis.config.tree import FUNCTION_FORM, MODEL_FORM
 from triaxis.data.images import Preprocess
 from triaxis.errors import ConfigError, PlanError, StoreError
 from triaxis.models.bounded import Limits, bounded
 from triaxis.models.zoos import ModelSource, build, names_code
+from triaxis.surgery.trace.inputs import called_with
 from triaxis.values import PrunePlan
 
 MAX_BYTES = 2**26
@@ -34,6 +35,9 @@ MAX_INPUT = 2**26
 
 FLOOR, MARGIN = (10_000_000, 10_000), (1000, 100)
 """A base model may have this many numbers and parts however small the weights file is, and else so many times those in the file."""
+
+MAX_PATTERNS = 1000
+"""Names of modules to protect, or to prune only; each is compared with every module of the base model."""
 
 FREE_SHARE = 0.5
 """Share of the free memory that a base model may take, and again its tensors for one image."""
@@ -117,6 +121,11 @@ def _problems(found: _Fields) -> Iterator[str]:
     for name in (*plan.removed_blocks, *(cut.group for cut in plan.channels)):
         if not name.isprintable() or len(name) > 500:
             yield f"plan must name blocks and groups by the paths of modules, got {name[:100]!r}"
+    if source.example_input is not None and not re.fullmatch(FUNCTION_FORM, source.example_input):
+        yield f"source.example_input must be package.module:function, got {reprlib.repr(source.example_input)}"
+    for key, patterns in (("protect", source.protect), ("prune_only", source.prune_only)):
+        if len(patterns) > MAX_PATTERNS or not all(p.isprintable() and 0 < len(p) <= 500 for p in patterns):
+            yield f"source.{key} must be at most {MAX_PATTERNS} paths of modules or globs, got {reprlib.repr(patterns)}"
     # Both are null where images came normalised from code of the user's own.
     mean, std = stats.mean or (), stats.std or ()
     is_known = stats.mean is not None or stats.std is not None
@@ -147,6 +156,7 @@ def build_base(directory: Path, source: ModelSource, plan: PrunePlan) -> nn.Modu
     except ConfigError as error:
         raise PlanError(f"{directory / 'plan.json'}: source: {_short(error)}") from None
     _require_counts(directory, plan, base)
+    called_with(base, source.example_input)
     _require_memory(base, source, f"{directory / 'plan.json'}: one image of {source.side_px} px through {source.name}")
     return base
 

@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from triaxis.errors import ConfigError, StoreError
-from triaxis.values import TrialResult, TrialSpec
+from triaxis.values import DoneTrial, FailedTrial, TrialResult, TrialSpec
 
 Work = Callable[[TrialSpec], TrialResult]
 Lookup = Callable[[str], TrialResult | None]
@@ -72,7 +72,7 @@ def run_trials(
         while waiting or num_running:
             for spec in [spec for spec in waiting.values() if spec.parent is None or spec.parent in found]:
                 del waiting[spec.trial_id]
-                if spec.parent and found[spec.parent].state == "failed":
+                if spec.parent and isinstance(found[spec.parent], FailedTrial):
                     found[spec.trial_id] = failed(spec, f"not run, because its parent {spec.parent} failed")
                     on_result(found[spec.trial_id])
                 else:
@@ -88,7 +88,7 @@ def run_trials(
 
 def _already_done(specs: Sequence[TrialSpec], known: Lookup) -> dict[str, TrialResult]:
     results = (known(spec.trial_id) for spec in specs)
-    return {result.trial_id: result for result in results if result is not None and result.state == "done"}
+    return {result.trial_id: result for result in results if isinstance(result, DoneTrial)}
 
 
 def _outside_parents(waiting: Mapping[str, TrialSpec], found: Mapping[str, TrialResult], known: Lookup) -> dict[str, TrialResult]:
@@ -112,6 +112,6 @@ def attempt(work: Work, spec: TrialSpec) -> TrialResult:
         return failed(spec, traceback.format_exc())
 
 
-def failed(spec: TrialSpec, reason: str) -> TrialResult:
+def failed(spec: TrialSpec, reason: str) -> FailedTrial:
     """Return the record of a trial that gave no accuracy."""
-    return TrialResult(spec=spec, state="failed", error=reason)
+    return FailedTrial(spec=spec, error=reason)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize
 
+from triaxis.maths.lattice import Lattice
 from triaxis.maths.polynomial import Floats
 from triaxis.values import CostTable
 
@@ -44,22 +45,6 @@ class CostModel:
         return (terms @ EXPONENTS) / terms.sum(axis=1, keepdims=True)
 
 
-def lattice(table: CostTable) -> Floats:
-    """Return the achieved keep ratios of all levels, shape (i * j * k, 3), the last axis running fastest."""
-    grids = np.meshgrid(table.depth, table.width, table.resolution, indexing="ij")
-    return np.stack([grid.reshape(-1) for grid in grids], axis=1)
-
-
-def costs_of(table: CostTable, metric: str) -> Floats:
-    """Return the table's costs in the order of `lattice`, shape (i * j * k,).
-
-    Raises:
-        ConfigError: The table has no such metric.
-    """
-    table.base_cost(metric)
-    return np.array(table.costs[metric], float).reshape(-1)
-
-
 def fit_cost(table: CostTable, metric: str) -> CostModel:
     """Fit C to one metric of the table by non-negative least squares on relative errors.
 
@@ -70,8 +55,9 @@ def fit_cost(table: CostTable, metric: str) -> CostModel:
     Raises:
         ConfigError: The table has no such metric.
     """
-    x, costs = lattice(table), costs_of(table, metric)
-    relative = posynomial_terms(x) * (costs[0] / costs)[:, None]
+    lattice = Lattice(table)
+    costs = lattice.costs(metric)
+    relative = posynomial_terms(lattice.x) * (costs[0] / costs)[:, None]
     coefficients, _ = optimize.nnls(relative, np.ones(len(costs)))
     errors = np.abs(relative @ coefficients - 1.0)
     return CostModel(metric, float(costs[0]), coefficients, float(errors.max()), float(errors.mean()))

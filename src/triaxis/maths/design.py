@@ -1,7 +1,7 @@
 """Which points to measure: chains along the axes first, then points off the axes where they tell most.
 
 Notation:
-    levels   (i, j, k) index the blocks, widths and sides of a cost table; (0, 0, 0) is the base model
+    levels   of a cut, as in `lattice`
     f, S     predicted accuracies of the table's cuts, and their joint covariance         shape (n,), (n, n)
     tau      standard deviation of one measured accuracy
     K        change of f, in standard deviations of one more measurement at x: S[:, x] / sqrt(S[x, x] + tau^2)
@@ -17,9 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from triaxis.maths.lattice import Lattice, Levels, on_axis
 from triaxis.maths.polynomial import Floats
 from triaxis.maths.predict import form_of
-from triaxis.maths.solve import Lattice, Levels, feasible_rows, predict_lattice
+from triaxis.maths.solve import PredictedCuts, feasible_rows, predict_lattice
 from triaxis.values import AXES, AccuracyPredictor, Axis, Budget, CostTable, KeepRatios
 
 Chain = tuple[tuple[Axis, Levels], ...]
@@ -50,7 +51,7 @@ def axis_design(table: CostTable, *, num_trials: int = 12, min_ratios: KeepRatio
     chain: list[tuple[Axis, Levels]] = []
     for a, axis in enumerate(AXES):
         levels = _spread(np.array(getattr(table, axis)), open_levels[a], shares[a])
-        chain += [(axis, on_axis(a, n)) for n in levels]
+        chain += [(axis, on_axis(axis, n)) for n in levels]
     return tuple(chain)
 
 
@@ -81,7 +82,7 @@ def steepest(table: CostTable, accuracies: Mapping[Levels, float], num: int) -> 
     Returns:
         (axis, levels) in the order depth, width, resolution, falling along each axis.
     """
-    curves = [{levels[a]: y for levels, y in accuracies.items() if levels == on_axis(a, levels[a])} for a in range(3)]
+    curves = [{levels[a]: y for levels, y in accuracies.items() if levels == on_axis(axis, levels[a])} for a, axis in enumerate(AXES)]
     chosen: list[tuple[int, int]] = []
     for _ in range(num):
         steps = [(a, pair) for a in range(3) for pair in pairwise(sorted(curves[a])) if pair[1] - pair[0] > 1]
@@ -92,12 +93,7 @@ def steepest(table: CostTable, accuracies: Mapping[Levels, float], num: int) -> 
         level = min(range(above + 1, below), key=lambda n: (round(abs(ratios[n] - (ratios[above] + ratios[below]) / 2), 9), -n))
         curves[a][level] = (curves[a][above] + curves[a][below]) / 2
         chosen.append((a, level))
-    return tuple((AXES[a], on_axis(a, level)) for a, level in sorted(chosen))
-
-
-def on_axis(a: int, level: int) -> Levels:
-    """Return the levels of a cut of axis number a alone."""
-    return (level if a == 0 else 0, level if a == 1 else 0, level if a == 2 else 0)
+    return tuple((AXES[a], on_axis(AXES[a], level)) for a, level in sorted(chosen))
 
 
 def pair_points(x: Floats, num: int) -> list[int]:
@@ -141,14 +137,10 @@ def off_axis(
     if predictor is not None:
         cuts = predict_lattice(predictor, table)
         rows = _thinned(np.flatnonzero(cuts.is_measured), MAX_CANDIDATES)
-        return tuple(cuts.levels(int(rows[n])) for n in most_telling(predictor, cuts.x[rows], num))
-    low = (min_ratios or KeepRatios(depth=table.depth[-1], width=table.width[-1], resolution=table.resolution[-1])).as_tuple()
-    grids = np.meshgrid(table.depth, table.width, table.resolution, indexing="ij")
-    x = np.stack([grid.reshape(-1) for grid in grids], axis=1)
-    rows = np.flatnonzero(np.all(x >= np.array(low) - 1e-9, axis=1))
-    shape = grids[0].shape
-    found = [np.unravel_index(rows[n], shape) for n in pair_points(x[rows], num)]
-    return tuple((int(i), int(j), int(k)) for i, j, k in found)
+        return tuple(cuts.lattice.levels(int(rows[n])) for n in most_telling(predictor, cuts.lattice.x[rows], num))
+    lattice = Lattice(table)
+    rows = lattice.rows_above(min_ratios) if min_ratios else np.arange(len(lattice))
+    return tuple(lattice.levels(int(rows[n])) for n in pair_points(lattice.x[rows], num))
 
 
 def most_telling(predictor: AccuracyPredictor, x: Floats, num: int) -> list[int]:
@@ -210,23 +202,22 @@ def next_trial(
     cuts = predict_lattice(predictor, table)
     rivals, best, bound = _rivals(predictor, cuts, budgets)
     width = predictor.quantile * predictor.noise
-    taken = [int(np.ravel_multi_index(levels, _shape(table))) for levels in measured]
-    open_rows = np.setdiff1d(np.flatnonzero(cuts.is_measured), taken)
+    open_rows = np.setdiff1d(np.flatnonzero(cuts.is_measured), cuts.lattice.rows(measured))
     if not len(open_rows):
-        return NextTrial(cuts.levels(best), 0.0, 0.0, width)
+        return NextTrial(cuts.lattice.levels(best), 0.0, 0.0, width)
     among, beside = np.intersect1d(rivals, open_rows), np.setdiff1d(open_rows, rivals)
     rows = np.concatenate([_thinned(part, MAX_CANDIDATES // 2) for part in (among, beside)])
     gains = _knowledge_gradient(predictor, cuts, rows, rivals)
     chosen = int(np.argmax(gains))
-    return NextTrial(cuts.levels(int(rows[chosen])), float(gains[chosen]), bound, width)
+    return NextTrial(cuts.lattice.levels(int(rows[chosen])), float(gains[chosen]), bound, width)
 
 
-def _rivals(predictor: AccuracyPredictor, cuts: Lattice, budgets: Sequence[Budget]) -> tuple[np.ndarray, int, float]:
+def _rivals(predictor: AccuracyPredictor, cuts: PredictedCuts, budgets: Sequence[Budget]) -> tuple[np.ndarray, int, float]:
     """Return the cuts within budget that may be better than the best predicted one, that one, and by how much they may be."""
-    rows = feasible_rows(cuts.table, budgets)
+    rows = feasible_rows(cuts.lattice, budgets)
     rows = rows[cuts.is_measured[rows]] if cuts.is_measured[rows].any() else rows
     best = int(rows[np.argmax(cuts.accuracy[rows])])
-    jacobian = _jacobian(predictor, cuts.x[rows]) - _jacobian(predictor, cuts.x[[best]])
+    jacobian = _jacobian(predictor, cuts.lattice.x[rows]) - _jacobian(predictor, cuts.lattice.x[[best]])
     deviation = np.sqrt(np.maximum(np.einsum("ni,ij,nj->n", jacobian, np.array(predictor.covariance), jacobian), 0.0))
     may_gain = cuts.accuracy[rows] - cuts.accuracy[best] + predictor.quantile * deviation
     order = np.argsort(-may_gain)[:MAX_RIVALS]
@@ -234,10 +225,10 @@ def _rivals(predictor: AccuracyPredictor, cuts: Lattice, budgets: Sequence[Budge
     return np.union1d(rows[order], [best]), best, float(max(may_gain.max(), 0.0))
 
 
-def _knowledge_gradient(predictor: AccuracyPredictor, cuts: Lattice, rows: np.ndarray, rivals: np.ndarray) -> Floats:
+def _knowledge_gradient(predictor: AccuracyPredictor, cuts: PredictedCuts, rows: np.ndarray, rivals: np.ndarray) -> Floats:
     """Return E[max over rivals of f + K z] - max f for a measurement at each row, z standard normal, by quadrature."""
     covariance = np.array(predictor.covariance)
-    at, among = _jacobian(predictor, cuts.x[rows]), _jacobian(predictor, cuts.x[rivals])
+    at, among = _jacobian(predictor, cuts.lattice.x[rows]), _jacobian(predictor, cuts.lattice.x[rivals])
     spread = np.sqrt(np.einsum("ni,ij,nj->n", at, covariance, at) + predictor.noise**2)
     change = (among @ covariance @ at.T) / spread
     nodes, weights = np.polynomial.hermite_e.hermegauss(NUM_NODES)
@@ -253,10 +244,6 @@ def _covariance(predictor: AccuracyPredictor, x: Floats) -> Floats:
 
 def _jacobian(predictor: AccuracyPredictor, x: Floats) -> Floats:
     return form_of(predictor).jacobian(np.array(predictor.coefficients), x)
-
-
-def _shape(table: CostTable) -> tuple[int, int, int]:
-    return len(table.depth), len(table.width), len(table.resolution)
 
 
 def _thinned(rows: np.ndarray, most: int) -> np.ndarray:

@@ -1,8 +1,7 @@
 """Which cut an elastic training trains at each step, and which it is asked about afterwards.
 
 Notation:
-    levels   (i, j, k) index the blocks, widths and sides of a cost table; (0, 0, 0) is the base model
-    c        cost of a cut over the base model's, in MACs                          shape (n,), rows as in `cost.lattice`
+    c        cost of a cut over the base model's, in MACs                          shape (n,), rows as in `lattice`
 """
 
 from __future__ import annotations
@@ -12,9 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import qmc
 
-from triaxis.maths.cost import costs_of, lattice
-from triaxis.maths.polynomial import Floats
-from triaxis.maths.solve import Levels
+from triaxis.maths.lattice import Lattice, Levels
 from triaxis.values import CostTable, KeepRatios
 
 NEAR_BUDGET = (0.5, 1.05)
@@ -22,11 +19,6 @@ NEAR_BUDGET = (0.5, 1.05)
 
 SHARE_NEAR = 0.5
 """Share of the draws that are near a budget."""
-
-
-def rows_above(table: CostTable, min_ratios: KeepRatios) -> np.ndarray:
-    """Return the lattice rows whose keep ratios are all at least these."""
-    return np.flatnonzero(np.all(lattice(table) >= np.array(min_ratios.as_tuple()) - 1e-9, axis=1))
 
 
 def draws(table: CostTable, effort: float, *, min_ratios: KeepRatios, near: Sequence[np.ndarray] = (), seed: int = 0) -> list[Levels]:
@@ -45,8 +37,8 @@ def draws(table: CostTable, effort: float, *, min_ratios: KeepRatios, near: Sequ
         For each step, the levels of its cut; at least one step.
     """
     generator = np.random.default_rng(seed)
-    rows = rows_above(table, min_ratios)
-    share = costs_of(table, "macs") / table.base_cost("macs")
+    lattice = Lattice(table)
+    rows, share = lattice.rows_above(min_ratios), lattice.shares("macs")
     pools = [pool for pool in near if len(pool)]
     steps: list[Levels] = []
     spent = 0.0
@@ -55,7 +47,7 @@ def draws(table: CostTable, effort: float, *, min_ratios: KeepRatios, near: Sequ
         spent += float(share[row])
         if steps and spent > effort:
             return steps
-        steps.append(_levels(table, row))
+        steps.append(lattice.levels(row))
 
 
 def rows_near(table: CostTable, costs_and_limits: Sequence[tuple[str, float]], *, min_ratios: KeepRatios) -> np.ndarray:
@@ -66,8 +58,9 @@ def rows_near(table: CostTable, costs_and_limits: Sequence[tuple[str, float]], *
         costs_and_limits: For each metric its limit; all hold together.
         min_ratios: Smallest keep ratios.
     """
-    rows = rows_above(table, min_ratios)
-    used = np.array([costs_of(table, metric)[rows] / limit for metric, limit in costs_and_limits]).max(axis=0)
+    lattice = Lattice(table)
+    rows = lattice.rows_above(min_ratios)
+    used = np.array([lattice.costs(metric)[rows] / limit for metric, limit in costs_and_limits]).max(axis=0)
     return rows[(used >= NEAR_BUDGET[0]) & (used <= NEAR_BUDGET[1])]
 
 
@@ -80,8 +73,9 @@ def spread(table: CostTable, num: int, *, min_ratios: KeepRatios, seed: int = 0)
         min_ratios: Smallest keep ratios.
         seed: Of the quasi-random sequence.
     """
-    rows = rows_above(table, min_ratios)
-    x = -np.log(lattice(table)[rows])
+    lattice = Lattice(table)
+    rows = lattice.rows_above(min_ratios)
+    x = -np.log(lattice.x[rows])
     scaled = x / np.maximum(x.max(axis=0), 1e-12)
     corners = np.array([(a, b, c) for a in (0.0, 1.0) for b in (0.0, 1.0) for c in (0.0, 1.0)])
     wanted = np.vstack([corners, qmc.Sobol(3, seed=seed).random(1 << max(4, (2 * num).bit_length()))])
@@ -92,7 +86,7 @@ def spread(table: CostTable, num: int, *, min_ratios: KeepRatios, seed: int = 0)
         nearest = int(np.argmin(np.sum((scaled - point) ** 2, axis=1)))
         if nearest not in chosen:
             chosen.append(nearest)
-    return [_levels(table, int(rows[n])) for n in chosen]
+    return [lattice.levels(int(rows[n])) for n in chosen]
 
 
 def _draw(generator: np.random.Generator, rows: np.ndarray, pools: list[np.ndarray]) -> int:
@@ -102,12 +96,7 @@ def _draw(generator: np.random.Generator, rows: np.ndarray, pools: list[np.ndarr
     return int(pool[generator.integers(len(pool))])
 
 
-def _levels(table: CostTable, row: int) -> Levels:
-    i, j, k = np.unravel_index(row, (len(table.blocks), len(table.widths), len(table.sides_px)))
-    return int(i), int(j), int(k)
-
-
 def mean_cost(table: CostTable, steps: Sequence[Levels]) -> float:
     """Return the mean MACs of the steps' cuts, over the base model's."""
-    cube: Floats = np.array(table.costs["macs"])
-    return float(np.mean([cube[levels] for levels in steps]) / table.base_cost("macs"))
+    lattice = Lattice(table)
+    return float(np.mean(lattice.costs("macs")[lattice.rows(steps)]) / table.base_cost("macs"))

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from triaxis.errors import InfeasibleBudgetError
-from triaxis.maths.cost import costs_of, lattice
+from triaxis.maths.lattice import Lattice, Levels
 from triaxis.maths.polynomial import Floats
-from triaxis.maths.solve import Lattice, Levels, feasible_rows, predict_lattice, solution_at
+from triaxis.maths.solve import PredictedCuts, feasible_rows, predict_lattice, solution_at
 from triaxis.values import AXES, AccuracyPredictor, Axis, Budget, CostTable, Solution
 
 EQUAL_SPLIT = (1 / 3, 1 / 6, 1 / 6)
@@ -32,7 +32,8 @@ def frontier(predictor: AccuracyPredictor, table: CostTable, metric: str, num: i
     Raises:
         ConfigError: The table has no such metric.
     """
-    cuts, costs = predict_lattice(predictor, table), costs_of(table, metric)
+    cuts = predict_lattice(predictor, table)
+    costs = cuts.lattice.costs(metric)
     rows = np.flatnonzero(cuts.is_measured) if cuts.is_measured.any() else np.arange(len(costs))
     order = rows[np.lexsort((-cuts.accuracy[rows], costs[rows]))]
     # Along rising cost, the best so far; a later cut must be strictly better to take over, so ties stay cheap.
@@ -41,7 +42,7 @@ def frontier(predictor: AccuracyPredictor, table: CostTable, metric: str, num: i
     limits = np.linspace(costs[order[0]], max(costs[0], costs[order[0]]), num)
     picked = steps[np.searchsorted(costs[steps], limits, side="right") - 1]
     return tuple(
-        solution_at(cuts, (_budget(metric, limit, costs[0]),), cuts.levels(row)) for limit, row in zip(limits, picked, strict=True)
+        solution_at(cuts, (_budget(metric, limit, costs[0]),), cuts.lattice.levels(row)) for limit, row in zip(limits, picked, strict=True)
     )
 
 
@@ -55,19 +56,19 @@ def single_axis(predictor: AccuracyPredictor, table: CostTable, budgets: Sequenc
     return {axis: _best_along(cuts, budgets, a) for a, axis in enumerate(AXES)}
 
 
-def _best_along(cuts: Lattice, budgets: Sequence[Budget], axis: int) -> Solution | None:
+def _best_along(cuts: PredictedCuts, budgets: Sequence[Budget], axis: int) -> Solution | None:
     others = [a for a in range(3) if a != axis]
     try:
-        rows = feasible_rows(cuts.table, budgets)
+        rows = feasible_rows(cuts.lattice, budgets)
     except InfeasibleBudgetError:
         return None
-    rows = rows[np.all(cuts.x[rows][:, others] == cuts.x[0, others], axis=1)]
+    rows = rows[np.all(cuts.lattice.x[rows][:, others] == cuts.lattice.x[0, others], axis=1)]
     if not len(rows):
         return None
     rows = rows[cuts.is_measured[rows]] if cuts.is_measured[rows].any() else rows
-    price = costs_of(cuts.table, budgets[0].metric)[rows]
+    price = cuts.lattice.costs(budgets[0].metric)[rows]
     row = rows[np.lexsort((price, -cuts.accuracy[rows]))[0]]
-    return solution_at(cuts, budgets, cuts.levels(row))
+    return solution_at(cuts, budgets, cuts.lattice.levels(row))
 
 
 def equal_split(table: CostTable, budget: Budget) -> Levels:
@@ -98,17 +99,16 @@ def along_path(table: CostTable, budget: Budget, exponents: Sequence[float]) -> 
     Raises:
         InfeasibleBudgetError: No cut is cheap enough.
     """
-    rows, costs = feasible_rows(table, [budget]), costs_of(table, budget.metric)
-    sizes = (len(table.depth), len(table.width), len(table.resolution))
+    lattice = Lattice(table)
+    rows, costs = feasible_rows(lattice, [budget]), lattice.costs(budget.metric)
     s = np.exp(np.linspace(0.0, np.log(1e-4) / min(exponents), 4000))
     nearest = [_nearest(np.array(getattr(table, axis)), s**power) for axis, power in zip(AXES, exponents, strict=True)]
-    on_path = np.unique(np.ravel_multi_index(tuple(nearest), sizes))
+    on_path = np.unique(lattice.rows(list(zip(*nearest, strict=True))))
     on_path = on_path[np.isin(on_path, rows)]
     if not len(on_path):
-        x = np.log(lattice(table))
+        x = np.log(lattice.x)
         on_path = rows[[int(np.argmin(np.linalg.norm(x[rows] - x[-1], axis=1)))]]
-    i, j, k = np.unravel_index(on_path[np.argmax(costs[on_path])], sizes)
-    return int(i), int(j), int(k)
+    return lattice.levels(on_path[np.argmax(costs[on_path])])
 
 
 def _nearest(levels: Floats, wanted: Floats) -> np.ndarray:

@@ -22,39 +22,33 @@ import numpy as np
 from scipy import optimize
 
 from triaxis.errors import ConfigError, InfeasibleBudgetError
-from triaxis.maths.cost import CostModel, costs_of, fit_cost, lattice
+from triaxis.maths.cost import CostModel, fit_cost
+from triaxis.maths.lattice import Lattice, Levels
 from triaxis.maths.polynomial import Floats
 from triaxis.maths.predict import accuracy, gradient, predict
 from triaxis.values import AXES, AccuracyPredictor, Axis, Budget, ContinuousOptimum, CostTable, KeepRatios, Solution
 
-Levels = tuple[int, int, int]
 TIE = 1e-12
 # A level this little below the smallest measured keep ratio still counts as measured: both are roundings of one target.
 MARGIN = 0.005
 AT_BOUND = 1e-6
 
 
-class Lattice(NamedTuple):
-    """Every cut of a table with its prediction: rows in the order of `cost.lattice`. `is_measured` marks the domain."""
+class PredictedCuts(NamedTuple):
+    """Every cut of a lattice with its prediction, in the order of rows. `is_measured` marks the domain."""
 
-    table: CostTable
-    x: Floats
+    lattice: Lattice
     accuracy: Floats
     low: Floats
     high: Floats
     is_measured: np.ndarray
 
-    def levels(self, row: int) -> Levels:
-        """Return the level indices (i, j, k) of a row."""
-        i, j, k = np.unravel_index(row, (len(self.table.blocks), len(self.table.widths), len(self.table.sides_px)))
-        return int(i), int(j), int(k)
 
-
-def predict_lattice(predictor: AccuracyPredictor, table: CostTable) -> Lattice:
+def predict_lattice(predictor: AccuracyPredictor, table: CostTable) -> PredictedCuts:
     """Predict the accuracy of every cut of the table."""
-    x = lattice(table)
-    inside = [_is_inside(predictor, axis, x[:, a]) for a, axis in enumerate(AXES)]
-    return Lattice(table, x, *predict(predictor, x), np.logical_and.reduce(inside))
+    lattice = Lattice(table)
+    inside = [_is_inside(predictor, axis, lattice.x[:, a]) for a, axis in enumerate(AXES)]
+    return PredictedCuts(lattice, *predict(predictor, lattice.x), np.logical_and.reduce(inside))
 
 
 def _is_inside(predictor: AccuracyPredictor, axis: Axis, ratios: Floats) -> np.ndarray:
@@ -92,23 +86,23 @@ def candidates(predictor: AccuracyPredictor, table: CostTable, budgets: Sequence
     """
     cuts = predict_lattice(predictor, table)
     rows, _ = _allowed(cuts, budgets)
-    price = costs_of(table, budgets[0].metric)
+    price = cuts.lattice.costs(budgets[0].metric)
     order = rows[np.lexsort((price[rows], -_rounded(cuts.accuracy[rows])))]
-    return tuple(solution_at(cuts, budgets, cuts.levels(row)) for row in order[:num])
+    return tuple(solution_at(cuts, budgets, cuts.lattice.levels(row)) for row in order[:num])
 
 
 def _rounded(accuracy: Floats) -> Floats:
     return np.round(accuracy / TIE) * TIE
 
 
-def _allowed(cuts: Lattice, budgets: Sequence[Budget]) -> tuple[np.ndarray, bool]:
+def _allowed(cuts: PredictedCuts, budgets: Sequence[Budget]) -> tuple[np.ndarray, bool]:
     """Return the rows within every budget, inside the measured domain where it has any, and whether it has."""
-    feasible = feasible_rows(cuts.table, budgets)
+    feasible = feasible_rows(cuts.lattice, budgets)
     measured = feasible[cuts.is_measured[feasible]]
     return (measured, True) if len(measured) else (feasible, False)
 
 
-def feasible_rows(table: CostTable, budgets: Sequence[Budget]) -> np.ndarray:
+def feasible_rows(lattice: Lattice, budgets: Sequence[Budget]) -> np.ndarray:
     """Return the lattice rows within every budget.
 
     Raises:
@@ -117,9 +111,9 @@ def feasible_rows(table: CostTable, budgets: Sequence[Budget]) -> np.ndarray:
     """
     if not budgets:
         raise ConfigError("At least one budget is needed, got none: give one, for example macs=50%.")
-    is_feasible = np.ones(len(table.depth) * len(table.width) * len(table.resolution), bool)
+    is_feasible = np.ones(len(lattice), bool)
     for budget in budgets:
-        costs = costs_of(table, budget.metric)
+        costs = lattice.costs(budget.metric)
         within = budget.slack(costs) >= 0  # type: ignore[arg-type]
         if not np.any(within):
             share = f" ({costs.min() / costs[0]:.1%} of the base model)"
@@ -136,18 +130,18 @@ def feasible_rows(table: CostTable, budgets: Sequence[Budget]) -> np.ndarray:
     return np.flatnonzero(is_feasible)
 
 
-def solution_at(cuts: Lattice, budgets: Sequence[Budget], levels: Levels) -> Solution:
+def solution_at(cuts: PredictedCuts, budgets: Sequence[Budget], levels: Levels) -> Solution:
     """Describe one cut of the lattice as a solution under the budgets."""
-    table, (i, j, k) = cuts.table, levels
-    row = int(np.ravel_multi_index(levels, (len(table.blocks), len(table.widths), len(table.sides_px))))
-    costs = {metric: cube[i][j][k] for metric, cube in table.costs.items()}
+    lattice, row = cuts.lattice, cuts.lattice.row(levels)
+    costs = {metric: lattice.cost(metric, levels) for metric in lattice.table.costs}
+    blocks, width, side_px = lattice.place(levels)
     best = cuts.accuracy[cuts.is_measured].max(initial=0.0)
     unconstrained = "unconstrained" if cuts.accuracy[row] >= best - TIE else "optimal"
     return Solution(
-        ratios=KeepRatios(depth=table.depth[i], width=table.width[j], resolution=table.resolution[k]),
-        blocks=table.blocks[i],
-        width=table.widths[j],
-        side_px=table.sides_px[k],
+        ratios=lattice.ratios(levels),
+        blocks=blocks,
+        width=width,
+        side_px=side_px,
         predicted_accuracy=float(cuts.accuracy[row]),
         interval=(float(cuts.low[row]), float(cuts.high[row])),
         budgets=tuple(budgets),

@@ -12,18 +12,17 @@ them. Without these two, the median error on cuts between the measured ones is u
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy import optimize
 from scipy.interpolate import RBFInterpolator, RegularGridInterpolator
 
-from triaxis.maths.cost import costs_of, lattice, posynomial_terms
+from triaxis.maths.cost import posynomial_terms
+from triaxis.maths.lattice import Lattice, Levels
 from triaxis.maths.polynomial import Floats
 from triaxis.values import CostTable
 
-Levels = tuple[int, int, int]
 FEATURES = ("macs", "params")
 
 
@@ -35,43 +34,40 @@ def surface(table: CostTable, grid: Sequence[Sequence[int]], found: Mapping[Leve
         grid: Of each axis the levels that were measured with those of the others, first and last included.
         found: The measured costs over the base model's, by levels; on the grid, where some may be missing, and off it.
     """
-    shape = (len(table.blocks), len(table.widths), len(table.sides_px))
-    rows = np.array([np.ravel_multi_index(levels, shape) for levels in found])
+    lattice = Lattice(table)
+    shape, rows = lattice.shape, lattice.rows(found)
     costs = np.array(list(found.values()), float)
-    x = lattice(table)
-    features = np.column_stack([*(costs_of(table, name) / table.base_cost(name) for name in FEATURES if name in table.costs)])
-    features = np.column_stack([features, posynomial_terms(x)]) if features.size else posynomial_terms(x)
+    features = np.column_stack([*(lattice.shares(name) for name in FEATURES if name in table.costs), posynomial_terms(lattice.x)])
     coefficients, _ = optimize.nnls(features[rows] / costs[:, None], np.ones(len(costs)))
     explained = features @ coefficients
     left = dict(zip(found, np.log(costs / explained[rows]), strict=True))
-    on_grid: set[Levels] = {(i, j, k) for i, j, k in itertools.product(*grid)}
-    rest = _between(x, shape, grid, left)
+    on_grid = set(lattice.product(grid))
+    rest = _between(lattice, grid, left)
     far = {levels: error - rest[levels] for levels, error in left.items() if levels not in on_grid}
     if far:
-        rest = rest + _near(x, shape, far | dict.fromkeys(on_grid, 0.0)).reshape(shape)
+        rest = rest + _near(lattice, far | dict.fromkeys(on_grid, 0.0)).reshape(shape)
     return explained.reshape(shape) * np.exp(rest)
 
 
-def _between(x: Floats, shape: tuple[int, ...], grid: Sequence[Sequence[int]], left: Mapping[Levels, float]) -> Floats:
+def _between(lattice: Lattice, grid: Sequence[Sequence[int]], left: Mapping[Levels, float]) -> Floats:
     """Return what is left to explain, linear between the levels of the grid; 0 at those that are missing."""
-    ratios = [np.unique(x[:, axis])[::-1] for axis in range(3)]
+    ratios = (lattice.table.depth, lattice.table.width, lattice.table.resolution)
     # A grid needs rising coordinates; levels fall. An axis with one level is left out.
     varying = [axis for axis in range(3) if len(grid[axis]) > 1]
-    sample = np.array([left.get((i, j, k), 0.0) for i, j, k in itertools.product(*grid)]).reshape([len(levels) for levels in grid])
+    sample = np.array([left.get(levels, 0.0) for levels in lattice.product(grid)]).reshape([len(levels) for levels in grid])
     values = sample[::-1, ::-1, ::-1].squeeze(tuple(axis for axis in range(3) if axis not in varying))
     if not varying:
-        return np.full(shape, float(values))
+        return np.full(lattice.shape, float(values))
     points = [np.array([ratios[axis][level] for level in grid[axis]])[::-1] for axis in varying]
-    return RegularGridInterpolator(points, values)(x[:, varying]).reshape(shape)
+    return RegularGridInterpolator(points, values)(lattice.x[:, varying]).reshape(lattice.shape)
 
 
-def _near(x: Floats, shape: tuple[int, ...], known: Mapping[Levels, float]) -> Floats:
+def _near(lattice: Lattice, known: Mapping[Levels, float]) -> Floats:
     """Return a correction that is what is known there, and fades with the distance in log keep ratios."""
-    logs = np.log(x)
+    logs = np.log(lattice.x)
     span = np.ptp(logs, axis=0)
     place = logs[:, span > 0] / span[span > 0]
-    rows = [np.ravel_multi_index(levels, shape) for levels in known]
-    return RBFInterpolator(place[rows], np.array(list(known.values())), kernel="linear", degree=0)(place)
+    return RBFInterpolator(place[lattice.rows(known)], np.array(list(known.values())), kernel="linear", degree=0)(place)
 
 
 def relative_errors(predicted: Floats, found: Mapping[Levels, float]) -> tuple[float, float]:

@@ -8,11 +8,13 @@ Notation:
 
 from __future__ import annotations
 
+import platform
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from triaxis.errors import DeviceError
@@ -191,9 +193,34 @@ class Gauge:
         base, cost = self.base_reading(), reading()
         return Measurement(ratio=cost / base, low=cost / base, high=cost / base, base=base, cost=cost)
 
+    def sample(self, model: nn.Module, input_shape: Shape, *, seconds: float) -> Measurement:
+        """Measure a cut for `seconds`; one that was measured so before, on this machine and as many threads, is not measured again.
+
+        Raises:
+            RefusedModelError: The runtime or the device refuses the cut.
+            DeviceError: The device does not answer, or answers what cannot be.
+        """
+        if self.is_slow or self.metric.is_counted:
+            return self.measure(model, input_shape, seconds=seconds)
+        key = self._key("sample", model, input_shape, seconds=seconds, machine=platform.node(), threads=torch.get_num_threads())
+        known = self._recall(key)
+        if known is not None:
+            return Measurement.from_json(known)
+        found = self.measure(model, input_shape, seconds=seconds)
+        self._keep(key, found.to_json())
+        return found
+
+    def _key(self, kind: str, model: nn.Module, shape: Shape, **how: float | str) -> str:
+        """Return the key under which the store keeps what was read of a cut beside the base model."""
+        identity = {"metric": self._identity, "base": built(self._base, self._shape), "cut": built(model, shape)}
+        return f"{kind}:{digest({**identity, **how})}"
+
+    @property
+    def _identity(self) -> str:
+        return getattr(self.metric, "identity", self.metric.key)
+
     def _measure_slowly(self, model: nn.Module, shape: Shape, is_clear: Callable[[Measurement], bool], anew: bool) -> Measurement:
-        identity = getattr(self.metric, "identity", self.metric.key)
-        key = f"readings:{digest({'metric': identity, 'base': built(self._base, self._shape), 'cut': built(model, shape)})}"
+        key = self._key("readings", model, shape)
         known = [(list(base), list(cut)) for base, cut in (self._recall(key) or [])] if not anew else []
         prepared: list[Reading] = []
 
@@ -210,7 +237,7 @@ class Gauge:
             keep=lambda rounds: self._keep(key, [list(pair) for pair in rounds]),
             is_clear=is_clear,
         )
-        self._require_likely(found, f"base:{identity}")
+        self._require_likely(found, f"base:{self._identity}")
         return found
 
     def _require_likely(self, found: Measurement, key: str) -> None:

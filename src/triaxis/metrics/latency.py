@@ -15,7 +15,7 @@ from triaxis.errors import RefusedModelError, TriaxisError
 from triaxis.metrics.base import Reading, Shape
 from triaxis.metrics.runtimes import make_runtime
 from triaxis.metrics.runtimes.base import Runtime
-from triaxis.surgery.sides import first_line
+from triaxis.surgery.cut.sides import first_line
 from triaxis.values import Value
 
 

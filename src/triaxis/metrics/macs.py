@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from triaxis.surgery.attention import plain_attention
+from triaxis.surgery.trace.attention import plain_attention
 
 COUNTED = (nn.modules.conv._ConvNd, nn.Linear)
 

@@ -11,12 +11,13 @@ import numpy as np
 from torch import nn
 
 from triaxis.errors import RefusedModelError
+from triaxis.maths.lattice import Lattice, Levels
 from triaxis.maths.surface import relative_errors, surface
 from triaxis.metrics.gauge import Gauge, Measurement
 from triaxis.metrics.macs import COUNTED, Work, work
 from triaxis.surgery.criteria import Criterion
 from triaxis.surgery.criteria.control import First
-from triaxis.surgery.planning import Scope
+from triaxis.surgery.find.planning import Scope
 from triaxis.surgery.surgeon import Surgeon
 from triaxis.values import CostTable
 
@@ -141,16 +142,20 @@ def with_measured(
         RefusedModelError: The runtime refuses the base model, or nearly all cuts.
         DeviceError: A device does not answer.
     """
-    axes, key = (table.blocks, table.widths, table.sides_px), gauge.metric.key
-    grid = [_spread(len(levels), num) for levels, num in zip(axes, SLOW_LEVELS if gauge.is_slow else SAMPLED_LEVELS, strict=True)]
-    sample = list(itertools.product(*grid))
-    held_out = _off_grid([len(levels) for levels in axes], sample, seed)
-    found: dict[tuple[int, int, int], Measurement] = {}
-    for at, (i, j, k) in enumerate([*sample, *held_out]):
-        removed, side = tuple(block_order[: table.blocks[0] - table.blocks[i]]), table.sides_px[k]
-        plan = surgeon.plan(removed_blocks=removed, width=table.widths[j], side_px=side, importance=importance, scope=scope, seed=seed)
+    lattice, key = Lattice(table), gauge.metric.key
+    grid = [_spread(size, num) for size, num in zip(lattice.shape, SLOW_LEVELS if gauge.is_slow else SAMPLED_LEVELS, strict=True)]
+    sample = list(lattice.product(grid))
+    held_out = _off_grid(lattice, sample, seed)
+    found: dict[Levels, Measurement] = {}
+    if not gauge.is_slow:
+        gauge.base_reading  # noqa: B018 - prepared before the clock runs
+    advance(0.0, f"{key} of {len(sample) + len(held_out)} cuts")
+    for at, levels in enumerate([*sample, *held_out]):
+        blocks, width, side = lattice.place(levels)
+        removed = tuple(block_order[: table.blocks[0] - blocks])
+        plan = surgeon.plan(removed_blocks=removed, width=width, side_px=side, importance=importance, scope=scope, seed=seed)
         try:
-            found[i, j, k] = gauge.measure(surgeon.cut(plan), (in_channels, side, side), seconds=seconds)
+            found[levels] = gauge.sample(surgeon.cut(plan), (in_channels, side, side), seconds=seconds)
         except RefusedModelError as error:
             if at == 0 or at - len(found) > len(sample) // 2:
                 raise
@@ -175,12 +180,12 @@ def with_measured(
     return dataclasses.replace(table, costs={**table.costs, key: _cube(cube)}, spread=spread, errors=errors)
 
 
-def _off_grid(shape: Sequence[int], sample: Sequence[tuple[int, ...]], seed: int) -> list[tuple[int, int, int]]:
+def _off_grid(lattice: Lattice, sample: Sequence[Levels], seed: int) -> list[Levels]:
     """Return cuts that are not in the sample, drawn by chance; fewer where hardly any are left."""
-    others = sorted(set(itertools.product(*(range(num) for num in shape))) - set(sample))
+    others = sorted(set(lattice) - set(sample))
     num = min(len(others), max(1, round(HELD_OUT * len(sample))))
     order = np.random.default_rng(seed).permutation(len(others))[:num]
-    return [(i, j, k) for i, j, k in (others[index] for index in order)]
+    return [others[index] for index in order]
 
 
 def _spread(num_levels: int, num: int) -> list[int]:

@@ -37,7 +37,7 @@ class Loaded:
 
 
 def load_model(name: str, args: dict[str, Any], num_classes: int, weights: str | None = None) -> Loaded:
-    """Return a model with its weights, all parameters trainable.
+    """Return a model with its weights.
 
     Args:
         name: See `build`.

@@ -16,19 +16,26 @@ from triaxis.errors import ConfigError, TriaxisError
 from triaxis.models import cifar
 from triaxis.models.arguments import check_args
 from triaxis.plugins import import_named
-from triaxis.surgery.plain import check_plain
+from triaxis.surgery.trace.plain import check_plain
 from triaxis.values import Value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSource(Value):
-    """How to make the base model again; saved in ``plan.json``. ``name`` is empty for a model handed over in code."""
+    """How to make the base model again, and what of it may be cut; saved in ``plan.json``.
+
+    `name` is empty for a model handed over in code; `protect`, `prune_only` and `example_input` are those of
+    `Surgeon.examine`.
+    """
 
     name: str
     args: dict[str, Any] = field(default_factory=dict)
     num_classes: int = 10
     side_px: int = 32
     in_channels: int = 3
+    protect: tuple[str, ...] = ()
+    prune_only: tuple[str, ...] = ()
+    example_input: str | None = None
 
 
 def build(name: str, args: dict[str, Any], num_classes: int) -> nn.Module:
@@ -57,9 +64,13 @@ def build(name: str, args: dict[str, Any], num_classes: int) -> nn.Module:
 
 def unwrap(model: nn.Module) -> nn.Module:
     """Return the network inside DataParallel, DistributedDataParallel and torch.compile wrappers."""
-    from accelerate.utils import extract_model_from_parallel
-
-    return extract_model_from_parallel(model, keep_fp32_wrapper=False, keep_torch_compile=False)
+    while True:
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            model = model.module
+        elif (compiled := model._modules.get("_orig_mod")) is not None:
+            model = compiled
+        else:
+            return model
 
 
 def _cifar(kind: str, args: dict[str, Any], num_classes: int) -> nn.Module:

@@ -15,10 +15,11 @@ import numpy as np
 
 from triaxis.maths import interval
 from triaxis.maths.frontier import equal_split, frontier, single_axis
+from triaxis.maths.lattice import BASE, Lattice, Levels, on_axis
 from triaxis.maths.predict import predict
 from triaxis.maths.solve import MARGIN
 from triaxis.report.records import Records
-from triaxis.values import AXES, AccuracyPredictor, Axis, Budget, CostTable, KeepRatios, Measured, Solution, TrialResult
+from triaxis.values import AXES, AccuracyPredictor, Axis, Budget, CostTable, KeepRatios, Measured, Solution, done_trials
 
 STAGES = ("load", "base", "examine", "blocks", "cost", "collect", "refine", "fit", "solve", "prune", "verify", "export", "report")
 
@@ -172,29 +173,23 @@ def cut_point(solution: Solution, metric: str, base_cost: float) -> CostPoint:
     return CostPoint(ratios=solution.ratios, cost=cost, fraction=cost / base_cost, accuracy=solution.predicted_accuracy, low=low, high=high)
 
 
-def _level_points(records: Records, levels: Sequence[tuple[int, int, int]], metric: str) -> tuple[CostPoint, ...]:
+def _level_points(records: Records, levels: Sequence[Levels], metric: str) -> tuple[CostPoint, ...]:
     table, predictor = records.cost_table, records.predictor
     assert table is not None and predictor is not None
     if not levels:
         return ()
-    ratios = [KeepRatios(depth=table.depth[i], width=table.width[j], resolution=table.resolution[k]) for i, j, k in levels]
-    costs = [table.costs[metric][i][j][k] for i, j, k in levels]
-    base = table.base_cost(metric)
+    lattice, base = Lattice(table), table.base_cost(metric)
+    ratios, costs = [lattice.ratios(cut) for cut in levels], [lattice.cost(metric, cut) for cut in levels]
     return tuple(
         CostPoint(ratios=r, cost=c, fraction=c / base, accuracy=a, low=low, high=high)
         for r, c, (a, low, high) in zip(ratios, costs, _predict(predictor, ratios), strict=True)
     )
 
 
-def _axis_levels(predictor: AccuracyPredictor, table: CostTable, axis: Axis) -> list[tuple[int, int, int]]:
+def _axis_levels(predictor: AccuracyPredictor, table: CostTable, axis: Axis) -> list[Levels]:
     """Levels along one axis, the others uncut, as far as trials were made: beyond is extrapolation."""
-    place, smallest = AXES.index(axis), predictor.domain[axis][0]
-    near = [n for n, ratio in enumerate(getattr(table, axis)) if ratio >= smallest - MARGIN]
-    return [(n, 0, 0) if place == 0 else (0, n, 0) if place == 1 else (0, 0, n) for n in near]
-
-
-def _done(records: Records) -> tuple[TrialResult, ...]:
-    return tuple(t for t in records.trials if t.state == "done")
+    smallest = predictor.domain[axis][0]
+    return [on_axis(axis, n) for n, ratio in enumerate(getattr(table, axis)) if ratio >= smallest - MARGIN]
 
 
 def _rivals(records: Records, table: CostTable, solution: Solution, budget: Budget) -> tuple[Rival, ...]:
@@ -253,7 +248,7 @@ def frontier_view(found: Frontier) -> tuple[tuple[float, float], tuple[float, fl
 
 def predicted_measured(records: Records) -> tuple[Estimate, ...] | None:
     """Return every finished trial's measured accuracy beside what the predictor gives at its achieved keep ratios."""
-    done = _done(records)
+    done = done_trials(records.trials)
     if records.predictor is None or not done:
         return None
     found = _predict(records.predictor, [t.achieved for t in done])
@@ -300,9 +295,9 @@ def axis_shares(records: Records) -> tuple[AxisShare, ...] | None:
     table, predictor, solution = records.cost_table, records.predictor, records.solution
     if table is None or predictor is None or solution is None:
         return None
-    uncut = _level_points(records, [(0, 0, 0)], solution.binding)[0]
-    i, j, k = (int(np.abs(np.array(getattr(table, axis)) - getattr(solution.ratios, axis)).argmin()) for axis in AXES)
-    alone = _level_points(records, [(i, 0, 0), (0, j, 0), (0, 0, k)], solution.binding)
+    uncut = _level_points(records, [BASE], solution.binding)[0]
+    nearest = Lattice(table).nearest(solution.ratios)
+    alone = _level_points(records, [on_axis(axis, level) for axis, level in zip(AXES, nearest, strict=True)], solution.binding)
     saved = [max(0.0, -float(np.log(point.fraction))) for point in alone]
     total = sum(saved) or 1.0
     return tuple(

@@ -10,14 +10,14 @@ from typing import Any
 import yaml
 from markupsafe import escape
 
-from triaxis.report import figures, int8, plots, times, words
+from triaxis.report import figures, int8, plots, scores, times, words
 from triaxis.report.draw import Chart
 from triaxis.report.network import network
 from triaxis.report.records import Records
 from triaxis.report.steps import Steps, budget_steps
 from triaxis.report.templates import templates
 from triaxis.store.files import write_text
-from triaxis.values import TrialResult, metric_spec
+from triaxis.values import FailedTrial, TrialResult, metric_spec
 
 MISSING = {
     "comparison": "The compressed model is not measured yet. Next: triaxis prune RUN.",
@@ -50,6 +50,7 @@ def render(records: Records, title: str) -> str:
         "missed": words.missed(records),
         "tiles": _tiles(records),
         "comparison": list(_comparison(records)),
+        "score": scores.score_text(records),
         "int8": list(int8.comparison(records)),
         "int8_kept": int8.kept(records),
         "advice": words.advice(found, figures.axis_shares(records), records),
@@ -62,7 +63,7 @@ def render(records: Records, title: str) -> str:
         "parts": [(*row, "chosen") for row in times.part_seconds(records) or ()],
         "trial_seconds": _trial_seconds(records),
         "trials": [trial_row(trial) for trial in records.trials],
-        "failed": [t for t in records.trials if t.state == "failed"],
+        "failed": [t for t in records.trials if isinstance(t, FailedTrial)],
         "collection": words.collection_text(records),
         "config": escape(yaml.safe_dump(records.config, sort_keys=False, allow_unicode=True)) if records.config else "",
         "environment": _environment(records),
@@ -167,11 +168,13 @@ def _trial_name(trial: TrialResult) -> str:
 
 
 def trial_row(trial: TrialResult) -> tuple[str, ...]:
-    """Return a trial as text: id, axis, val accuracy, achieved keep ratios, MACs, time."""
-    ratios = [f"{ratio:.3f}" for ratio in trial.achieved.as_tuple()]
-    accuracy = words.percent(trial.val_accuracy, 2) if trial.val_accuracy is not None else "failed"
-    macs = words.count(trial.macs) if trial.macs is not None else ""
-    return trial.trial_id[:8], trial.spec.axis, accuracy, *ratios, macs, words.duration(trial.seconds)
+    """Return a trial as text: id, axis, val accuracy, keep ratios (achieved, or asked for if it failed), MACs, time."""
+    if isinstance(trial, FailedTrial):
+        accuracy, ratios, macs = "failed", trial.spec.target, ""
+    else:
+        accuracy, ratios, macs = words.percent(trial.val_accuracy, 2), trial.achieved, words.count(trial.macs)
+    kept = [f"{ratio:.3f}" for ratio in ratios.as_tuple()]
+    return trial.trial_id[:8], trial.spec.axis, accuracy, *kept, macs, words.duration(trial.seconds)
 
 
 def _environment(records: Records) -> list[tuple[str, str]]:

@@ -30,7 +30,7 @@ from triaxis.report.html import trial_row
 from triaxis.report.records import Records, read_records
 from triaxis.report.templates import templates
 from triaxis.store.directory import RunDirectory
-from triaxis.values import CostTable, Point, TrialResult
+from triaxis.values import CostTable, DoneTrial, Point, done_trials
 
 HOST = "127.0.0.1"
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; connect-src 'self'"
@@ -55,8 +55,8 @@ class LivePage:
         """
         state = self.state()
         parts = {name: Markup(part) for name, part in state.pop("parts").items()}
-        return templates().get_template("live.html").render(
-            name=self._name, version=version("triaxis"), policy=POLICY, parts=parts, **state
+        return (
+            templates().get_template("live.html").render(name=self._name, version=version("triaxis"), policy=POLICY, parts=parts, **state)
         )
 
     def state(self) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def _step(state: dict[str, Any]) -> Step | None:
 def frontier_so_far(records: Records) -> Frontier | None:
     """Return the frontier in MACs by the trials that there are; None while they do not determine a predictor."""
     if records.predictor is None:
-        points = [Point(ratios=t.achieved, accuracy=t.val_accuracy) for t in records.trials if t.val_accuracy is not None]
+        points = [Point(ratios=t.achieved, accuracy=t.val_accuracy) for t in done_trials(records.trials)]
         settings = {key: item for key, item in records.config.get("fit", {}).items() if key in ("kind", "degree", "rank")}
         try:
             predictor, _ = fit(points, **settings)
@@ -126,8 +126,8 @@ def frontier_so_far(records: Records) -> Frontier | None:
 
 def so_far_plot(records: Records) -> Chart | None:
     """Draw the trials as they are measured, and the frontier that they give so far; None before the first trial."""
-    done = [trial for trial in records.trials if trial.val_accuracy is not None and trial.macs]
-    base_macs = records.base.get("macs") or max((trial.macs or 0 for trial in done), default=0)
+    done = done_trials(records.trials)
+    base_macs = records.base.get("macs") or max((trial.macs for trial in done), default=0)
     if not done or not base_macs:
         return None
     marks = tuple(_trial_mark(trial, base_macs, records) for trial in done)
@@ -153,11 +153,11 @@ def so_far_plot(records: Records) -> Chart | None:
     )
 
 
-def _trial_mark(trial: TrialResult, base_macs: float, records: Records) -> Mark:
-    accuracy, axis = trial.val_accuracy or 0.0, trial.spec.axis
+def _trial_mark(trial: DoneTrial, base_macs: float, records: Records) -> Mark:
+    accuracy, axis = trial.val_accuracy, trial.spec.axis
     ends = val_interval(records, accuracy)
     return Mark(
-        x=100 * (trial.macs or 0) / base_macs,
+        x=100 * trial.macs / base_macs,
         y=100 * accuracy,
         ink=axis,
         shape=shape_of(axis),

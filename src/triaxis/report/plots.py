@@ -98,9 +98,15 @@ def axis_plot(curve: AxisCurve, y_range: tuple[float, float]) -> Chart:
 def _trial_mark(trial: Estimate, curve: AxisCurve) -> Mark:
     at = getattr(trial.ratios, curve.axis)
     says = f"{trial.axis} trial at {at:.3f}: {percent(trial.measured, 2)} measured"
-    ends = tuple(100 * end for end in trial.measured_interval) if trial.measured_interval else None
+    ends = (100 * trial.measured_interval[0], 100 * trial.measured_interval[1]) if trial.measured_interval else None
     return Mark(
-        x=at, y=100 * trial.measured, ink=trial.axis, shape=shape_of(trial.axis), says=says, interval=ends, size=0.85  # type: ignore[arg-type]
+        x=at,
+        y=100 * trial.measured,
+        ink=trial.axis,
+        shape=shape_of(trial.axis),
+        says=says,
+        interval=ends,
+        size=0.85,
     )
 
 

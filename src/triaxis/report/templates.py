@@ -15,9 +15,7 @@ _BEFORE_UNIT = re.compile(r"(?<=\d) (?=%|ms\b|px\b|points?\b|[kMG]B?\b)|(?<=batc
 def templates(*packages: str) -> Environment:
     """Return the environment of the report's templates, and of those of other packages before them."""
     loader = ChoiceLoader([PackageLoader(package, ".") for package in (*packages, "triaxis.report")])
-    found = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_unbroken
-    )
+    found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_unbroken)
     found.globals["inks"] = INKS
     return found
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from triaxis.report.figures import AxisCurve, AxisShare, Comparison, Frontier, comparison, removal
 from triaxis.report.records import Records
-from triaxis.values import Budget, BudgetCheck, Verification, metric_spec
+from triaxis.values import Budget, BudgetCheck, Verification, done_trials, metric_spec
 
 _CARRIES = 0.6  # an axis with more than this share of the saved log cost is said to carry the cut
 _TIME_SAVED = 0.9  # speed-up over MACs reduction from which saved MACs are said to have saved time
@@ -108,7 +108,7 @@ def headline(records: Records) -> str:
     """Say the result in one line; what is only predicted, or not known yet, is said to be so."""
     found, solution = records.verification, records.solution
     if found is None and solution is None:
-        done = sum(t.state == "done" for t in records.trials)
+        done = len(done_trials(records.trials))
         return f"No result yet: {done} of the trials {'is' if done == 1 else 'are'} finished"
     if found is None:
         assert solution is not None and records.cost_table is not None
@@ -166,7 +166,7 @@ def collection_text(records: Records) -> str | None:
     """Say how many trials there are and what they cost beside the base model's training."""
     if not records.trials:
         return None
-    failed = sum(t.state == "failed" for t in records.trials)
+    failed = len(records.trials) - len(done_trials(records.trials))
     said = f"{len(records.trials)} trials" + (f", {failed} of them failed" if failed else "")
     ratio = records.collection.get("cost_ratio")
     if ratio is None:

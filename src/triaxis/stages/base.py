@@ -14,7 +14,7 @@ from torch import nn
 from triaxis.config import BASE_RECIPE, Config, ExportConfig
 from triaxis.data.images import Preprocess, Splits, require_recipe
 from triaxis.data.sources import load_splits
-from triaxis.errors import StoreError, UnsupportedModelError
+from triaxis.errors import StoreError, TriaxisError, UnsupportedModelError
 from triaxis.metrics.macs import count_macs, count_params
 from triaxis.models.weights import check_finite, load_model
 from triaxis.models.zoos import ModelSource, unwrap
@@ -30,8 +30,10 @@ from triaxis.store.checkpoints import REMEDY, load_into, save_checkpoint
 from triaxis.store.directory import RunDirectory
 from triaxis.store.memory import MemoryStore
 from triaxis.surgery.criteria import criterion_of
-from triaxis.surgery.plain import check_plain, trainable
+from triaxis.surgery.find.control import Control
 from triaxis.surgery.surgeon import Surgeon
+from triaxis.surgery.trace.inputs import called_with
+from triaxis.surgery.trace.plain import check_plain, trainable
 from triaxis.tasks import Task, make_task
 from triaxis.training.machine import CpuTime, warn_if_busy
 from triaxis.training.teacher import Teacher
@@ -89,6 +91,7 @@ def _loaded(run: Run, task: Task, model: nn.Module | None, splits: Splits | None
         if splits is None or model is None:
             splits, loaded = _load(run.config, run.store, task, splits, model)
         network = _own_copy(model) if model is not None else trainable(loaded.model)  # type: ignore[union-attr]
+        called_with(network, run.config.example_input)
         source = _source(run.config, splits, named=model is None)
         _require_usable(run.config, task, network, splits, source)
     return network, splits, source, model is not None or (loaded is not None and loaded.is_trained)
@@ -120,6 +123,8 @@ def _surgeon(run: Run, network: nn.Module, source: ModelSource, device: torch.de
             round_to=round_to(run, device),
             min_width=config.collect.min_width,
             min_resolution=config.collect.min_resolution,
+            protect=source.protect,
+            prune_only=source.prune_only,
         )
 
 
@@ -180,6 +185,9 @@ def _source(config: Config, splits: Splits, *, named: bool) -> ModelSource:
         num_classes=config.model.num_classes or splits.train.num_classes,
         side_px=splits.train.side_px,
         in_channels=shape[1],
+        protect=config.protect,
+        prune_only=config.prune_only,
+        example_input=config.example_input,
     )
 
 
@@ -187,11 +195,12 @@ def _require_usable(config: Config, task: Task, network: nn.Module, splits: Spli
     """Say what would fail later, before anything is trained: weights, two blank images through the network, batches.
 
     Raises:
-        ConfigError: The criterion cannot be found, or a recipe does not suit the images or the task.
+        ConfigError: The criterion or a module to protect or to prune cannot be found, or a recipe does not suit the images or the task.
         UnsupportedModelError: The network holds NaN, fails, cannot be trained, or returns what the task cannot use.
         DataError: The train split does not fill a batch, or labels are none of the task.
     """
     criterion_of(config.width.importance)
+    Control.of(network, config.protect, config.prune_only)
     for name, images in (("train", splits.train), ("val", splits.val)):
         task.check_targets(images.labels, splits.train.num_classes, name)
     check_finite(network, "the base model")
@@ -200,6 +209,8 @@ def _require_usable(config: Config, task: Task, network: nn.Module, splits: Spli
     try:
         with torch.no_grad():
             output = task.forward(network, torch.zeros(shape))
+    except TriaxisError:
+        raise
     except Exception as error:  # a network of the user's own may raise anything
         reason = str(error).partition("\n")[0]
         raise UnsupportedModelError(

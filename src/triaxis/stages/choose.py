@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from triaxis.errors import InfeasibleBudgetError, RefusedModelError
+from triaxis.maths.lattice import Lattice, Place
 from triaxis.maths.solve import candidates, predict_lattice, solution_at
 from triaxis.metrics.gauge import Gauge, Measurement
 from triaxis.stages.context import Base, Data, Run, Trainer
@@ -27,7 +28,7 @@ from triaxis.stages.elastic import is_elastic, nested_cuts
 from triaxis.stages.trial import narrowed
 from triaxis.store.checkpoints import load_checkpoint
 from triaxis.surgery.shared import NestedCuts
-from triaxis.values import AccuracyPredictor, Budget, CostTable, PrunePlan, Solution, digest, metric_spec
+from triaxis.values import AccuracyPredictor, Budget, CostTable, PrunePlan, Solution, digest, done_trials, metric_spec
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ class _Search:
     table: CostTable
     budgets: tuple[Budget, ...]
     block_order: tuple[str, ...]
-    tried: dict[tuple[int, float, int], dict[str, float]] = field(default_factory=dict)
+    tried: dict[Place, dict[str, float]] = field(default_factory=dict)
     doubtful: list[Solution] = field(default_factory=list)
     refusal: RefusedModelError | None = None
 
@@ -158,7 +159,7 @@ class _Search:
         that is slower than what looks dearer must not be delivered. Then cuts that the table held for too dear.
         """
         cuts = predict_lattice(predictor, self.table)
-        i, j, k = (axis.index(place) for axis, place in zip(self.levels, place_of(chosen), strict=True))
+        i, j, k = cuts.lattice.at(place_of(chosen))
         wider = [solution_at(cuts, self.budgets, (i, j - 1, k))] if j else []
         cheaper: tuple[Solution, ...] = ()
         with suppress(InfeasibleBudgetError):  # where the cuts that were over the budget outvote the one that is within it
@@ -166,11 +167,6 @@ class _Search:
         return next(
             (s for s in (*wider, *cheaper) if s.predicted_accuracy > chosen.predicted_accuracy and place_of(s) not in self.tried), None
         )
-
-    @property
-    def levels(self) -> tuple[tuple[float, ...], ...]:
-        """The table's blocks, widths and sides."""
-        return self.table.blocks, self.table.widths, self.table.sides_px
 
     def candidate(self, predictor: AccuracyPredictor) -> Solution | None:
         """Return the best cut that was not tried yet and is within the budgets by the corrected table; None if there is none."""
@@ -184,13 +180,11 @@ class _Search:
 
     def corrected(self, least: float = 1.0) -> CostTable:
         """Return the table, each measured metric scaled by the median of measured over expected cost of the cuts tried, or `least`."""
-        costs = dict(self.table.costs)
+        costs, lattice = dict(self.table.costs), Lattice(self.table)
         for metric in {b.metric for b in self.budgets}:
             cube = np.array(self.table.costs[metric])
             expected = [
-                (measured[metric], cube[tuple(axis.index(place) for axis, place in zip(self.levels, cut, strict=True))])
-                for cut, measured in self.tried.items()
-                if metric in measured
+                (measured[metric], lattice.cost(metric, lattice.at(place))) for place, measured in self.tried.items() if metric in measured
             ]
             if expected:
                 factor = statistics.median(measured / table for measured, table in expected)
@@ -242,9 +236,9 @@ class _Search:
         )
 
 
-def place_of(solution: Solution) -> tuple[int, float, int]:
-    """Return the levels that a solution cuts at."""
-    return solution.blocks, solution.width, solution.side_px
+def place_of(solution: Solution) -> Place:
+    """Return where on the lattice a solution cuts."""
+    return Place(solution.blocks, solution.width, solution.side_px)
 
 
 def side_of(found: Measurement, share: float) -> str:
@@ -279,9 +273,9 @@ def final_plan(
 
 def starting_point(run: Run, base: Base, blocks: int) -> Start:
     """Return plan and base-shaped weights of the trial with full width and side that is nearest above in depth."""
-    chain = [t for t in run.store.trials() if t.state == "done" and t.spec.axis in ("base", "depth") and t.plan is not None]
-    usable = [t for t in chain if t.plan and t.plan.num_blocks - len(t.plan.removed_blocks) >= blocks]
-    best = max(usable, key=lambda t: len(t.plan.removed_blocks) if t.plan else 0, default=None)
-    if best is None or best.plan is None or best.checkpoint is None:
+    chain = [t for t in done_trials(run.store.trials()) if t.spec.axis in ("base", "depth")]
+    usable = [t for t in chain if t.plan.num_blocks - len(t.plan.removed_blocks) >= blocks]
+    best = max(usable, key=lambda t: len(t.plan.removed_blocks), default=None)
+    if best is None or best.checkpoint is None:
         return base.surgeon.identity(), base.surgeon.base.state_dict()
     return best.plan, base.surgeon.expand(best.plan, load_checkpoint(run.directory.path / best.checkpoint))

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from triaxis.errors import TrainingError
 from triaxis.execution import make_executor, run_trials
 from triaxis.execution.base import Work
-from triaxis.maths.design import axis_design, on_axis, steepest
-from triaxis.maths.solve import Levels
+from triaxis.maths.design import axis_design, steepest
+from triaxis.maths.lattice import BASE, Lattice, Levels, on_axis
 from triaxis.process.walltime import added
 from triaxis.progress import Moment, Silent
 from triaxis.stages.block_choice import choose_blocks
@@ -19,7 +19,7 @@ from triaxis.stages.context import Base, Data, Run, Trainer
 from triaxis.stages.effort import collected
 from triaxis.stages.forecast import TEACHER_SHARE, effort
 from triaxis.stages.trial import run_trial
-from triaxis.values import AXES, Axis, CostTable, KeepRatios, Recipe, TrialResult, TrialSpec
+from triaxis.values import AXES, Axis, CostTable, DoneTrial, FailedTrial, KeepRatios, Recipe, TrialResult, TrialSpec, done_trials
 
 log = logging.getLogger(__name__)
 
@@ -58,19 +58,20 @@ def collect(run: Run, data: Data, base: Base, trainer: Trainer, table: CostTable
 
 def _require_some(trials: Sequence[TrialResult]) -> None:
     """Say how many trials failed; raise if none is left that cuts anything."""
-    failed, cuts = [t for t in trials if t.state == "failed"], [t for t in trials if t.spec.axis != "base"]
+    failed, cuts = [t for t in trials if isinstance(t, FailedTrial)], [t for t in trials if t.spec.axis != "base"]
     if not failed:
         return
-    reason = (failed[0].error or "").strip().rpartition("\n")[2]
-    if all(t.state == "failed" for t in cuts):
+    reason = failed[0].reason
+    if not done_trials(cuts):
         raise TrainingError(f"Some trials must succeed, but all {len(cuts)} failed, the first with {reason}: `triaxis status` shows each.")
     log.warning("%d of %d trials failed, the first with %s; the same command tries them again", len(failed), len(trials), reason)
 
 
 def undertrained(trials: Sequence[TrialResult]) -> str:
     """Say it if a trial, which cuts the base model and trains it on a little, is clearly better than the base model."""
-    base = max((t.val_accuracy for t in trials if t.spec.axis == "base" and t.val_accuracy is not None), default=1.0)
-    best = max((t.val_accuracy for t in trials if t.val_accuracy is not None), default=0.0)
+    done = done_trials(trials)
+    base = max((t.val_accuracy for t in done if t.spec.axis == "base"), default=1.0)
+    best = max((t.val_accuracy for t in done), default=0.0)
     if best < base + GAIN_OF_A_TRAINED_MODEL:
         return ""
     return (
@@ -104,7 +105,7 @@ def measure_trials(
     """
     places = {spec.trial_id: Moment(trial=n, num_trials=num_trials or first + len(specs)) for n, spec in enumerate(specs, first + 1)}
     total = sum(_effort(spec) for spec in specs)
-    known = [result for spec in specs if (result := run.store.trial(spec.trial_id)) and result.state == "done"]
+    known = [result for spec in specs if isinstance(result := run.store.trial(spec.trial_id), DoneTrial)]
     done = sum(_effort(result.spec) for result in known)
     for result in known:
         # A process that was killed between the two has stored the result and left the state.
@@ -116,10 +117,11 @@ def measure_trials(
         def on_result(result: TrialResult) -> None:
             nonlocal done
             run.store.put_trial(result)
-            if result.state == "done":
+            if isinstance(result, DoneTrial):
                 trainer.forget(result.trial_id)
             done += _effort(result.spec)
-            place = dataclasses.replace(places[result.trial_id], event="result", val_accuracy=result.val_accuracy)
+            accuracy = result.val_accuracy if isinstance(result, DoneTrial) else None
+            place = dataclasses.replace(places[result.trial_id], event="result", val_accuracy=accuracy)
             advance(done / total, f"{result.spec.axis} {_words(result)}", place)
 
         def work(spec: TrialSpec) -> TrialResult:
@@ -141,7 +143,7 @@ def design(run: Run, data: Data, base: Base, table: CostTable) -> tuple[TrialSpe
     """Return the trials to measure first: the base model, then one chain per axis."""
     collect = run.config.collect
     floors = KeepRatios(depth=collect.min_depth, width=collect.min_width, resolution=collect.min_resolution)
-    specs = [_spec(run, data, base, table, (0, 0, 0), "base", None)]
+    specs = [_spec(run, data, base, table, BASE, "base", None)]
     parents: dict[Axis, str | None] = dict.fromkeys(AXES)
     for axis, levels in axis_design(table, num_trials=collect.num_trials - _num_between(run), min_ratios=floors):
         spec = _spec(run, data, base, table, levels, axis, parents[axis])
@@ -156,13 +158,14 @@ def _num_between(run: Run) -> int:
 
 def between(run: Run, data: Data, base: Base, table: CostTable, trials: Sequence[TrialResult]) -> tuple[TrialSpec, ...]:
     """Return the trials to measure next: inside the steps of the chains over which accuracy falls most."""
-    done = {levels_of(table, t.spec.target): t for t in trials if t.state == "done"}
-    accuracies = {levels: t.val_accuracy for levels, t in done.items() if t.val_accuracy is not None}
+    lattice = Lattice(table)
+    done = {lattice.of_target(t.spec.target): t for t in done_trials(trials)}
+    accuracies = {levels: t.val_accuracy for levels, t in done.items()}
     ids = {levels: t.trial_id for levels, t in done.items() if any(levels)}
     specs = []
     for axis, levels in steepest(table, accuracies, _num_between(run)):
         a = AXES.index(axis)
-        above = [place for place in ids if place == on_axis(a, place[a]) and place < levels]
+        above = [place for place in ids if place == on_axis(axis, place[a]) and place < levels]
         spec = _spec(run, data, base, table, levels, axis, ids[max(above)] if above else None)
         ids[levels] = spec.trial_id
         specs.append(spec)
@@ -171,29 +174,16 @@ def between(run: Run, data: Data, base: Base, table: CostTable, trials: Sequence
 
 def joint_spec(run: Run, data: Data, base: Base, table: CostTable, levels: Levels) -> TrialSpec:
     """Return a trial that cuts several axes at once, from the depth chain's trial that is nearest above in depth."""
-    depth = table.depth[levels[0]]
-    chain = [t for t in run.store.trials() if t.state == "done" and t.spec.axis == "depth" and t.achieved.depth >= depth - 1e-9]
+    depth = Lattice(table).ratios(levels).depth
+    chain = [t for t in done_trials(run.store.trials()) if t.spec.axis == "depth" and t.achieved.depth >= depth - 1e-9]
     parent = min(chain, key=lambda t: t.achieved.depth, default=None)
     return _spec(run, data, base, table, levels, "joint", parent.trial_id if parent else None)
-
-
-def levels_of(table: CostTable, target: KeepRatios) -> Levels:
-    """Return the lattice's levels that a trial's target names."""
-    ratios = ((table.depth, target.depth), (table.widths, target.width), (table.resolution, target.resolution))
-    i, j, k = (min(range(len(levels)), key=lambda n: abs(levels[n] - ratio)) for levels, ratio in ratios)
-    return i, j, k
-
-
-def targets(table: CostTable, levels: Levels) -> KeepRatios:
-    """Return what to ask for at levels of the lattice: depth and resolution as achieved, width before rounding."""
-    i, j, k = levels
-    return KeepRatios(depth=table.depth[i], width=table.widths[j], resolution=table.resolution[k])
 
 
 def _spec(run: Run, data: Data, base: Base, table: CostTable, levels: Levels, axis: str, parent: str | None) -> TrialSpec:
     recipe = run.config.collect.recipe
     return TrialSpec(
-        target=targets(table, levels),
+        target=Lattice(table).target(levels),
         axis=axis,  # type: ignore[arg-type]
         parent=parent,
         recipe=dataclasses.replace(recipe, epochs=0) if axis == "base" else recipe,
@@ -221,7 +211,7 @@ def first_block_order(run: Run, data: Data, base: Base, trainer: Trainer) -> tup
 
 def final_block_order(base: Base, trials: Sequence[TrialResult], first: Sequence[str]) -> tuple[str, ...]:
     """Return the order of removal that the depth chain took, followed by what it left, as first judged."""
-    chain = [t.plan.removed_blocks for t in trials if t.state == "done" and t.spec.axis == "depth" and t.plan]
+    chain = [t.plan.removed_blocks for t in done_trials(trials) if t.spec.axis == "depth"]
     order: list[str] = []
     for removed in sorted(chain, key=len):
         order += [name for name in first if name in removed and name not in order]
@@ -246,7 +236,7 @@ def record_cost(run: Run, data: Data, trainer: Trainer, trials: Sequence[TrialRe
         {
             **kept,
             "num_trials": len(trials),
-            "num_failed": sum(t.state == "failed" for t in trials),
+            "num_failed": len(trials) - len(done_trials(trials)),
             "num_val": len(data.splits.val),
             "train_macs": total,
             "cost_ratio": total / base_record["train_macs"] if base_record.get("train_macs") else None,
@@ -273,14 +263,16 @@ def _effort(spec: TrialSpec) -> float:
 
 
 def _words(result: TrialResult) -> str:
-    if result.state == "failed":
-        return "failed: " + (result.error or "").strip().rpartition("\n")[2]
-    return str(result.achieved)
+    return str(result.achieved) if isinstance(result, DoneTrial) else f"failed: {result.reason}"
 
 
 def _work_elsewhere(run: Run, data: Data, base: Base, trainer: Trainer) -> Work:
     """Return the work as other processes do it: they read the store, this process alone writes."""
     machine = dataclasses.replace(trainer.machine, is_free=False, remember=None)
     return functools.partial(
-        run_trial, dataclasses.replace(run, progress=Silent()), data, base, dataclasses.replace(trainer, machine=machine)
+        run_trial,
+        dataclasses.replace(run, progress=Silent()),
+        data,
+        dataclasses.replace(base, gauges={}),
+        dataclasses.replace(trainer, machine=machine),
     )

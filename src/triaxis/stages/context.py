@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from triaxis.config import Config
 from triaxis.data.images import Images, Splits
+from triaxis.metrics.gauge import Gauge
 from triaxis.models.zoos import ModelSource
 from triaxis.progress import Advance, Meter, Progress, Tell
 from triaxis.stages.timing import timed
@@ -65,13 +66,15 @@ class Data:
 class Base:
     """The base model: how to make it again, how it can be cut, and a digest of its weights.
 
-    `losses` are those of the base model without some of its blocks, as `choose_blocks` measured them in this process.
+    `losses` are those of the base model without some of its blocks, as `choose_blocks` measured them in this process, and `gauges`
+    measure cuts beside it by metric; other processes are sent none.
     """
 
     source: ModelSource
     surgeon: Surgeon
     digest: str
     losses: dict[tuple[str, ...], float] = field(default_factory=dict)
+    gauges: dict[str, Gauge] = field(default_factory=dict)
 
     @property
     def side_px(self) -> int:

@@ -17,7 +17,7 @@ from triaxis.stages.context import Base, Run, Trainer
 from triaxis.surgery.criteria import Criterion, criterion_of
 from triaxis.surgery.criteria.control import First
 from triaxis.surgery.criteria.norms import L1
-from triaxis.surgery.planning import Scope
+from triaxis.surgery.find.planning import Scope
 from triaxis.values import CostTable
 
 SECONDS_FOR_A_BUDGET = 0.3
@@ -40,8 +40,10 @@ def metric_of(run: Run, trainer: Trainer, key: str) -> Metric:
 
 
 def gauge_of(run: Run, base: Base, trainer: Trainer, key: str) -> Gauge:
-    """Return what measures cuts in a metric beside the run's base model."""
-    return Gauge(metric_of(run, trainer, key), base.surgeon.base, base.input_shape, run.store)
+    """Return what measures cuts in a metric beside the run's base model, which one process prepares once for each metric."""
+    if key not in base.gauges:
+        base.gauges[key] = Gauge(metric_of(run, trainer, key), base.surgeon.base, base.input_shape, run.store)
+    return base.gauges[key]
 
 
 def round_to(run: Run, device: torch.device) -> int:
@@ -71,6 +73,7 @@ def cost_table(run: Run, base: Base, trainer: Trainer, block_order: Sequence[str
             scope=scope,
             seed=run.config.seed,
         )
+        advance(0.0, "MACs and parameters are counted")
         metrics = [budget.metric for budget in run.config.budgets]
         return _measured_too(run, base, trainer, table, block_order, metrics, SECONDS_FOR_A_BUDGET, advance)
 
@@ -102,21 +105,25 @@ def _measured_too(
     advance: Advance,
 ) -> CostTable:
     importance, scope = _ranking(run)
-    for key in metrics:
-        if key not in table.costs:
-            with trainer.measuring():
-                table = with_measured(
-                    table,
-                    base.surgeon,
-                    block_order,
-                    gauge_of(run, base, trainer, key),
-                    in_channels=base.source.in_channels,
-                    seconds=seconds,
-                    advance=advance,
-                    importance=importance,
-                    scope=scope,
-                    seed=run.config.seed,
-                )
+    lacking = [key for key in dict.fromkeys(metrics) if key not in table.costs]
+    for n, key in enumerate(lacking):
+
+        def tell(share: float, note: str, n: int = n) -> None:
+            advance((n + share) / len(lacking), note)
+
+        with trainer.measuring():
+            table = with_measured(
+                table,
+                base.surgeon,
+                block_order,
+                gauge_of(run, base, trainer, key),
+                in_channels=base.source.in_channels,
+                seconds=seconds,
+                advance=tell,
+                importance=importance,
+                scope=scope,
+                seed=run.config.seed,
+            )
     return table
 
 

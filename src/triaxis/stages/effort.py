@@ -11,7 +11,7 @@ from collections.abc import Sized
 
 from triaxis.config import Config
 from triaxis.stages.context import Data, Run
-from triaxis.values import Recipe
+from triaxis.values import Recipe, done_trials
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def collect_share(config: Config) -> float:
 def collected(run: Run) -> float:
     """Return the images x MACs that collecting has trained so far, without the teacher's looks."""
     shared = (run.store.record("elastic") or {}).get("train_macs", 0.0)
-    return shared + sum(trial.train_macs for trial in run.store.trials())
+    return shared + sum(trial.train_macs for trial in done_trials(run.store.trials()))
 
 
 def finetune_epochs(run: Run, data: Data, macs: float) -> int:

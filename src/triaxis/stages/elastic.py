@@ -19,11 +19,12 @@ from torch import Tensor
 
 from triaxis.maths.elastic import draws, mean_cost, rows_near, spread
 from triaxis.maths.fit import fit
-from triaxis.maths.solve import Levels, candidates
+from triaxis.maths.lattice import Lattice, Levels, Place
+from triaxis.maths.solve import candidates
 from triaxis.metrics.macs import count_macs, count_params
 from triaxis.process.walltime import ledger
 from triaxis.progress import Meter, Moment, Tell
-from triaxis.stages.collect import levels_of, record_cost, targets, teacher_macs
+from triaxis.stages.collect import record_cost, teacher_macs
 from triaxis.stages.context import Base, Data, Run, Trainer
 from triaxis.stages.effort import base_training, collect_share, images_per_epoch
 from triaxis.stages.fit import points_from_trials
@@ -33,7 +34,7 @@ from triaxis.surgery.criteria import criterion_of
 from triaxis.surgery.shared import NestedCuts, SharedWeights, channel_order
 from triaxis.training.calibrate import calibrate
 from triaxis.training.elastic import train_elastic
-from triaxis.values import AXES, BudgetSpec, CostTable, KeepRatios, PrunePlan, Recipe, TrialResult, TrialSpec
+from triaxis.values import AXES, BudgetSpec, CostTable, DoneTrial, KeepRatios, PrunePlan, Recipe, TrialSpec
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ Questions = Sequence[Sequence[BudgetSpec]]
 """What will be asked of one collection: for each question, the budgets that hold together."""
 
 
-def collect_elastic(run: Run, data: Data, base: Base, trainer: Trainer, table: CostTable, questions: Questions) -> tuple[TrialResult, ...]:
+def collect_elastic(run: Run, data: Data, base: Base, trainer: Trainer, table: CostTable, questions: Questions) -> tuple[DoneTrial, ...]:
     """Train the shared weights and measure cuts all over the lattice; what is there already is not done again.
 
     Args:
@@ -75,7 +76,7 @@ def collect_elastic(run: Run, data: Data, base: Base, trainer: Trainer, table: C
         recipe = train_shared(run, data, base, trainer, table, questions, tell)
         state = load_checkpoint(run.directory.checkpoint(NAME))
 
-        def measured(wanted: Sequence[Levels], done: int) -> list[TrialResult]:
+        def measured(wanted: Sequence[Levels], done: int) -> list[DoneTrial]:
             found = []
             for n, levels in enumerate(wanted, done + 1):
                 found.append(measure_cut(run, data, base, trainer, spec_at(run, data, base, table, levels, recipe), cuts, state))
@@ -91,26 +92,27 @@ def collect_elastic(run: Run, data: Data, base: Base, trainer: Trainer, table: C
     return tuple(trials)
 
 
-def lift(run: Run, trials: Sequence[TrialResult]) -> float:
+def lift(run: Run, trials: Sequence[DoneTrial]) -> float:
     """Return what is added to accuracies measured with shared weights: the base model's own, less that of the uncut network.
 
     So the predictor answers for networks that are trained by themselves. Cuts are taken to lose as much by sharing as the
     uncut network does.
     """
-    uncut = next(t.val_accuracy for t in trials if t.spec.axis == "base" and t.val_accuracy is not None)
+    uncut = next(t.val_accuracy for t in trials if t.spec.axis == "base")
     return float((run.store.record("base") or {})["val_accuracy"]) - uncut
 
 
-def promising(run: Run, table: CostTable, trials: Sequence[TrialResult], questions: Questions, num: int) -> list[Levels]:
+def promising(run: Run, table: CostTable, trials: Sequence[DoneTrial], questions: Questions, num: int) -> list[Levels]:
     """Return about `num` cuts that a predictor fitted to the trials so far finds best within each question's budgets, in turns."""
     config = run.config.fit
     predictor, _ = fit(points_from_trials(trials), kind=config.kind, degree=config.degree, rank=config.rank)
-    known = {levels_of(table, trial.spec.target) for trial in trials}
+    lattice = Lattice(table)
+    known = {lattice.of_target(trial.spec.target) for trial in trials}
     rankings = []
     for specs in questions:
         budgets = [spec.resolve(table.base_cost(spec.metric)) for spec in specs]
         best = candidates(predictor, table, budgets, num=num + len(known))
-        places = [levels_of(table, KeepRatios(depth=s.ratios.depth, width=s.width, resolution=s.ratios.resolution)) for s in best]
+        places = [lattice.at(Place(s.blocks, s.width, s.side_px)) for s in best]
         rankings.append([levels for levels in places if levels not in known])
     in_turns = [levels for place in itertools.zip_longest(*rankings) for levels in place if levels is not None]
     return list(dict.fromkeys(in_turns))[:num]
@@ -198,14 +200,13 @@ def is_elastic(run: Run) -> bool:
 
 def plan_at(cuts: NestedCuts, table: CostTable, levels: Levels) -> PrunePlan:
     """Return the plan at levels of the lattice."""
-    i, j, k = levels
-    return cuts.plan(table.blocks[i], table.widths[j], table.sides_px[k])
+    return cuts.plan(*Lattice(table).place(levels))
 
 
 def spec_at(run: Run, data: Data, base: Base, table: CostTable, levels: Levels, recipe: Recipe) -> TrialSpec:
     """Return the trial at levels of the lattice."""
     return TrialSpec(
-        target=targets(table, levels),
+        target=Lattice(table).target(levels),
         axis=_axis(levels),
         recipe=recipe,
         seed=run.config.seed,
@@ -216,9 +217,9 @@ def spec_at(run: Run, data: Data, base: Base, table: CostTable, levels: Levels, 
 
 def measure_cut(
     run: Run, data: Data, base: Base, trainer: Trainer, spec: TrialSpec, cuts: NestedCuts, state: dict[str, Tensor]
-) -> TrialResult:
+) -> DoneTrial:
     """Return a cut's val accuracy with the shared weights and statistics of its own; from the store where it was measured before."""
-    if (known := run.store.trial(spec.trial_id)) is not None and known.state == "done":
+    if isinstance(known := run.store.trial(spec.trial_id), DoneTrial):
         return known
     start, target, base_plan = time.perf_counter(), spec.target, base.surgeon.identity()
     with ledger() as spent:
@@ -229,9 +230,8 @@ def measure_cut(
         num_images = trainer.calibrate_images
         calibrate(model, data.splits.train, plan.side_px, trainer.device, recipe=spec.recipe, num_images=num_images)
         found = trainer.evaluate(model, data.splits.val, plan.side_px)
-    result = TrialResult(
+    result = DoneTrial(
         spec=spec,
-        state="done",
         plan=plan,
         val_accuracy=found.value,
         val_interval=found.interval,

@@ -26,12 +26,10 @@ def pick_device(config: Config) -> torch.device:
     Raises:
         ConfigError: The named device is not there.
     """
-    from accelerate import PartialState
-
     if config.threads:
         torch.set_num_threads(config.threads)
     if config.device == "auto":
-        return PartialState().default_device
+        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     device = torch.device(config.device)
     is_there = getattr(getattr(torch, device.type, None), "is_available", lambda: False)
     if device.type != "cpu" and not is_there():

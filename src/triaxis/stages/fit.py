@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from triaxis.errors import StoreError
 from triaxis.maths.fit import fit
 from triaxis.store.base import Store
-from triaxis.values import AccuracyPredictor, FitReport, Point, TrialResult
+from triaxis.values import AccuracyPredictor, FitReport, Point, TrialResult, done_trials
 
 if TYPE_CHECKING:
     from triaxis.config import Config
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def points_from_trials(trials: Iterable[TrialResult]) -> list[Point]:
     """Return one point for each finished trial: the val accuracy at the keep ratios that were achieved."""
-    return [Point(ratios=trial.achieved, accuracy=trial.val_accuracy) for trial in trials if trial.val_accuracy is not None]
+    return [Point(ratios=trial.achieved, accuracy=trial.val_accuracy) for trial in done_trials(trials)]
 
 
 def fit_run(store: Store, config: Config) -> tuple[AccuracyPredictor, FitReport]:

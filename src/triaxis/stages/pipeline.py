@@ -18,6 +18,7 @@ from triaxis.data.images import Splits
 from triaxis.deliver.bundle import export
 from triaxis.deliver.int8 import INT8_FILE, INT8_FORM
 from triaxis.errors import ConfigError
+from triaxis.maths.lattice import Lattice
 from triaxis.maths.solve import feasible_rows
 from triaxis.process.usual_torch import usual_torch
 from triaxis.progress import Progress
@@ -99,7 +100,7 @@ def collect_stage(run: Run, data: Data, base: Base, trainer: Trainer, specs: Seq
     if store.record("first_cost_table") is None:
         store.put_record("first_cost_table", cost_table(run, base, trainer, first).to_json())
     table = _with_budgets(run, base, trainer, "first_cost_table", first, specs)
-    feasible_rows(table, [spec.resolve(table.base_cost(spec.metric)) for spec in specs])
+    feasible_rows(Lattice(table), [spec.resolve(table.base_cost(spec.metric)) for spec in specs])
     is_elastic = run.config.collect.method == "elastic"
     trials = collect_elastic(run, data, base, trainer, table, [specs]) if is_elastic else collect(run, data, base, trainer, table)
     order = final_block_order(base, trials, first)

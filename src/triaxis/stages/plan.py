@@ -6,23 +6,24 @@ own. Seconds are estimated from a few timed steps of two networks, the base mode
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from triaxis.config import Config
 from triaxis.data.images import Images
 from triaxis.errors import ConfigError
-from triaxis.maths.cost import costs_of
 from triaxis.maths.design import axis_design
-from triaxis.maths.elastic import SHARE_NEAR, rows_above, rows_near
+from triaxis.maths.elastic import SHARE_NEAR, rows_near
 from triaxis.maths.frontier import EQUAL_SPLIT, along_path
-from triaxis.maths.solve import Levels
+from triaxis.maths.lattice import BASE, Lattice, Levels
 from triaxis.metrics.table import count_costs
 from triaxis.stages.base import load_parts
 from triaxis.stages.effort import collect_share, images_per_epoch, recipe_images
 from triaxis.stages.environment import pick_device
 from triaxis.stages.forecast import TEACHER_SHARE
 from triaxis.surgery.surgeon import Surgeon
+from triaxis.surgery.trace.inputs import called_with
 from triaxis.training.mode import choose_mode
 from triaxis.training.stopwatch import in_turns, training_step
 from triaxis.training.teacher import Teacher
@@ -83,6 +84,7 @@ def forecast_run(config: Config) -> Forecast:
         TriaxisError: The data or the model are unusable, or no cut can meet the budgets.
     """
     device, (splits, loaded) = pick_device(config), load_parts(config)
+    called_with(loaded.model, config.example_input)
     train, side = splits.train, splits.train.side_px
     channels = next(iter(train.in_order(side, limit=1))).images.shape[1]
     surgeon = Surgeon.examine(
@@ -93,14 +95,16 @@ def forecast_run(config: Config) -> Forecast:
         round_to=8 if config.width.round_to == "auto" else config.width.round_to,
         min_width=config.collect.min_width,
         min_resolution=config.collect.min_resolution,
+        protect=config.protect,
+        prune_only=config.prune_only,
     )
     order = _any_order(surgeon)
     table = count_costs(surgeon, order, min_depth=config.collect.min_depth, in_channels=channels)
     levels, macs = _at_budget(table, config.budgets), table.base_cost("macs")
     batch = min(config.base.batch_size, 64)
     mode, _ = choose_mode(loaded.model, (batch, channels, side, side), device, precision=config.precision)
-    i, j, k = levels
-    cut = surgeon.plan(removed_blocks=order[: table.blocks[0] - table.blocks[i]], width=table.widths[j], side_px=table.sides_px[k])
+    blocks, width, side_px = Lattice(table).place(levels)
+    cut = surgeon.plan(removed_blocks=order[: table.blocks[0] - blocks], width=width, side_px=side_px)
     timed = {
         name: training_step(surgeon.cut(plan), (batch, channels, plan.side_px, plan.side_px), device, mode)
         for name, plan in (("base", surgeon.identity()), ("cut", cut))
@@ -109,7 +113,7 @@ def forecast_run(config: Config) -> Forecast:
     slow, fast = seconds["base"] / batch, seconds["cut"] / batch
     base = recipe_images(config.base, train)
     rows = [] if loaded.is_trained else [Stage("base", 1, base, base * macs, base * slow)]
-    cost_at = table.costs["macs"][i][j][k]
+    cost_at = Lattice(table).cost("macs", levels)
     return Forecast((*rows, *_after_base(config, train, table, cost_at, base * macs, (slow, fast))), base * macs)
 
 
@@ -142,16 +146,17 @@ def _after_base(
 
 def _collection(config: Config, train: Images, table: CostTable, base_effort: float) -> tuple[int, int, float]:
     """Return the networks that collecting measures, the images it trains on, and the mean MACs of what it trains."""
-    collect, share = config.collect, costs_of(table, "macs")
+    collect, lattice = config.collect, Lattice(table)
+    share = lattice.costs("macs")
     low = KeepRatios(depth=collect.min_depth, width=collect.min_width, resolution=collect.min_resolution)
     if collect.method == "chains":
         trials = axis_design(table, num_trials=collect.num_trials, min_ratios=low)
-        costs = [table.costs["macs"][i][j][k] for _, (i, j, k) in trials]
+        costs = [lattice.cost("macs", levels) for _, levels in trials]
         num = collect.num_trials + collect.off_axis if costs else 0
         return num, num * recipe_images(collect.recipe, train), sum(costs) / max(1, len(costs))
     limits = [(b.metric, b.limit) for b in _counted(table, config.budgets)]
-    near = rows_near(table, limits, min_ratios=low) if limits else rows_above(table, low)[:0]
-    mean = share[rows_above(table, low)].mean()
+    near = rows_near(table, limits, min_ratios=low) if limits else lattice.rows_above(low)[:0]
+    mean = share[lattice.rows_above(low)].mean()
     cost = float(SHARE_NEAR * share[near].mean() + (1 - SHARE_NEAR) * mean if len(near) else mean)
     per_epoch = images_per_epoch(collect.shared, train)
     epochs = max(1, int(collect_share(config) * base_effort / cost / per_epoch))
@@ -179,7 +184,7 @@ def _counted(table: CostTable, specs: Iterable[BudgetSpec]) -> list[Budget]:
 def _at_budget(table: CostTable, specs: Iterable[BudgetSpec]) -> Levels:
     """Return a cut at the strictest budget, all axes cut alike: where the final fine-tune will be, more or less."""
     cuts = [along_path(table, budget, EQUAL_SPLIT) for budget in _counted(table, specs)]
-    return min(cuts, key=lambda at: table.costs["macs"][at[0]][at[1]][at[2]], default=(0, 0, 0))
+    return min(cuts, key=functools.partial(Lattice(table).cost, "macs"), default=BASE)
 
 
 def _any_order(surgeon: Surgeon) -> tuple[str, ...]:

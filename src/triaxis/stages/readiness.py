@@ -17,8 +17,8 @@ from triaxis.metrics.make import make_metric
 from triaxis.metrics.runtimes import make_runtime
 from triaxis.metrics.runtimes.onnx import require_onnx
 from triaxis.store.base import Store
-from triaxis.surgery.plain import trainable
-from triaxis.surgery.sides import first_line
+from triaxis.surgery.cut.sides import first_line
+from triaxis.surgery.trace.plain import trainable
 from triaxis.tasks import Task, mapped, tensors_in
 from triaxis.values import Recipe
 

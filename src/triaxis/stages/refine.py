@@ -6,7 +6,8 @@ import logging
 from collections.abc import Sequence
 
 from triaxis.maths.design import next_trial, off_axis
-from triaxis.stages.collect import joint_spec, levels_of, measure_trials, record_cost
+from triaxis.maths.lattice import Lattice
+from triaxis.stages.collect import joint_spec, measure_trials, record_cost
 from triaxis.stages.context import Base, Data, Run, Trainer
 from triaxis.stages.fit import fit_run, predictor_to_place_by
 from triaxis.values import CostTable, TrialSpec
@@ -24,7 +25,7 @@ def measure_off_axis(run: Run, data: Data, base: Base, trainer: Trainer, table: 
         predictor = predictor_to_place_by(run.store, run.config)
         chosen = [list(levels) for levels in off_axis(table, predictor, num)]
         run.store.put_record("off_axis_levels", chosen)
-    _measure(run, data, base, trainer, [joint_spec(run, data, base, table, (i, j, k)) for i, j, k in chosen])
+    _measure(run, data, base, trainer, [joint_spec(run, data, base, table, levels) for levels in chosen])
 
 
 def measure_more(run: Run, data: Data, base: Base, trainer: Trainer, table: CostTable, num: int) -> int:
@@ -35,10 +36,11 @@ def measure_more(run: Run, data: Data, base: Base, trainer: Trainer, table: Cost
     Returns:
         The number of trials measured.
     """
+    lattice = Lattice(table)
     budgets = [spec.resolve(table.base_cost(spec.metric)) for spec in run.config.budgets]
     for done in range(num):
         predictor = predictor_to_place_by(run.store, run.config)
-        measured = {levels_of(table, trial.spec.target) for trial in run.store.trials()}  # failed ones too
+        measured = {lattice.of_target(trial.spec.target) for trial in run.store.trials()}  # failed ones too
         following = next_trial(predictor, table, budgets, measured=measured)
         if not following.is_worth_it or following.levels in measured:
             log.info("stopped after %d trials: another could change the solution by %.4f at most", done, following.regret_bound)

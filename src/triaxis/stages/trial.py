@@ -15,10 +15,10 @@ from triaxis.stages.block_choice import Losses, choose_blocks
 from triaxis.stages.context import Base, Data, Run, Trainer
 from triaxis.store.checkpoints import load_checkpoint, save_checkpoint
 from triaxis.surgery.criteria import criterion_of
-from triaxis.values import KeepRatios, PrunePlan, TrialResult, TrialSpec
+from triaxis.values import DoneTrial, KeepRatios, PrunePlan, TrialSpec
 
 
-def run_trial(run: Run, data: Data, base: Base, trainer: Trainer, spec: TrialSpec, advance: Tell | None = None) -> TrialResult:
+def run_trial(run: Run, data: Data, base: Base, trainer: Trainer, spec: TrialSpec, advance: Tell | None = None) -> DoneTrial:
     """Cut, fine-tune briefly, calibrate and evaluate one trial; its checkpoint is on disk when this returns."""
     start = time.perf_counter()
     with ledger() as spent:
@@ -26,7 +26,7 @@ def run_trial(run: Run, data: Data, base: Base, trainer: Trainer, spec: TrialSpe
     return dataclasses.replace(done, seconds=time.perf_counter() - start, seconds_by_part=spent)
 
 
-def _measured(run: Run, data: Data, base: Base, trainer: Trainer, spec: TrialSpec, advance: Tell | None) -> TrialResult:
+def _measured(run: Run, data: Data, base: Base, trainer: Trainer, spec: TrialSpec, advance: Tell | None) -> DoneTrial:
     parent, state = parent_of(run, base, spec)
     plan = child_plan(run, data, base, trainer, spec.target, parent, state, known=base.losses if spec.parent is None else None)
     model = base.surgeon.cut(plan, state)
@@ -36,9 +36,8 @@ def _measured(run: Run, data: Data, base: Base, trainer: Trainer, spec: TrialSpe
     )
     found = trainer.evaluate(model, data.splits.val, plan.side_px)
     path = save_checkpoint(run.directory.checkpoint(spec.trial_id), model.state_dict())
-    return TrialResult(
+    return DoneTrial(
         spec=spec,
-        state="done",
         plan=plan,
         val_accuracy=found.value,
         val_interval=found.interval,
@@ -55,7 +54,7 @@ def parent_of(run: Run, base: Base, spec: TrialSpec) -> tuple[PrunePlan, dict[st
     if spec.parent is None:
         return base.surgeon.identity(), base.surgeon.base.state_dict()
     parent = run.store.trial(spec.parent)
-    assert parent is not None and parent.plan is not None and parent.checkpoint is not None
+    assert isinstance(parent, DoneTrial) and parent.checkpoint is not None
     return parent.plan, base.surgeon.expand(parent.plan, load_checkpoint(run.directory.path / parent.checkpoint))
 
 

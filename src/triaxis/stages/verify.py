@@ -112,9 +112,10 @@ def _latencies(run: Run, base: Base, trainer: Trainer, pruned: Pruned) -> tuple[
     """Return the latencies of the base and of the compressed model by batch, timed in turns."""
     profile, side = run.config.profile, pruned.plan.side_px
     runtime = make_runtime(profile.runtime, trainer.device, commands=profile.commands)
-    before, after = {}, {}
+    before, after, network = {}, {}, (base.surgeon.base, base.input_shape)
     for batch in profile.batches:
-        gauge = Gauge(LatencyMetric(runtime, batch), base.surgeon.base, base.input_shape)
+        is_profiled = batch == profile.latency_batch
+        gauge = gauge_of(run, base, trainer, "latency_ms") if is_profiled else Gauge(LatencyMetric(runtime, batch), *network)
         found = gauge.measure(pruned.model, base.shape_at(side), max_readings=profile.repeats)
         before[str(batch)] = Latency(median_ms=found.base, spread_ms=found.base_spread, runs=found.rounds, batch=batch)
         after[str(batch)] = Latency(median_ms=found.cost, spread_ms=found.cost_spread, runs=found.rounds, batch=batch)

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from triaxis.errors import StoreError
-from triaxis.values import TrialResult
+from triaxis.values import DoneTrial, TrialResult
 
 
 class Store(Protocol):
@@ -68,7 +68,7 @@ def check_final(old: TrialResult | None, new: TrialResult) -> bool:
     Raises:
         StoreError: `old` is finished and differs.
     """
-    if old is None or old.state == "failed":
+    if not isinstance(old, DoneTrial):
         return True
     if old != new:
         raise StoreError(f"A finished trial is final: trial {new.trial_id} is in the store with another result, so the new one is refused.")

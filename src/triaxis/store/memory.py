@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from triaxis.errors import StoreError
 from triaxis.store.base import check_final
-from triaxis.values import TrialResult, canonical_json
+from triaxis.values import TrialResult, canonical_json, trial_result
 
 
 class MemoryStore:
@@ -27,11 +27,11 @@ class MemoryStore:
     def trial(self, trial_id: str) -> TrialResult | None:
         """Return one result, or None."""
         text = self._trials.get(trial_id)
-        return None if text is None else TrialResult.from_json(json.loads(text))
+        return None if text is None else trial_result(json.loads(text))
 
     def trials(self) -> tuple[TrialResult, ...]:
         """Return all results in the order of commit."""
-        return tuple(TrialResult.from_json(json.loads(text)) for text in self._trials.values())
+        return tuple(trial_result(json.loads(text)) for text in self._trials.values())
 
     def put_record(self, key: str, plain: Any) -> None:
         """Commit plain JSON data under a key; see `Store`."""

@@ -5,10 +5,24 @@ Version 0.1 wrote every field that is asked for here; fields and keys that are n
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from triaxis.errors import StoreError, TriaxisError
-from triaxis.values import AccuracyPredictor, Anatomy, BudgetCheck, CostTable, FitReport, PrunePlan, Solution, Value, Verification
+from triaxis.values import (
+    AccuracyPredictor,
+    Anatomy,
+    BudgetCheck,
+    CostTable,
+    FitReport,
+    PrunePlan,
+    Solution,
+    TrialResult,
+    Value,
+    Verification,
+    trial_result,
+)
 
 V = TypeVar("V", bound=Value)
 
@@ -68,10 +82,22 @@ def read_value(kind: type[V], plain: Any, name: str) -> V:
     Raises:
         StoreError: They describe none; `name` says in the sentence what was read and where.
     """
-    try:
+    with _told(kind.__name__, name):
         return kind.from_json(plain)
+
+
+def read_result(plain: Any, name: str) -> TrialResult:
+    """Return the result of a trial that a store's plain data describe; raises as `read_value` does."""
+    with _told("TrialResult", name):
+        return trial_result(plain)
+
+
+@contextmanager
+def _told(kind: str, name: str) -> Iterator[None]:
+    try:
+        yield
     except (TriaxisError, TypeError, ValueError, LookupError, AttributeError) as error:
-        raise damaged(name, f"it must be a {kind.__name__}: {str(error).rstrip('.')}") from None
+        raise damaged(name, f"it must be a {kind}: {str(error).rstrip('.')}") from None
 
 
 def damaged(name: str, reason: str) -> StoreError:

@@ -22,7 +22,7 @@ from triaxis.store.base import check_final
 from triaxis.store.journal import TABLES, Journal, Name, journal_of, seal_of
 from triaxis.store.memory import to_text
 from triaxis.store.mending import SCHEMA_NUMBER, TABLES_SQL, add_columns, has_seals, last_number, mend, remedy, unusable
-from triaxis.store.records import damaged, read_value
+from triaxis.store.records import damaged, read_result
 from triaxis.values import TrialResult
 
 BUSY_SECONDS = 10.0
@@ -107,7 +107,7 @@ class SqliteStore:
 
     def _result(self, trial_id: str, body: Any) -> TrialResult:
         name = f"trial {trial_id} in {self._path}"
-        return read_value(TrialResult, _plain(body, name), name)
+        return read_result(_plain(body, name), name)
 
     def put_record(self, key: str, plain: Any) -> None:
         """Commit plain JSON data under a key; see `Store`."""

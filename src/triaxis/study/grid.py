@@ -26,13 +26,13 @@ from typing import Any
 import torch
 
 from triaxis.errors import ExperimentMismatchError
+from triaxis.execution.workers import replies
 from triaxis.metrics.latency import device_name
 from triaxis.progress import Advance, Meter, Moment, Progress, Silent
 from triaxis.store.base import Store
 from triaxis.study.grid_config import GridConfig
 from triaxis.study.grid_directory import GridDirectory, GridRecords
 from triaxis.study.grid_networks import NetworkResult, NetworkSpec
-from triaxis.study.grid_pool import answers
 from triaxis.study.grid_report import GridReport, write_report
 from triaxis.study.grid_time import time_shares
 from triaxis.study.grid_train import Bench, failed, matmul_peak_flops, open_bench
@@ -154,7 +154,7 @@ def _side_by_side(config: GridConfig, records: GridRecords, bench: Bench, worker
     threads = max(1, torch.get_num_threads() // workers)
     work = functools.partial(open_work, config, bench.resume_dir, bench.mode, str(bench.device), threads)
     reason = "The worker process died, perhaps for want of memory: run the same command again with fewer workers."
-    return answers(records.pending, work, workers, lambda spec: failed(spec, reason))
+    return replies(records.pending, work, workers, lambda spec: failed(spec, reason))
 
 
 def open_work(config: GridConfig, resume_dir: Path, mode: Mode, device: str, threads: int) -> Callable[[NetworkSpec], NetworkResult]:

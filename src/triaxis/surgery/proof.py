@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from triaxis.surgery.rules import tensors_in
-from triaxis.surgery.sides import failing_module, first_line
+from triaxis.surgery.cut.sides import failing_module, first_line
+from triaxis.surgery.trace.rules import tensors_in
 from triaxis.values import PrunePlan
 
 if TYPE_CHECKING:

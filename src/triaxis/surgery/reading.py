@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from triaxis.errors import UnsupportedModelError
-from triaxis.surgery.attention import plain_attention
-from triaxis.surgery.blocks import inside, weighted_paths
-from triaxis.surgery.channels import ChannelGroup
-from triaxis.surgery.sides import first_line
-from triaxis.surgery.sites import Key, ScaleAndLengths, Site
-from triaxis.surgery.tracing import ChannelTracer, Units, trace
+from triaxis.errors import TriaxisError, UnsupportedModelError
+from triaxis.surgery.cut.sides import first_line
+from triaxis.surgery.find.blocks import inside, weighted_paths
+from triaxis.surgery.find.channels import ChannelGroup
+from triaxis.surgery.trace.attention import plain_attention
+from triaxis.surgery.trace.sites import Key, ScaleAndLengths, Site
+from triaxis.surgery.trace.tracing import ChannelTracer, Units, trace
 from triaxis.values import PrunePlan
 
 if TYPE_CHECKING:
@@ -96,6 +96,8 @@ def traced(base: nn.Module, example: Tensor, units: Mapping[str, Units]) -> Chan
     """Trace in eval mode; if layers are idle then (auxiliary classifiers), with their owners in training mode, where that works."""
     try:
         tracer = trace(base, example, units)
+    except TriaxisError:
+        raise
     except Exception as error:
         shape = tuple(example.shape)
         raise UnsupportedModelError(f"The model must run on images of shape {shape}, but it fails: {first_line(error)}.") from error

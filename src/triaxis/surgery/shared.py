@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from triaxis.errors import UnsupportedModelError
-from triaxis.surgery import apply
-from triaxis.surgery.channels import ChannelGroup
 from triaxis.surgery.criteria import Criterion, Evidence, unit_scores
 from triaxis.surgery.criteria.norms import L2
-from triaxis.surgery.planning import Scope
+from triaxis.surgery.cut import apply
+from triaxis.surgery.find.channels import ChannelGroup
+from triaxis.surgery.find.planning import Scope
 from triaxis.surgery.surgeon import Surgeon
 from triaxis.values import PrunePlan
 

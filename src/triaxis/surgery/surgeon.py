@@ -14,23 +14,24 @@ from torch import Tensor, nn
 from triaxis.errors import PlanError
 from triaxis.process.usual_torch import usual_torch
 from triaxis.process.walltime import part
-from triaxis.surgery import apply, caches
-from triaxis.surgery.attention import freed
-from triaxis.surgery.blocks import Block, find_blocks, inside, stages
-from triaxis.surgery.channels import ChannelGroup, find_groups
-from triaxis.surgery.control import Control
 from triaxis.surgery.criteria import Criterion, Evidence, criterion_of, unit_scores
-from triaxis.surgery.layout import Layout, Loss, lay_out, loss_of
-from triaxis.surgery.metadata import correct_metadata
-from triaxis.surgery.plain import check_plain
-from triaxis.surgery.planning import Scope, channel_cuts
-from triaxis.surgery.positions import resampled, resize
+from triaxis.surgery.cut import apply, caches
+from triaxis.surgery.cut.metadata import correct_metadata
+from triaxis.surgery.cut.positions import resampled, resize
+from triaxis.surgery.cut.sides import accepted_sides, candidate_sides, runs
+from triaxis.surgery.find.blocks import Block, find_blocks, inside, stages
+from triaxis.surgery.find.channels import ChannelGroup, find_groups
+from triaxis.surgery.find.control import NOT_LISTED, PROTECTED, Control
+from triaxis.surgery.find.layout import Layout, Loss, lay_out, loss_of
+from triaxis.surgery.find.planning import Scope, channel_cuts
+from triaxis.surgery.find.ratios import width_levels
 from triaxis.surgery.proof import Proof
-from triaxis.surgery.ratios import width_levels
 from triaxis.surgery.reading import Reading, find_sites, read, read_otherwise
-from triaxis.surgery.sides import accepted_sides, candidate_sides, runs
-from triaxis.surgery.sites import Site
-from triaxis.surgery.tracing import ChannelTracer
+from triaxis.surgery.trace.attention import freed
+from triaxis.surgery.trace.inputs import Maker, called_with
+from triaxis.surgery.trace.plain import check_plain
+from triaxis.surgery.trace.sites import Site
+from triaxis.surgery.trace.tracing import ChannelTracer
 from triaxis.values import Anatomy, BlockInfo, GroupInfo, PrunePlan
 
 
@@ -66,8 +67,9 @@ class Surgeon:
         min_width: float = 0.25,
         min_resolution: float = 0.5,
         seconds_limit: float = 60,
-        protect: Sequence[str] = (),
-        prune_only: Sequence[str] = (),
+        protect: Sequence[str] | str = (),
+        prune_only: Sequence[str] | str = (),
+        example_input: str | Maker | None = None,
     ) -> Surgeon:
         """Look at a model once: its blocks, channel groups and sides; keep only what is proved to be cut right.
 
@@ -81,14 +83,16 @@ class Surgeon:
             seconds_limit: CPU seconds; after this, what is not yet proved is left whole.
             protect: Modules, by path or glob, of which nothing is cut; what is inside them is meant too.
             prune_only: Modules that alone may lose blocks and the channels they make; all, if empty.
+            example_input: For a model that takes more than pictures: a function that makes its arguments from a batch of them, or its
+                name; see `triaxis.surgery.trace.inputs`.
 
         Raises:
-            ConfigError: A name in `protect` or `prune_only` matches no module.
+            ConfigError: A name in `protect` or `prune_only` matches no module, or `example_input` names no function.
             UnsupportedModelError: The model does not run on such images, or its weights are not plain tensors.
         """
         check_plain(model)
         deadline = thread_time() + seconds_limit
-        base = freed(copy.deepcopy(model).cpu().eval())
+        base = called_with(freed(copy.deepcopy(model).cpu().eval()), example_input)
         control = Control.of(base, protect, prune_only)
         example = torch.randn(1, in_channels, side_px, side_px, generator=torch.Generator().manual_seed(0))
         constants = caches.empty(base, example)
@@ -260,7 +264,7 @@ class Surgeon:
                 self.tracer.atoms.pin(roots[name], problem)
             self._find(example)
         if stuck := Proof(self, deadline).faulty_blocks():
-            self._describe([dataclasses.replace(b, is_removable=b.is_removable and b.name not in stuck) for b in self.blocks])
+            self._describe([dataclasses.replace(b, is_removable=False, why=stuck[b.name]) if b.name in stuck else b for b in self.blocks])
 
     def _find(self, example: Tensor) -> None:
         self.control.hold(self.base, self.tracer)
@@ -279,7 +283,8 @@ class Surgeon:
         self.anatomy = dataclasses.replace(
             self.anatomy,
             blocks=tuple(
-                BlockInfo(name=b.name, kind=b.kind, stage=named[b.name], is_removable=b.is_removable, modules=b.modules) for b in blocks
+                BlockInfo(name=b.name, kind=b.kind, stage=named[b.name], is_removable=b.is_removable, modules=b.modules, why=b.why)
+                for b in blocks
             ),
         )
 
@@ -287,7 +292,9 @@ class Surgeon:
         """Say which axes offer no choice, and why."""
         closed: dict[str, str] = {}
         if not self.removable(self.identity()):
-            closed["depth"] = "No block can go: no residual, dense or shape-keeping block stands beside another one of its stage."
+            held = next((f"{b.name} stays: {b.why}" for b in self.anatomy.blocks if b.why.endswith((PROTECTED, NOT_LISTED))), "")
+            alone = "no residual, dense or shape-keeping block stands beside another one of its stage"
+            closed["depth"] = f"No block can go: {held or alone}."
         if not self.anatomy.groups:
             layer, reason = next(iter(self.anatomy.whole.items()), ("the model", "it has no convolution or linear layer"))
             closed["width"] = f"No channel can go; {layer} stays whole: {reason}."

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from triaxis.models.cifar import resnet
-from triaxis.surgery.apply import tensors_of
-from triaxis.surgery.channels import ChannelGroup
 from triaxis.surgery.criteria import Criterion, Evidence, unit_scores
+from triaxis.surgery.cut.apply import tensors_of
+from triaxis.surgery.find.channels import ChannelGroup
 from triaxis.surgery.surgeon import Surgeon
 
 SIDE_PX = 16

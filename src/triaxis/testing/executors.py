@@ -9,7 +9,7 @@ import pytest
 from triaxis.errors import ConfigError, StoreError
 from triaxis.execution.base import Executor, run_trials
 from triaxis.testing.trainer import FakeTrainer, chain_specs
-from triaxis.values import TrialResult, TrialSpec
+from triaxis.values import FailedTrial, TrialResult, TrialSpec
 
 
 def _disk_full(spec: TrialSpec) -> TrialResult:
@@ -42,8 +42,9 @@ class ExecutorContract:
         trainer = FakeTrainer(broken=frozenset({specs[2].trial_id}))
         results = run_trials(executor, specs, trainer, lambda result: None)
         assert [result.state for result in results] == ["done", "done", "failed", "failed", "failed", *["done"] * 8]
-        assert "RuntimeError" in str(results[2].error) and "breaks on purpose" in str(results[2].error)
-        assert specs[2].trial_id in str(results[3].error)
+        assert isinstance(results[2], FailedTrial) and isinstance(results[3], FailedTrial)
+        assert "RuntimeError" in results[2].error and "breaks on purpose" in results[2].error
+        assert specs[2].trial_id in results[3].error
 
     def test_known_trials_are_not_run_again(self, executor: Executor) -> None:
         specs, trainer = chain_specs(), FakeTrainer()
@@ -55,7 +56,7 @@ class ExecutorContract:
 
     def test_a_failed_trial_is_tried_again(self, executor: Executor) -> None:
         specs, trainer = chain_specs()[:2], FakeTrainer()
-        known = {specs[1].trial_id: TrialResult(spec=specs[1], state="failed", error="power cut")}
+        known = {specs[1].trial_id: FailedTrial(spec=specs[1], error="power cut")}
         assert [result.state for result in run_trials(executor, specs, trainer, lambda result: None, known.get)] == ["done", "done"]
 
     def test_a_trial_given_twice_is_run_once(self, executor: Executor) -> None:

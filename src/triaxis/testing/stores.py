@@ -12,18 +12,18 @@ import pytest
 from triaxis.errors import StoreError
 from triaxis.store.base import Store
 from triaxis.testing.trainer import FakeTrainer, chain_specs
-from triaxis.values import TrialResult, TrialSpec
+from triaxis.values import DoneTrial, FailedTrial, TrialSpec
 
 MakeStore = Callable[[], Store]
 
 
-def _results(num: int = 4) -> list[TrialResult]:
+def _results(num: int = 4) -> list[DoneTrial]:
     trainer = FakeTrainer()
     return [trainer(spec) for spec in chain_specs()[:num]]
 
 
-def _failed(spec: TrialSpec, error: str = "it broke") -> TrialResult:
-    return TrialResult(spec=spec, state="failed", error=error)
+def _failed(spec: TrialSpec, error: str = "it broke") -> FailedTrial:
+    return FailedTrial(spec=spec, error=error)
 
 
 class StoreContract:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from triaxis.values import AXES, Axis, ChannelCut, CostTable, KeepRatios, PrunePlan, Recipe, TrialResult, TrialSpec
+from triaxis.values import AXES, Axis, ChannelCut, CostTable, DoneTrial, KeepRatios, PrunePlan, Recipe, TrialSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,16 +61,14 @@ class FakeTrainer:
             side_px=max(1, round(target.resolution * self.side_px)),
         )
 
-    def __call__(self, spec: TrialSpec) -> TrialResult:
+    def __call__(self, spec: TrialSpec) -> DoneTrial:
         """Do one trial, at once."""
         if spec.trial_id in self.broken:
             raise RuntimeError(f"trial {spec.trial_id} breaks on purpose")
         plan = self.plan(spec.target)
         measured = self.accuracy(plan.achieved) + random.Random(spec.trial_id).gauss(0, self.noise)
         accuracy, macs = min(1.0, max(0.0, measured)), self.cost(plan.achieved)
-        return TrialResult(
-            spec=spec, state="done", plan=plan, val_accuracy=accuracy, val_loss=1 - accuracy, macs=round(macs), params=1000, train_macs=macs
-        )
+        return DoneTrial(spec=spec, plan=plan, val_accuracy=accuracy, val_loss=1 - accuracy, macs=round(macs), params=1000, train_macs=macs)
 
     def cost_table(self, num_widths: int = 13, num_sides: int = 17) -> CostTable:
         """Return the cost of every cut on a lattice that reaches down to about a quarter on each axis."""

@@ -2,7 +2,7 @@
 
 base       Value: frozen, self-checking, JSON out and in
 plan       KeepRatios, ChannelCut, PrunePlan, and what a model offers: Anatomy, BlockInfo, GroupInfo
-trial      Recipe, TrialSpec, TrialResult, Point
+trial      Recipe, TrialSpec, TrialResult: DoneTrial or FailedTrial, Point
 metric     MetricSpec: how a metric is named, read and shown
 budget     Budget, BudgetSpec
 costs      CostTable
@@ -19,7 +19,7 @@ from triaxis.values.metric import METRICS, MetricSpec, metric_named, metric_spec
 from triaxis.values.plan import Anatomy, BlockInfo, ChannelCut, GroupInfo, KeepRatios, PrunePlan
 from triaxis.values.predictor import AccuracyPredictor, FitReport
 from triaxis.values.solution import BudgetCheck, ContinuousOptimum, Measured, Solution, Verification
-from triaxis.values.trial import Point, Recipe, TrialResult, TrialSpec
+from triaxis.values.trial import DoneTrial, FailedTrial, Point, Recipe, TrialResult, TrialSpec, done_trials, trial_result
 
 __all__ = [
     "AXES",
@@ -35,6 +35,8 @@ __all__ = [
     "ChannelCut",
     "ContinuousOptimum",
     "CostTable",
+    "DoneTrial",
+    "FailedTrial",
     "FitReport",
     "GroupInfo",
     "KeepRatios",
@@ -50,8 +52,10 @@ __all__ = [
     "Verification",
     "canonical_json",
     "digest",
+    "done_trials",
     "metric_named",
     "metric_spec",
     "parse_budgets",
     "require",
+    "trial_result",
 ]

@@ -114,7 +114,7 @@ class BlockInfo(Value):
 
     `kind` says why it can go: a residual block's branch adds to its input, a dense block's output is concatenated to
     what came before, and a block of a sequence keeps its input's shape. `stage` names the blocks that share a shape; one
-    of them always stays. `modules` are the paths that go with the block.
+    of them always stays. `modules` are the paths that go with the block, `why` the reason for which it cannot go.
     """
 
     name: str
@@ -122,6 +122,7 @@ class BlockInfo(Value):
     stage: str
     is_removable: bool
     modules: tuple[str, ...]
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from triaxis.values.base import Value, digest, require
 from triaxis.values.plan import KeepRatios, PrunePlan
@@ -73,42 +74,83 @@ class TrialSpec(Value):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrialResult(Value):
-    """What one trial gave; a failed trial is a record too, with its traceback in `error`.
-
-    `val_interval` is the 95 % interval of `val_accuracy`, as the task gives it; trials of version 0.1 have none.
-    `train_macs` is the trial's training effort: images seen in training x MACs of the trained network. `seconds` is its wall
-    time, `seconds_by_part` what of it each of `triaxis.process.walltime.PARTS` took.
-    """
+class _Ended(Value):
+    """A trial that has ended. `seconds` is its wall time, `seconds_by_part` what of it each of `walltime.PARTS` took."""
 
     spec: TrialSpec
-    state: Literal["done", "failed"]
-    plan: PrunePlan | None = None
-    val_accuracy: float | None = None
-    val_interval: tuple[float, float] | None = None
-    val_loss: float | None = None
-    macs: int | None = None
-    params: int | None = None
-    train_macs: float = 0.0
     seconds: float = 0.0
     seconds_by_part: dict[str, float] = field(default_factory=dict)
-    checkpoint: str | None = None
-    error: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.state == "done":
-            require(self.plan is not None and self.val_accuracy is not None, "A finished trial must have a plan and a val accuracy.")
-            require(0 <= (self.val_accuracy or 0) <= 1, f"val_accuracy must be in [0, 1], got {self.val_accuracy}.")
 
     @property
     def trial_id(self) -> str:
         """The id of the trial's spec."""
         return self.spec.trial_id
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoneTrial(_Ended):
+    """What one trial gave.
+
+    `val_interval` is the 95 % interval of `val_accuracy`, as the task gives it; trials of version 0.1 have none.
+    `train_macs` is the trial's training effort: images seen in training x MACs of the trained network. `checkpoint` is the file
+    of its weights, from the run directory; a trial measured with shared weights has none.
+    """
+
+    state: Literal["done"] = "done"
+    plan: PrunePlan
+    val_accuracy: float
+    val_interval: tuple[float, float] | None = None
+    val_loss: float
+    macs: int
+    params: int
+    train_macs: float = 0.0
+    checkpoint: str | None = None
+
+    def __post_init__(self) -> None:
+        require(self.state == "done", f"A finished trial must have the state done, got {self.state!r}.")
+        require(0 <= self.val_accuracy <= 1, f"val_accuracy must be in [0, 1], got {self.val_accuracy}.")
+
     @property
     def achieved(self) -> KeepRatios:
         """The keep ratios that were measured, which are not always those asked for."""
-        return self.plan.achieved if self.plan else self.spec.target
+        return self.plan.achieved
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedTrial(_Ended):
+    """A trial that gave no accuracy; `error` is the traceback, or the reason."""
+
+    state: Literal["failed"] = "failed"
+    error: str = ""
+
+    def __post_init__(self) -> None:
+        require(self.state == "failed", f"A failed trial must have the state failed, got {self.state!r}.")
+
+    @property
+    def reason(self) -> str:
+        """The last line of the error."""
+        return self.error.strip().rpartition("\n")[2] or "unknown"
+
+
+TrialResult = DoneTrial | FailedTrial
+"""What came of one trial."""
+
+
+def trial_result(plain: dict[str, Any]) -> TrialResult:
+    """Return the result that `to_json` wrote, here or in an older version, which kept the fields of both kinds, some of them null.
+
+    Raises:
+        ConfigError: The schema number or the fields are not those of a result.
+    """
+    known = {key: item for key, item in plain.items() if item is not None}
+    if known.get("state") == "failed":
+        return FailedTrial.from_json({key: item for key, item in known.items() if key != "train_macs"})
+    return DoneTrial.from_json(known)
+
+
+def done_trials(results: Iterable[TrialResult]) -> list[DoneTrial]:
+    """Return the results of the trials that gave an accuracy, in their order."""
+    return [result for result in results if isinstance(result, DoneTrial)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,6 +43,15 @@ def test_the_smallest_cut_takes_the_fullest_stages_last_block_first(found: dict[
     assert removed == ["stages.1.1", "stages.2.1"]
 
 
+def test_why_a_layer_and_a_block_stay_is_shown() -> None:
+    arguments = ["inspect", "cifar:resnet14", "--input", "16", "--protect", "stages.1", "--protect", "conv1"]
+    text = CliRunner().invoke(app, arguments, env={"COLUMNS": "160"}).stdout
+    assert "no: it is in the list of modules to protect" in text
+    assert "stages.1.0.conv1: it is in the list of modules to protect" in text
+    wrong = CliRunner().invoke(app, ["inspect", "cifar:resnet14", "--prune-only", "stage.1"])
+    assert wrong.exit_code == ConfigError.exit_code and "stages.1" in wrong.stderr
+
+
 def test_a_model_nobody_knows_is_named() -> None:
     with pytest.raises(ConfigError, match="squeezenext"):
         inspect_model("timm:squeezenext")

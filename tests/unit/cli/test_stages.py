@@ -33,7 +33,7 @@ from triaxis.stages.listeners import ProgressFile
 from triaxis.store.directory import RunDirectory
 from triaxis.store.files import write_json
 from triaxis.testing import FakeTrainer, chain_specs
-from triaxis.values import TrialResult
+from triaxis.values import FailedTrial
 
 runner = CliRunner()
 
@@ -71,7 +71,7 @@ def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with place.open(config_from_plain({"fit": {"kind": "polynomial"}})) as store:
         for spec in specs[:-1]:
             store.put_trial(trainer(spec))
-        store.put_trial(TrialResult(spec=specs[-1], state="failed", error="Traceback\nRuntimeError: out of memory"))
+        store.put_trial(FailedTrial(spec=specs[-1], error="Traceback\nRuntimeError: out of memory"))
         store.put_record("cost_table", trainer.cost_table().to_json())
         store.put_record("seconds", {"collect": 12.5})
     return place.path

@@ -75,6 +75,11 @@ def test_the_weights_are_written() -> None:
     assert "weights: null" in starting_config("timm:resnet18", "digits", "macs=50%")
 
 
+def test_the_modules_to_hold_are_written() -> None:
+    text = starting_config("timm:resnet18", "digits", "macs=50%", None, ["layer1", "*.downsample"], ["layer4.*"])
+    assert "protect: [layer1, '*.downsample']" in text and "prune_only: [layer4.*]" in text
+
+
 def test_a_wrong_choice_is_named_before_anything_is_written() -> None:
     with pytest.raises(ConfigError, match=r"model\.name"):
         starting_config("resnet18", "digits", "macs=50%")

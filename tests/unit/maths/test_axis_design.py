@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from triaxis.maths.design import axis_design, on_axis, steepest
+from triaxis.maths.design import axis_design, steepest
+from triaxis.maths.lattice import on_axis
 from triaxis.study.synthetic import cnn_cost, table_of
 from triaxis.values import AXES, CostTable, KeepRatios
 
@@ -53,7 +54,7 @@ def test_no_more_trials_than_asked_for_and_none_twice(num: int) -> None:
 
 
 def _curves(**accuracies: dict[int, float]) -> dict[tuple[int, int, int], float]:
-    return {on_axis(AXES.index(axis), level): y for axis, curve in accuracies.items() for level, y in {0: 0.9, **curve}.items()}
+    return {on_axis(axis, level): y for axis, curve in accuracies.items() for level, y in {0: 0.9, **curve}.items()}
 
 
 def test_a_trial_goes_half_way_down_the_steepest_step() -> None:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from triaxis.errors import ConfigError
-from triaxis.maths.cost import costs_of, fit_cost, lattice
+from triaxis.maths.cost import fit_cost
+from triaxis.maths.lattice import Lattice
 from triaxis.study.synthetic import cnn_cost, paper_cost, table_of
 from triaxis.values import CostTable
 
@@ -19,7 +20,7 @@ def test_a_posynomial_cost_is_recovered() -> None:
 
 
 def test_lattice_and_costs_agree_row_by_row() -> None:
-    x, costs = lattice(TABLE), costs_of(TABLE, "macs")
+    x, costs = Lattice(TABLE).x, Lattice(TABLE).costs("macs")
     assert len(x) == 9 * 11 * 17
     assert np.allclose(costs, [cnn_cost(*row) for row in x])
     assert np.array_equal(x[0], [1, 1, 1])

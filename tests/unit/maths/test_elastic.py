@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from triaxis.maths.cost import costs_of, lattice
-from triaxis.maths.elastic import draws, mean_cost, rows_above, rows_near, spread
+from triaxis.maths.elastic import draws, mean_cost, rows_near, spread
+from triaxis.maths.lattice import Lattice
 from triaxis.study.synthetic import cnn_cost, table_of
 from triaxis.values import KeepRatios
 
 TABLE = table_of(macs=cnn_cost)
 LOW = KeepRatios(depth=0.4, width=0.3, resolution=0.5)
-SHARE = costs_of(TABLE, "macs") / TABLE.base_cost("macs")
+LATTICE = Lattice(TABLE)
+SHARE = LATTICE.shares("macs")
 
 
 def share(levels: tuple[int, int, int]) -> float:
@@ -34,7 +35,7 @@ def test_half_of_the_draws_are_near_the_budget() -> None:
     near = rows_near(TABLE, [("macs", limit)], min_ratios=LOW)
     assert len(near) and np.all((SHARE[near] <= 0.2625) & (SHARE[near] >= 0.125))
     steps = draws(TABLE, 400.0, min_ratios=LOW, near=[near])
-    of_all = np.mean((SHARE[rows := rows_above(TABLE, LOW)] <= 0.2625) & (SHARE[rows] >= 0.125))
+    of_all = np.mean((SHARE[rows := LATTICE.rows_above(LOW)] <= 0.2625) & (SHARE[rows] >= 0.125))
     found = np.mean([0.125 <= share(step) <= 0.2625 for step in steps])
     assert found == pytest.approx(0.5 + 0.5 * of_all, abs=0.04)
 
@@ -45,9 +46,9 @@ def test_the_smallest_effort_still_trains_one_step() -> None:
 
 def test_cuts_to_ask_about_hold_the_corners_and_stay_above_the_smallest_ratios() -> None:
     chosen = spread(TABLE, 30, min_ratios=LOW)
-    x = lattice(TABLE)
-    rows = [int(np.ravel_multi_index(levels, (len(TABLE.depth), len(TABLE.width), len(TABLE.resolution)))) for levels in chosen]
-    assert len(set(rows)) == 30 and set(rows) <= set(rows_above(TABLE, LOW).tolist())
-    low = x[rows_above(TABLE, LOW)].min(axis=0)
+    x = LATTICE.x
+    rows = LATTICE.rows(chosen).tolist()
+    assert len(set(rows)) == 30 and set(rows) <= set(LATTICE.rows_above(LOW).tolist())
+    low = x[LATTICE.rows_above(LOW)].min(axis=0)
     for corner in ((1, 1, 1), (low[0], 1, 1), (1, low[1], 1), (1, 1, low[2]), tuple(low)):
         assert any(np.allclose(x[row], corner) for row in rows)

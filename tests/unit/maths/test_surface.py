@@ -8,7 +8,7 @@ import itertools
 import numpy as np
 import pytest
 
-from triaxis.maths.cost import costs_of, lattice
+from triaxis.maths.lattice import Lattice
 from triaxis.maths.surface import relative_errors, surface
 from triaxis.testing import FakeTrainer
 from triaxis.values import CostTable
@@ -29,8 +29,8 @@ def table() -> CostTable:
 
 def _latency(table: CostTable) -> np.ndarray:
     """A latency over the base model's: work, memory traffic and a fixed share for each block."""
-    d, w, r = lattice(table).T
-    cost = 0.6 * costs_of(table, "macs") / table.base_cost("macs") + 0.2 * (d * w * r**2) ** 0.9 + 0.15 * d + 0.05
+    d, w, r = Lattice(table).x.T
+    cost = 0.6 * Lattice(table).shares("macs") + 0.2 * (d * w * r**2) ** 0.9 + 0.15 * d + 0.05
     return (cost / cost[0]).reshape(len(table.blocks), len(table.widths), len(table.sides_px))
 
 

@@ -22,7 +22,7 @@ from triaxis.store import open_store
 SAMPLES = Path(__file__).with_name("samples")
 CPU = torch.device("cpu")
 
-DEVICE = '''
+DEVICE = """
 import os, pathlib, sys
 here, model, batch, side = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 calls = here / "calls"
@@ -30,7 +30,7 @@ calls.write_text((calls.read_text() if calls.exists() else "") + f"{model.name} 
 size = model.stat().st_size
 assert len(sys.stdin.buffer.read()) == size
 exec((here / "behaviour.py").read_text())
-'''
+"""
 """A device that logs each call and then does what its file says; `size` is the model's length in bytes."""
 
 

@@ -21,6 +21,7 @@ from triaxis.metrics.memory import measure_memory
 from triaxis.metrics.runtimes.base import timed
 from triaxis.metrics.table import count_costs, with_measured
 from triaxis.models.cifar import densenet, resnet
+from triaxis.store import MemoryStore
 from triaxis.surgery.surgeon import Surgeon
 from triaxis.values import CostTable
 
@@ -144,6 +145,43 @@ def test_a_cut_that_the_runtime_refuses_is_predicted_from_the_others(surgeon, or
     made, true = full.costs["work_ms"][0][0][-1], full.costs["params"][0][0][-1]
     assert made == pytest.approx(true, rel=0.1)
     assert "HardSwish" in caplog.text
+
+
+class Counting(Parameters):
+    """Counts the networks that are prepared."""
+
+    def __init__(self) -> None:
+        super().__init__(itertools.repeat(1.0))
+        self.prepared = 0
+
+    def prepare(self, model: nn.Module, input_shape: tuple[int, ...]) -> Reading:
+        self.prepared += 1
+        return super().prepare(model, input_shape)
+
+
+def test_a_cut_that_was_measured_is_not_measured_again(surgeon, order, table):
+    """Not by another process, and not where the order of the blocks is another: the cuts that keep all blocks are the same."""
+    store, shared = MemoryStore(), {"in_channels": 3, "seconds": 0.0, "advance": lambda share, note: None}
+
+    def num_prepared(blocks):
+        metric = Counting()
+        full = with_measured(table, surgeon, blocks, Gauge(metric, surgeon.base, (3, 16, 16), store), **shared)
+        return metric.prepared, full
+
+    num_first, first = num_prepared(order)
+    assert num_first > 20
+    assert num_prepared(order) == (1, first), "the base model alone"
+    num_other, _ = num_prepared((*order[1:], order[0]))
+    assert 1 < num_other < num_first
+    assert num_prepared((*order[1:], order[0]))[0] == 1
+
+
+def test_a_cut_is_measured_again_for_a_longer_time(surgeon):
+    metric, small = Counting(), surgeon.cut(surgeon.plan(width=0.5))
+    gauge = Gauge(metric, surgeon.base, (3, 16, 16), MemoryStore())
+    for seconds, num in ((0.0, 2), (0.0, 2), (0.001, 3)):
+        gauge.sample(small, (3, 16, 16), seconds=seconds)
+        assert metric.prepared == num
 
 
 def test_a_machine_that_is_busy_for_a_while_does_not_change_the_table(surgeon, order, table):

@@ -177,8 +177,10 @@ def test_a_text_file_is_no_file_of_weights(tmp_path, text):
         read_weights(tmp_path / "weights.pth")
 
 
-def test_wrapped_models_are_unwrapped(trained):
+def test_wrapped_models_are_unwrapped_in_whatever_order_they_were_wrapped(trained):
+    assert unwrap(trained) is trained
     assert unwrap(nn.DataParallel(trained)) is trained
+    assert unwrap(torch.compile(nn.DataParallel(torch.compile(trained)))) is trained
 
 
 def test_networks_that_want_version_numbers_are_loaded_too(tmp_path):

@@ -53,6 +53,12 @@ def change(folder: Path, section: str, **fields: object) -> None:
         ("source", {"name": "timm:resnet18", "args": {"cache_dir": "x"}}, "must not hold cache_dir"),
         ("source", {"name": "timm:resnet18", "args": {"act_layer": "/etc/passwd"}}, "no path or address"),
         ("source", {"side_px": 10**6}, "at most 67108864 numbers"),
+        ("source", {"protect": "stages"}, "source.protect must be"),
+        ("source", {"protect": ["layer1"]}, "source: protect must name modules of the model, but 'layer1' matches none"),
+        ("source", {"prune_only": ["stages.1", ""]}, "source.prune_only must be at most 1000 paths"),
+        ("source", {"protect": ["s" * 501]}, "source.protect must be at most 1000 paths"),
+        ("source", {"prune_only": ["*"] * 1001}, "source.prune_only must be at most 1000 paths"),
+        ("source", {"example_input": "os.system"}, "source.example_input must be package.module:function"),
         ("preprocess", {"std": [0.0, 0.0, 0.0]}, "deviation above 0"),
     ],
 )

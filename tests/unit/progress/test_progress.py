@@ -132,6 +132,18 @@ def told(meter_steps: int, clock: FakeClock, seconds: float, *, epochs: int, los
     return moments
 
 
+def test_what_a_stage_prepares_does_not_count_as_speed(clock: FakeClock) -> None:
+    """The stage that measures costs counts for 9 s first; 69 cuts of 0.15 s each take 10 s then, not ten minutes."""
+    heard = Heard()
+    with Progress(heard, clock=clock).stage("cost") as advance:
+        advance(0.0, "counting MACs and parameters of every cut")
+        clock.wait(9.0)
+        advance(0.0, "latency_ms of 69 cuts")
+        clock.wait(0.15)
+        advance(1 / 69, "latency_ms of 69 cuts")
+        assert heard.last.stage_left_s == pytest.approx(68 * 0.15)
+
+
 def test_a_training_tells_epoch_loss_and_speed(clock: FakeClock) -> None:
     moments = told(6, clock, 0.1, epochs=2, losses=[3.0, 2.0, 1.0, 6.0, 4.0, 2.0])
     assert [moment.event for moment in moments] == ["step", "step", "epoch"] * 2

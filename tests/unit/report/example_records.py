@@ -11,12 +11,12 @@ from triaxis.values import (
     Budget,
     ChannelCut,
     CostTable,
+    DoneTrial,
     KeepRatios,
     Measured,
     Point,
     PrunePlan,
     Recipe,
-    TrialResult,
     TrialSpec,
     Verification,
 )
@@ -54,15 +54,15 @@ def plan(num_removed: int = 0, width: float = 1.0, side_px: int = 32) -> PrunePl
     return PrunePlan(num_blocks=9, removed_blocks=removed, channels=cuts, num_channels=352, base_side_px=32, side_px=side_px)
 
 
-def trial(axis: str, target: KeepRatios, made: PrunePlan, noise: float, parent: str | None) -> TrialResult:
+def trial(axis: str, target: KeepRatios, made: PrunePlan, noise: float, parent: str | None) -> DoneTrial:
     digests = {"base_digest": "b", "data_digest": "d"}
     spec = TrialSpec(target=target, axis=axis, parent=parent, recipe=Recipe(epochs=2), seed=0, **digests)  # type: ignore[arg-type]
     accuracy, macs = true_accuracy(target) + noise, int(true_cost(target))
-    effort = {"macs": macs, "params": 270_000, "train_macs": 2e4 * macs, "seconds": 6.5}
-    return TrialResult(spec=spec, state="done", plan=made, val_accuracy=accuracy, **effort)  # type: ignore[arg-type]
+    effort = {"val_loss": 1 - accuracy, "macs": macs, "params": 270_000, "train_macs": 2e4 * macs, "seconds": 6.5}
+    return DoneTrial(spec=spec, plan=made, val_accuracy=accuracy, **effort)  # type: ignore[arg-type]
 
 
-def chains() -> tuple[TrialResult, ...]:
+def chains() -> tuple[DoneTrial, ...]:
     """A base point and three chains, each trial naming its parent; noise of about 0.15 points that repeats exactly."""
     found = [trial("base", KeepRatios(), plan(), 0.0, None)]
     chain = [("depth", KeepRatios(depth=(9 - n) / 9), plan(num_removed=n)) for n in range(1, 6)]

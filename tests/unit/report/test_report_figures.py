@@ -10,7 +10,7 @@ import pytest
 from triaxis.report import figures, times
 from triaxis.report.records import Records, read_records
 from triaxis.store import MemoryStore
-from triaxis.values import AXES, PrunePlan
+from triaxis.values import AXES, FailedTrial, PrunePlan, done_trials
 
 STORED = ("cost_table", "predictor", "fit_report", "solution", "plan", "verification")
 PLAIN = ("config", "anatomy", "base", "seconds", "collection", "environment")
@@ -156,7 +156,7 @@ def test_removal_without_anatomy_names_the_removed_blocks() -> None:
 
 
 def test_failed_trials_take_no_part(records: Records) -> None:
-    failed = dataclasses.replace(records.trials[-1], state="failed", val_accuracy=None, plan=None, error="boom")
+    failed = FailedTrial(spec=records.trials[-1].spec, error="boom")
     estimates = figures.predicted_measured(dataclasses.replace(records, trials=(*records.trials[:-1], failed)))
     assert estimates and len(estimates) == len(records.trials) - 1
 
@@ -177,7 +177,7 @@ def test_stages_are_told_in_the_order_they_run() -> None:
 
 
 def test_the_trials_time_is_divided_among_parts_and_what_none_claims_is_other(records: Records) -> None:
-    first, second, *_ = (t for t in records.trials if t.state == "done")
+    first, second, *_ = done_trials(records.trials)
     trials = (
         dataclasses.replace(first, seconds=10.0, seconds_by_part={"training": 6.0, "teacher": 1.0}),
         dataclasses.replace(second, seconds=5.0, seconds_by_part={"training": 4.0}),

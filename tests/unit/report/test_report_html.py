@@ -12,9 +12,10 @@ import pytest
 
 from triaxis.errors import ConfigError, StoreError
 from triaxis.maths.solve import solve
-from triaxis.report import html, write_picture, write_report
+from triaxis.report import html, scores, write_picture, write_report
 from triaxis.report.records import Records
-from triaxis.values import Budget
+from triaxis.tasks import BOX
+from triaxis.values import Budget, FailedTrial
 
 EVIL = "<script>alert('x')</script>\"&"
 STAGES = ("trials", "predictor", "solution", "plan", "verification")
@@ -53,6 +54,25 @@ def test_the_page_is_well_formed_and_asks_for_nothing(records: Records) -> None:
     assert {"frontier", "axis-depth", "axis-width", "axis-resolution", "prediction"} <= set(names)
 
 
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({}, "the Wilson interval"),
+        ({"fit": {"target": "balanced_accuracy"}}, "the mean of the classes&#39; recalls"),
+        ({"task": "multi_label", "fit": {"target": "accuracy"}}, "mean average precision"),
+        ({"task": "my.module:Counting"}, "the score of the task my.module:Counting"),
+    ],
+)
+def test_the_page_says_what_the_accuracy_of_its_task_is(records: Records, config: dict[str, object], said: str) -> None:
+    page = html.render(dataclasses.replace(records, config=config), "demo")
+    assert said in page
+    assert ("Wilson" in page) == (said == "the Wilson interval")
+
+
+def test_each_task_of_the_box_says_what_its_accuracy_is() -> None:
+    assert BOX.keys() - {"classification"} <= scores.SCORES.keys()
+
+
 def test_every_drawing_and_scrolling_table_has_spoken_text(records: Records) -> None:
     page = Page(html.render(records, "demo"))
     spoken = [a for t, a in page.tags if a.get("role") == "img" or a.get("class") == "wide"]
@@ -62,7 +82,7 @@ def test_every_drawing_and_scrolling_table_has_spoken_text(records: Records) -> 
 
 def test_every_mark_says_its_numbers_to_a_pointer_and_to_a_tap(records: Records) -> None:
     text = html.render(records, "demo")
-    found = ElementTree.fromstring(text[text.index('<svg class="chart"') : text.index("</svg>\n</div>\n<p class=\"below")] + "</svg>")
+    found = ElementTree.fromstring(text[text.index('<svg class="chart"') : text.index('</svg>\n</div>\n<p class="below')] + "</svg>")
     marks = [g for g in found.iter("g") if g.get("class") == "mark"]
     assert marks
     for mark in marks:
@@ -77,9 +97,7 @@ def test_the_page_stays_small_even_for_a_large_run(records: Records, tmp_path: P
     names = [f"features.stages.{n // 2}.conv{n % 2}" for n in range(600)]
     cuts = tuple(dataclasses.replace(records.plan.channels[0], group=name) for name in names)
     groups = [{"name": name, "num_channels": cuts[0].num_channels} for name in names]
-    trials = tuple(
-        dataclasses.replace(t, spec=dataclasses.replace(t.spec, seed=seed)) for seed in range(15) for t in records.trials
-    )[:200]
+    trials = tuple(dataclasses.replace(t, spec=dataclasses.replace(t.spec, seed=seed)) for seed in range(15) for t in records.trials)[:200]
     plan = dataclasses.replace(records.plan, num_blocks=300, num_channels=16 * 600, removed_blocks=(), channels=cuts)
     large = dataclasses.replace(records, plan=plan, anatomy={"blocks": blocks, "groups": groups}, trials=trials)
     assert write_report(large, tmp_path / "large.html").stat().st_size < 1_000_000
@@ -103,7 +121,7 @@ def test_an_empty_run_has_a_page() -> None:
 
 def test_everything_from_outside_is_escaped(records: Records) -> None:
     assert records.plan
-    failed = dataclasses.replace(records.trials[-1], state="failed", val_accuracy=None, plan=None, error=EVIL)
+    failed = FailedTrial(spec=records.trials[-1].spec, error=EVIL)
     anatomy = {"blocks": [{"name": EVIL, "stage": ""}], "closed": {"width": EVIL}}
     channels = (dataclasses.replace(records.plan.channels[0], group=EVIL),)
     hostile = dataclasses.replace(

@@ -1,27 +1,21 @@
-"""Trials, the lattice, and what trials say of the base model."""
+"""What trials say of the base model."""
 
 from __future__ import annotations
 
-import pytest
-
-from triaxis.stages.collect import levels_of, targets, undertrained
+from triaxis.maths.lattice import BASE, Lattice
+from triaxis.stages.collect import undertrained
 from triaxis.study.synthetic import cnn_cost, table_of
-from triaxis.values import PrunePlan, Recipe, TrialResult, TrialSpec
+from triaxis.values import DoneTrial, PrunePlan, Recipe, TrialSpec
 
-TABLE = table_of(macs=cnn_cost)
-
-
-@pytest.mark.parametrize("levels", [(0, 0, 0), (3, 0, 0), (0, 9, 0), (0, 0, 11), (2, 5, 7)])
-def test_a_trials_target_names_its_levels(levels: tuple[int, int, int]) -> None:
-    assert levels_of(TABLE, targets(TABLE, levels)) == levels
+LATTICE = Lattice(table_of(macs=cnn_cost))
 
 
 def test_a_base_model_below_its_own_trials_is_said() -> None:
     plan = PrunePlan(num_blocks=9, num_channels=96, base_side_px=32, side_px=32)
 
-    def measured(axis: str, accuracy: float) -> TrialResult:
-        spec = TrialSpec(target=targets(TABLE, (0, 0, 0)), axis=axis, recipe=Recipe(), seed=0, base_digest="b", data_digest="d")  # type: ignore[arg-type]
-        return TrialResult(spec=spec, state="done", plan=plan, val_accuracy=accuracy)
+    def measured(axis: str, accuracy: float) -> DoneTrial:
+        spec = TrialSpec(target=LATTICE.target(BASE), axis=axis, recipe=Recipe(), seed=0, base_digest="b", data_digest="d")  # type: ignore[arg-type]
+        return DoneTrial(spec=spec, plan=plan, val_accuracy=accuracy, val_loss=1.0, macs=1, params=1)
 
     remark = undertrained([measured("base", 0.60), measured("depth", 0.66), measured("width", 0.55)])
     assert "60.0%" in remark

@@ -15,7 +15,7 @@ from triaxis.store import open_store
 from triaxis.store.directory import RunDirectory
 from triaxis.store.journal import Journal, journal_of, line_of, places_in, read_line
 from triaxis.testing import FakeTrainer, chain_specs
-from triaxis.values import TrialResult
+from triaxis.values import FailedTrial
 
 RESULTS = [FakeTrainer()(spec) for spec in chain_specs()[:8]]
 RECORDS = {"base": {"val_accuracy": 0.5}, "a key with ' and µ\t": [1, "\ud800", 1e-300], "config": {"text": "x" * 9000}}
@@ -26,7 +26,7 @@ def fill(path: Path) -> None:
     with open_store(path) as store:
         for key, plain in RECORDS.items():
             store.put_record(key, plain)
-        store.put_trial(TrialResult(spec=RESULTS[0].spec, state="failed", error="broke"))
+        store.put_trial(FailedTrial(spec=RESULTS[0].spec, error="broke"))
         for result in RESULTS:
             store.put_trial(result)
         store.put_record("base", {"val_accuracy": 0.75})
@@ -59,8 +59,8 @@ def put_back(path: Path, store: bytes, journal: bytes | None) -> None:
 def test_a_whole_store_is_left_alone(path, caplog):
     before = journal_of(path).read_bytes()
     assert is_whole(path)
-    assert journal_of(path).read_bytes() == before and sorted(file.name for file in path.parent.iterdir()) == ["store.journal", "store.sqlite"]
-    assert caplog.text == ""
+    assert journal_of(path).read_bytes() == before and caplog.text == ""
+    assert sorted(file.name for file in path.parent.iterdir()) == ["store.journal", "store.sqlite"]
 
 
 def test_cut_off_at_each_page_it_is_made_again_and_nothing_is_lost(path, caplog):

@@ -9,8 +9,8 @@ import torchvision
 from torch import nn
 
 from triaxis.models import cifar
-from triaxis.surgery.channels import find_groups
-from triaxis.surgery.tracing import trace
+from triaxis.surgery.find.channels import find_groups
+from triaxis.surgery.trace.tracing import trace
 
 
 def their_groups(model: nn.Module, example: torch.Tensor) -> set[frozenset[tuple[str, int]]]:

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from triaxis.metrics.macs import count_macs
 from triaxis.metrics.table import FIRST, count_costs
-from triaxis.surgery.attention import freed
-from triaxis.surgery.positions import resampled
+from triaxis.surgery.cut.positions import resampled
 from triaxis.surgery.proof import disagreement, shaken
 from triaxis.surgery.surgeon import Surgeon
+from triaxis.surgery.trace.attention import freed
 
 EXACT = 1e-5
 DIM, HEADS = 32, 4

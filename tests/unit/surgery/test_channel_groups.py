@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from triaxis.surgery.channels import ChannelGroup, find_groups
-from triaxis.surgery.tracing import trace
+from triaxis.surgery.find.channels import ChannelGroup, find_groups
+from triaxis.surgery.trace.tracing import trace
 
 
 class Net(nn.Module):

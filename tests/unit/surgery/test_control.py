@@ -29,6 +29,23 @@ def test_only_the_modules_named_are_pruned() -> None:
     assert surgeon.cut(surgeon.plan(width=0.5))(image).shape == surgeon.base(image).shape
 
 
+def test_a_block_that_must_stay_says_why_and_closes_the_axis() -> None:
+    held = Surgeon.examine(cifar.resnet(8), side_px=16, protect="stages.*.conv1").anatomy
+    reasons = {b.name: b.why for b in held.blocks}
+    assert reasons["stages.0.0"] == "stages.0.0.conv1 in it is in the list of modules to protect"
+    assert reasons["stages.1.0"] == "its output has another shape than its input"
+    assert held.closed["depth"] == "No block can go: stages.0.0 stays: stages.0.0.conv1 in it is in the list of modules to protect."
+    alone = Surgeon.examine(cifar.resnet(14), side_px=16, prune_only=["stages.*.conv1", "stages.*.conv2"]).anatomy
+    assert alone.closed["depth"] == "No block can go: stages.0.0 stays: it is not in the list of modules to prune."
+    assert {b.why for b in alone.blocks if b.name.endswith(".1")} == {"it is not in the list of modules to prune"}
+
+
+@pytest.mark.parametrize("given", [[3], [""], ["layer1", None]])
+def test_what_is_no_name_is_refused(given: list[object]) -> None:
+    with pytest.raises(ConfigError, match="protect must be a list of paths of modules"):
+        Surgeon.examine(cifar.resnet(8), side_px=16, protect=given)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("key", ["protect", "prune_only"])
 def test_a_name_that_matches_nothing_is_refused_with_the_nearest(key: str) -> None:
     with pytest.raises(ConfigError, match=rf"{key} must name modules .*'stage\.1'.*nearest are .*stages\.1"):

@@ -8,9 +8,9 @@ import torchvision
 from torch import Tensor, nn
 
 from triaxis.models import cifar
-from triaxis.surgery.blocks import Block, find_blocks, returns_input, stages
-from triaxis.surgery.channels import find_groups
-from triaxis.surgery.tracing import trace
+from triaxis.surgery.find.blocks import Block, find_blocks, returns_input, stages
+from triaxis.surgery.find.channels import find_groups
+from triaxis.surgery.trace.tracing import trace
 
 
 def blocks_of(model: nn.Module, side_px: int = 32) -> list[Block]:

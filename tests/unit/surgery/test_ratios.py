@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from triaxis.surgery.channels import ChannelGroup
-from triaxis.surgery.ratios import MAX_LEVELS, multiple, unit_options, units_to_keep, width_levels
+from triaxis.surgery.find.channels import ChannelGroup
+from triaxis.surgery.find.ratios import MAX_LEVELS, multiple, unit_options, units_to_keep, width_levels
 
 
 def group(num_channels: int, num_units: int | None = None) -> ChannelGroup:

@@ -30,6 +30,7 @@ from triaxis.errors import ConfigError, DeviceError, RefusedModelError
 from triaxis.metrics.base import Shape
 from triaxis.metrics.runtimes.answers import last_words, read_answer
 from triaxis.metrics.runtimes.onnx import require_onnx, write_onnx
+from triaxis.surgery.trace.inputs import for_export
 
 PLACEHOLDERS = ("model", "batch", "side")
 MAGNITUDE = 10.0
@@ -222,4 +223,4 @@ def _end(process: subprocess.Popen[str]) -> None:
 def _write_pt2(path: Path, model: nn.Module, input_shape: Shape) -> None:
     # Traced at batch 2: at 1, torch.export would freeze the batch.
     batch = torch.export.Dim("batch", min=1, max=65536)
-    torch.export.save(torch.export.export(model, (torch.zeros(2, *input_shape),), dynamic_shapes=({0: batch},)), path)
+    torch.export.save(torch.export.export(for_export(model), (torch.zeros(2, *input_shape),), dynamic_shapes=({0: batch},)), path)

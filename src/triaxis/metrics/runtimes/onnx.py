@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from triaxis.errors import MissingDependencyError
+from triaxis.surgery.trace.inputs import for_export
 
 
 def require_onnx() -> None:
@@ -41,7 +42,7 @@ def write_onnx(path: Path, model: nn.Module, input_shape: tuple[int, ...], metad
     example = torch.zeros(2, *input_shape)
     batch = torch.export.Dim("batch", min=1, max=65536)
     program = torch.onnx.export(
-        model,
+        for_export(model),
         (example,),
         dynamo=True,
         input_names=["images"],

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from triaxis.errors import ConfigError
-from triaxis.surgery.channels import ChannelGroup, Member
+from triaxis.surgery.find.channels import ChannelGroup, Member
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import zlib
 import torch
 from torch import Tensor
 
-from triaxis.surgery.channels import ChannelGroup
 from triaxis.surgery.criteria.base import Evidence
+from triaxis.surgery.find.channels import ChannelGroup
 
 
 class Random:

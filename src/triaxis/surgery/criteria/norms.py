@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from triaxis.surgery.channels import ChannelGroup
 from triaxis.surgery.criteria.base import Evidence, mean_over_members, unit_norms, weights_of
+from triaxis.surgery.find.channels import ChannelGroup
 
 
 class _Norm:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from triaxis.surgery.channels import ChannelGroup
 from triaxis.surgery.criteria.base import Evidence, mean_over_members, unit_norms
 from triaxis.surgery.criteria.norms import L2
+from triaxis.surgery.find.channels import ChannelGroup
 
 
 class BatchNormScale:

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from triaxis.surgery.atoms import Atoms
-from triaxis.surgery.tracing import ChannelTracer
+from triaxis.surgery.trace.atoms import Atoms
+from triaxis.surgery.trace.tracing import ChannelTracer
 
 Place = tuple[str, int]
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from triaxis.surgery.atoms import squeezed, support
-from triaxis.surgery.rules import merged, opaque, rule, tensors_in
+from triaxis.surgery.trace.atoms import squeezed, support
+from triaxis.surgery.trace.rules import merged, opaque, rule, tensors_in
 
 if TYPE_CHECKING:
-    from triaxis.surgery.tracing import ChannelTracer
+    from triaxis.surgery.trace.tracing import ChannelTracer
 
 
 @rule("view", "_unsafe_view", "reshape", "_reshape_alias", "permute", "transpose", "t", "unsqueeze", "squeeze", "expand", "slice",

@@ -70,11 +70,17 @@ def _kind(tensor: Tensor) -> str:
 
 
 def trainable(model: nn.Module) -> nn.Module:
-    """Bring floating-point weights to float32, in place, and let all of them be trained; warns where another type is changed."""
+    """Bring floating-point weights to float32, in place; frozen ones stay frozen. Warns where a type is changed, and if all are frozen.
+
+    A network that is frozen as a whole was made ready to be used, not to be trained: then all of its weights are trained.
+    """
     other = {str(t.dtype) for t in model.state_dict().values() if t.is_floating_point() and t.dtype != torch.float32}
     if other:
         log.warning("the model's weights are %s: it is cut, trained and delivered in float32", ", ".join(sorted(other)))
         model.float()
-    for parameter in model.parameters():
-        parameter.requires_grad_(parameter.is_floating_point())
+    weights = [p for p in model.parameters() if p.is_floating_point()]
+    if weights and not any(p.requires_grad for p in weights):
+        log.warning("all weights of the model are frozen (requires_grad is False): all are trained; leave free those that alone may change")
+        for parameter in weights:
+            parameter.requires_grad_(True)
     return model

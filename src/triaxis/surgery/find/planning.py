@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from triaxis.errors import PlanError
-from triaxis.surgery.channels import ChannelGroup
-from triaxis.surgery.layout import Layout, Loss
-from triaxis.surgery.ratios import nearest_option, units_to_keep
+from triaxis.surgery.find.channels import ChannelGroup
+from triaxis.surgery.find.layout import Layout, Loss
+from triaxis.surgery.find.ratios import nearest_option, units_to_keep
 from triaxis.values import ChannelCut
 
 Scope = Literal["uniform", "global"]
@@ -27,7 +27,7 @@ def channel_cuts(
         width: Target keep ratio in (0, 1].
         ranked: By group name, shape (units,), larger = keep; may be empty at width 1.
         lost: What a parent plan has removed already; that stays removed.
-        round_to: See `triaxis.surgery.ratios`.
+        round_to: See `triaxis.surgery.find.ratios`.
         scope: ``uniform``: the same ratio in every group; ``global``: all channels compete.
 
     Returns:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from triaxis.surgery.atoms import aligned, support
-from triaxis.surgery.rules import merged, rule, tensors_in
+from triaxis.surgery.trace.atoms import aligned, support
+from triaxis.surgery.trace.rules import merged, rule, tensors_in
 
 if TYPE_CHECKING:
-    from triaxis.surgery.tracing import ChannelTracer
+    from triaxis.surgery.trace.tracing import ChannelTracer
 
 
 @rule("native_batch_norm", "_native_batch_norm_legit_no_training", "_native_batch_norm_legit", "cudnn_batch_norm", "batch_norm",

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from triaxis.surgery.channels import Place
-from triaxis.surgery.rewriting import Edit, rewrite
-from triaxis.surgery.rules_layers import keeps_groups
-from triaxis.surgery.sites import Site
-from triaxis.surgery.tracing import Sizes
+from triaxis.surgery.cut.rewriting import Edit, rewrite
+from triaxis.surgery.find.channels import Place
+from triaxis.surgery.trace.rules_layers import keeps_groups
+from triaxis.surgery.trace.sites import Site
+from triaxis.surgery.trace.tracing import Sizes
 
 State = Mapping[str, Tensor]
 

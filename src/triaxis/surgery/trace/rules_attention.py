@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from triaxis.surgery.atoms import support
-from triaxis.surgery.rules import rule, tensors_in
+from triaxis.surgery.trace.atoms import support
+from triaxis.surgery.trace.rules import rule, tensors_in
 
 if TYPE_CHECKING:
-    from triaxis.surgery.tracing import ChannelTracer
+    from triaxis.surgery.trace.tracing import ChannelTracer
 
 
 @rule("index", "embedding", "gather", "take_along_dim", "index_put", "unfold", "repeat_interleave")

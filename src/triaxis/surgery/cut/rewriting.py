@@ -18,7 +18,7 @@ from typing import Any
 
 from torch import nn
 
-from triaxis.surgery.sites import ATTENTION, Frame
+from triaxis.surgery.trace.sites import ATTENTION, Frame
 
 SELF = "the_module"
 

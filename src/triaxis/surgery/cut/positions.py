@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from triaxis.surgery import caches
+from triaxis.surgery.cut import caches
 
 MAX_PREFIX = 8
 """Most tokens of another kind (class, registers) that may stand before the patches in a table."""

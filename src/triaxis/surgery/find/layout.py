@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from triaxis.errors import PlanError
-from triaxis.surgery.atoms import Atoms
-from triaxis.surgery.blocks import Block
-from triaxis.surgery.channels import ChannelGroup, Place, find_groups
-from triaxis.surgery.tracing import ChannelTracer
+from triaxis.surgery.find.blocks import Block
+from triaxis.surgery.find.channels import ChannelGroup, Place, find_groups
+from triaxis.surgery.trace.atoms import Atoms
+from triaxis.surgery.trace.tracing import ChannelTracer
 from triaxis.values import ChannelCut, PrunePlan
 
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from triaxis.surgery.atoms import aligned, support
+from triaxis.surgery.trace.atoms import aligned, support
 
 if TYPE_CHECKING:
-    from triaxis.surgery.tracing import ChannelTracer
+    from triaxis.surgery.trace.tracing import ChannelTracer
 
 Rule = Callable[["ChannelTracer", Any, tuple[Any, ...], dict[str, Any], Any], None]
 RULES: dict[str, Rule] = {}

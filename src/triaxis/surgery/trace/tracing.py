@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from triaxis.surgery import rules_attention, rules_layers, rules_shapes  # noqa: F401 - they register their rules
-from triaxis.surgery.atoms import Atoms, squeezed, support
-from triaxis.surgery.attention import plain_attention
-from triaxis.surgery.rules import rule_for, tensors_in
-from triaxis.surgery.sites import Key, Note, ScaleAndLengths
+from triaxis.surgery.trace import rules_attention, rules_layers, rules_shapes  # noqa: F401 - they register their rules
+from triaxis.surgery.trace.atoms import Atoms, squeezed, support
+from triaxis.surgery.trace.attention import plain_attention
+from triaxis.surgery.trace.rules import rule_for, tensors_in
+from triaxis.surgery.trace.sites import Key, Note, ScaleAndLengths
 
 Units = Literal["heads", "width"]
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from triaxis.surgery.atoms import support
+from triaxis.surgery.trace.atoms import support
 
 SHAPED = {"reshape", "view", "expand"}
 SCALED = {"mul", "mul_", "__mul__", "__rmul__", "__imul__", "div", "div_", "__truediv__", "__itruediv__", "true_divide", "multiply"}

@@ -17,8 +17,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from triaxis.surgery.channels import ChannelGroup
-from triaxis.surgery.tracing import Call, ChannelTracer
+from triaxis.surgery.find.channels import ChannelGroup
+from triaxis.surgery.trace.tracing import Call, ChannelTracer
 
 Kind = Literal["residual", "sequence", "dense"]
 LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
@@ -30,7 +30,7 @@ class Block:
     """One block: `calls` are its modules' calls in order.
 
     `made` are the channel groups that vanish with a dense block; `passes_input` says that its output holds its input, so
-    that the input takes its place, and nothing otherwise.
+    that the input takes its place, and nothing otherwise; `why` it cannot be removed.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Block:
     calls: tuple[Call, ...]
     made: tuple[str, ...] = ()
     passes_input: bool = True
+    why: str = ""
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -229,8 +230,12 @@ def _alike(model: nn.Module, found: list[Block], calls: list[Call]) -> list[Bloc
             continue
         generic = type(modules[call.path]) in GENERIC
         if len(call.outputs) == 1 and call.outputs[0].ndim >= 3 and (not generic or call.path.rpartition(".")[0] in parents):
-            others.append(Block(call.path, kind, False, (call,)))
+            others.append(Block(call.path, kind, False, (call,), why=_why_not(call)))
     return [b for b in others if not any(inside(b.name, o.name) for o in others)]
+
+
+def _why_not(call: Call) -> str:
+    return "its input cannot pass in its place" if passes_on(call) else "its output has another shape than its input"
 
 
 def stages(blocks: list[Block]) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from triaxis.surgery.channels import ChannelGroup
+from triaxis.surgery.find.channels import ChannelGroup
 
 MAX_LEVELS = 24
 

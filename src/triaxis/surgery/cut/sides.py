@@ -9,7 +9,7 @@ from time import thread_time
 import torch
 from torch import nn
 
-from triaxis.surgery.positions import resized, wastes
+from triaxis.surgery.cut.positions import resized, wastes
 
 SMALL_SIDE_PX = 64
 STEP_PX = 8
