@@ -122,3 +122,23 @@ def test_a_foreign_directory_is_left_alone(tmp_path, tiny_file, command):
     done = command("run", tiny_file, "--out", tmp_path)
     assert done.returncode == StoreError.exit_code and "must be empty or hold a run" in done.stderr
     assert sorted(path.name for path in tmp_path.rglob("*")) == [".draft.1.tmp", "compressed", "model.safetensors"]
+
+
+def weights(run: RunDirectory) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in run.checkpoints.glob("*.safetensors")}
+
+
+def test_checkpoints_that_were_removed_are_made_again_bit_by_bit(copy, command, tiny_file):
+    before, outcome = weights(copy), delivered(copy)
+    with copy.read() as store:
+        trials = store.trials()
+    chain = [t.checkpoint for t in trials if t.spec.axis == "depth"]
+    for name in ["checkpoints/base.safetensors", *chain]:
+        (copy.path / str(name)).unlink()
+    done = command("run", tiny_file, "--out", copy.path)
+    assert done.returncode == 0, done.stderr
+    assert "base.safetensors is gone" in done.stderr and done.stderr.count("is trained again for its weights") == len(chain)
+    assert weights(copy) == before and delivered(copy) == outcome
+    with copy.read() as store:
+        assert store.trials() == trials
+    assert not list(copy.checkpoints.glob("*.resume"))

@@ -18,6 +18,7 @@ from triaxis.stages.block_choice import choose_blocks
 from triaxis.stages.context import Base, Data, Run, Trainer
 from triaxis.stages.effort import collected
 from triaxis.stages.forecast import TEACHER_SHARE, effort
+from triaxis.stages.restore import restore_weights
 from triaxis.stages.trial import run_trial
 from triaxis.values import AXES, Axis, CostTable, DoneTrial, FailedTrial, KeepRatios, Recipe, TrialResult, TrialSpec, done_trials
 
@@ -110,6 +111,9 @@ def measure_trials(
     for result in known:
         # A process that was killed between the two has stored the result and left the state.
         trainer.forget(result.trial_id)
+    have = {result.trial_id for result in known}
+    for parent in dict.fromkeys(spec.parent for spec in specs if spec.trial_id not in have):
+        restore_weights(run, data, base, trainer, parent)
     run.progress.expect({stage: total})
     with run.timed(stage) as advance:
         advance(done / total, "")
