@@ -137,13 +137,17 @@ def has_seals(connection: sqlite3.Connection, table: str = "trials") -> bool:
 
 def seal_what_is_not(connection: sqlite3.Connection) -> None:
     """Number and seal what version 0.1 wrote."""
+    if not any(connection.execute(f"SELECT 1 FROM {table} WHERE seal IS NULL LIMIT 1").fetchone() for table in TABLES):
+        return
     last = last_number(connection)
+    connection.execute("BEGIN IMMEDIATE")
     for table, column in TABLES.items():
         order = "place" if table == "trials" else column
         for key, body in connection.execute(f"SELECT {column}, body FROM {table} WHERE seal IS NULL ORDER BY {order}").fetchall():
             last += 1
             sealed = (last, seal_of(last, (table, key), body if isinstance(body, str) else ""), key)
             connection.execute(f"UPDATE {table} SET number = ?, seal = ? WHERE {column} = ?", sealed)
+    connection.execute("COMMIT")
 
 
 def last_number(connection: sqlite3.Connection) -> int:
