@@ -1,7 +1,7 @@
 """Does a run lose anything? Hundreds of runs are harmed, each in its own way, and must end with the numbers of one that was not.
 
     make soak                              # or: python benchmarks/soak.py
-    python benchmarks/soak.py --only kill  # kill, full, worker, store, checkpoint, state: what begins so
+    python benchmarks/soak.py --only kill  # kill, full, worker, nan, store, checkpoint or state
     python benchmarks/soak.py --minutes 30 # start nothing new after half an hour; the same command goes on
 
 A case that has held is not tried again, unless --fresh is given; results go to ``results/soak.json`` and ``results/soak.md`` after
@@ -138,6 +138,40 @@ def try_dead_workers(bench: Bench) -> Iterator[Case]:
         yield Case(f"worker {number:03d}", do)
 
 
+SPOILT = """
+from triaxis.training.loop import Loop
+real, names = Loop._part_loss, []
+def spoilt(self, *arguments):
+    loss, name = real(self, *arguments), self.saving.path.stem
+    if len(name) == 16 and names in ([], [name]) and self.step >= {step}:
+        names.append(name)
+        loss = loss * float("nan")
+    return loss
+Loop._part_loss = spoilt
+"""
+
+
+def try_nan_in_a_trial(bench: Bench) -> Iterator[Case]:
+    """The loss of one trial becomes NaN at a step: it alone fails, and the same command tries it again."""
+
+    def do(step: int) -> str:
+        wanted, out = bench.whole("chains")[0], bench.folder / "harmed"
+        shutil.rmtree(out, ignore_errors=True)
+        bench.lab.run(bench.config("chains"), out, prelude=SPOILT.format(step=step))
+        before = trials_of(out)
+        assert sum("must be finite" in body for body in before.values()) == 1, "one trial fails of it"
+        done = bench.lab.run(bench.config("chains"), out)
+        assert done.code == 0, done.said[-2000:]
+        assert not lost(before, trials_of(out)), "a finished trial was lost or trained again"
+        assert not leftovers(out), f"left behind: {leftovers(out)}"
+        found = result_of(out)
+        assert sorted(found["trials"], key=str) == sorted(wanted["trials"], key=str), "trials differ"
+        return f"failed at step {step + 1}, measured at the second attempt"
+
+    for step in range(6):
+        yield Case(f"nan {step}", lambda step=step: do(step))
+
+
 def _stores(bench: Bench) -> tuple[Path, bytes, bytes, Any]:
     bench.whole("chains")
     source, folder = bench.folder / "whole-chains" / "store.sqlite", bench.folder / "store"
@@ -268,6 +302,7 @@ TRIED = {
     "kill": try_kills,
     "full": try_full_disk,
     "worker": try_dead_workers,
+    "nan": try_nan_in_a_trial,
     "store": try_stores,
     "checkpoint": try_checkpoints,
     "state": try_states,

@@ -19,6 +19,25 @@ from faults.lab import Lab, can_harm, config_text, leftovers, lost, result_of, t
 pytestmark = pytest.mark.skipif(not can_harm(), reason="needs Linux and a C compiler")
 
 
+ELSEWHERE = "import platform; platform.node = lambda: 'another-machine'"
+JUMPING = """
+import itertools, time
+real, count = time.time, itertools.count()
+time.time = lambda: real() + 86400 * (7 * next(count) % 11 - 5)
+"""
+SPOILT = """
+from triaxis.training.loop import Loop
+real, names = Loop._part_loss, []
+def spoilt(self, *arguments):
+    loss, name = real(self, *arguments), self.saving.path.stem
+    if {condition} and self.step >= 3:
+        names.append(name)
+        loss = loss * float("nan")
+    return loss
+Loop._part_loss = spoilt
+"""
+
+
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with Lab(tmp_path_factory.mktemp("lab")) as lab:
@@ -42,16 +61,21 @@ def whole(tmp_path_factory: pytest.TempPathFactory, lab: Lab, config: Path) -> t
 
 
 def test_a_dozen_kills_change_no_number_and_no_trial(tmp_path, lab, config, whole):
+    """Meanwhile the run moves from path to path and from machine to machine, and the clock jumps days back and forth."""
     wanted, operations = whole
     out, draw, codes = tmp_path / "run", random.Random(0), []
     for number in range(12):
         before = trials_of(out)
+        if number >= 4:
+            out = out.rename(tmp_path / f"run {number}")
+            # A lock whose owner is dead: its number belongs to another process by now.
+            (out / ".lock").write_text("1 on this-machine\n")
         # The first fall among the operations that begin a run, the rest where each attempt gets farther than the last.
         at = draw.randint(1, 40) if number < 4 else draw.randint(20, len(operations) // 8)
-        codes.append(lab.run(config, out, kind="half" if number % 2 else "kill", at=at).code)
+        codes.append(lab.run(config, out, kind="half" if number % 2 else "kill", at=at, prelude=(ELSEWHERE, JUMPING)[number // 2 % 2]).code)
         assert lost(before, trials_of(out)) == []
     assert codes.count(-signal.SIGKILL) >= 10, codes
-    done = lab.run(config, out)
+    done = lab.run(config, out, prelude=JUMPING)
     assert done.code == 0, done.said
     assert result_of(out) == wanted
     assert leftovers(out) == []
@@ -76,66 +100,15 @@ def test_a_disk_that_is_full_at_any_write_is_one_sentence_and_the_same_command_g
     assert leftovers(out) == []
 
 
-ELSEWHERE = "import platform; platform.node = lambda: 'another-machine'"
-JUMPING = """
-import itertools, time
-real, count = time.time, itertools.count()
-time.time = lambda: real() + 86400 * (7 * next(count) % 11 - 5)
-"""
-SPOILT = """
-from triaxis.training.loop import Loop
-real, names = Loop._part_loss, []
-def spoilt(self, *arguments):
-    loss, name = real(self, *arguments), self.saving.path.stem
-    if {condition} and self.step >= 3:
-        names.append(name)
-        loss = loss * float("nan")
-    return loss
-Loop._part_loss = spoilt
-"""
-
-
-def test_a_run_that_moves_to_another_path_and_machine_goes_on_with_the_same_numbers(tmp_path, lab, config, whole):
-    wanted, operations = whole
-    first, then = tmp_path / "run", tmp_path / "on another" / "disk"
-    assert lab.run(config, first, kind="kill", at=len(operations) // 2).code == -signal.SIGKILL
-    then.parent.mkdir()
-    first.rename(then)
-    # A lock whose owner is dead: its number belongs to another process by now.
-    (then / ".lock").write_text("1 on this-machine\n")
-    before = trials_of(then)
-    done = lab.run(config, then, prelude=ELSEWHERE)
+def test_numbers_that_are_none_end_the_run_with_a_sentence_and_the_same_command_goes_on(tmp_path, lab, config, whole):
+    out = tmp_path / "run"
+    for prefix in ("base", "final"):
+        before = trials_of(out)
+        done = lab.run(config, out, prelude=SPOILT.format(condition=f"name.startswith({prefix!r})"))
+        assert done.code == TrainingError.exit_code, done.said
+        assert done.said.count("error:") == 1 and "must be finite, got nan at step 4" in done.said and "Traceback" not in done.said
+        assert leftovers(out) == [] and lost(before, trials_of(out)) == []
+    before = trials_of(out)
+    done = lab.run(config, out)
     assert done.code == 0, done.said
-    assert lost(before, trials_of(then)) == [] and result_of(then) == wanted and not first.exists()
-
-
-def test_a_clock_that_jumps_days_back_and_forth_changes_nothing(tmp_path, lab, config, whole):
-    assert lab.run(config, tmp_path / "run", kind="kill", at=len(whole[1]) // 3, prelude=JUMPING).code == -signal.SIGKILL
-    done = lab.run(config, tmp_path / "run", prelude=JUMPING)
-    assert done.code == 0, done.said
-    assert result_of(tmp_path / "run") == whole[0]
-
-
-@pytest.mark.parametrize("prefix", ["base", "final"])
-def test_numbers_that_are_none_end_the_run_with_a_sentence_and_the_same_command_goes_on(tmp_path, lab, config, whole, prefix):
-    done = lab.run(config, tmp_path / "run", prelude=SPOILT.format(condition=f"name.startswith({prefix!r})"))
-    assert done.code == TrainingError.exit_code, done.said
-    assert done.said.count("error:") == 1 and "must be finite, got nan at step 4" in done.said and "Traceback" not in done.said
-    assert leftovers(tmp_path / "run") == []
-    before = trials_of(tmp_path / "run")
-    done = lab.run(config, tmp_path / "run")
-    assert done.code == 0, done.said
-    assert lost(before, trials_of(tmp_path / "run")) == [] and result_of(tmp_path / "run") == whole[0]
-
-
-def test_numbers_that_are_none_fail_one_trial_which_is_tried_again(tmp_path, lab, config, whole):
-    condition = "len(name) == 16 and names in ([], [name])"
-    lab.run(config, tmp_path / "run", prelude=SPOILT.format(condition=condition))
-    before = trials_of(tmp_path / "run")
-    assert sum("must be finite" in body for body in before.values()) == 1
-    done = lab.run(config, tmp_path / "run")
-    assert done.code == 0, done.said
-    assert lost(before, trials_of(tmp_path / "run")) == [] and leftovers(tmp_path / "run") == []
-    found = result_of(tmp_path / "run")
-    assert sorted(found["trials"], key=str) == sorted(whole[0]["trials"], key=str)
-    assert found["weights"].items() >= whole[0]["weights"].items()
+    assert lost(before, trials_of(out)) == [] and result_of(out) == whole[0]

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch._C import _error_if_any_worker_fails
 from torch.utils.data import DataLoader
+from torch.utils.data._utils import signal_handling
 
 from triaxis.errors import DataError
 from triaxis.process.interrupt import requested
@@ -94,12 +95,20 @@ def _heard(loader: DataLoader) -> Iterator[Any]:
 
 
 def _begun(loader: DataLoader) -> Iterator[Any]:
+    if not _state:
+        _take_over()
+    return iter(loader)
+
+
+def _take_over() -> None:
+    """Let torch set its handler, which it does once in a process, now that there is no worker whose death it could raise; then put it away."""
     before = signal.getsignal(signal.SIGCHLD)
-    iterator = iter(loader)
-    # torch sets its handler once in a process.
-    if signal.getsignal(signal.SIGCHLD) != before:
-        _state["handler"] = signal.signal(signal.SIGCHLD, before if callable(before) else signal.SIG_DFL)
-    return iterator
+    signal_handling._set_SIGCHLD_handler()
+    theirs = signal.getsignal(signal.SIGCHLD)
+    is_torchs = getattr(theirs, "__module__", "") == signal_handling.__name__
+    _state["handler"] = theirs if is_torchs else None
+    if is_torchs:
+        signal.signal(signal.SIGCHLD, before if callable(before) and before != theirs else signal.SIG_DFL)
 
 
 def _next(iterator: Iterator[Any]) -> Any:

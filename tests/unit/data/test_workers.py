@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -94,9 +95,7 @@ def test_a_death_is_heard_where_a_batch_is_waited_for_and_not_in_the_middle_of_a
 
 
 def data_workers() -> list[int]:
-    import psutil
-
-    return [child.pid for child in psutil.Process().children()]
+    return [child.pid for child in multiprocessing.active_children() if child.pid]
 
 
 def test_an_error_of_the_data_passes_as_it_is(tmp_path):
