@@ -25,9 +25,11 @@ from triaxis.errors import TriaxisError
 from triaxis.metrics.macs import COUNTED, count_macs, count_params, work
 from triaxis.models.zoos import build
 from triaxis.surgery.cut import apply
+from triaxis.surgery.cut.sides import follows
 from triaxis.surgery.find.layout import loss_of
 from triaxis.surgery.proof import disagreement, shaken
 from triaxis.surgery.surgeon import Surgeon
+from triaxis.tasks.outputs import difference, named_tensors
 from triaxis.values import AXES, PrunePlan
 
 ROOT = Path(__file__).parent.parent
@@ -128,6 +130,9 @@ FAMILIES = {
     "PiT, ConViT, Visformer": "timm:pit_ti_224 timm:convit_tiny timm:visformer_tiny",
     "ConvMixer, MLP-Mixer": "timm:convmixer_768_32 timm:mixer_s32_224 timm:resmlp_12_224",
     "MetaFormer": "timm:caformer_s18 timm:poolformerv2_s12",
+    "FCN, DeepLabV3": "torchvision:fcn_resnet50 torchvision:deeplabv3_resnet50 torchvision:deeplabv3_mobilenet_v3_large",
+    "LR-ASPP": "torchvision:lraspp_mobilenet_v3_large",
+    "U-Net": "unet:basic unet:resnet18 unet:mobilenetv3_small_100 unet:efficientnet_b0",
 }
 SAMPLE = (
     "torchvision:mobilenet_v3_small",
@@ -177,9 +182,10 @@ def problems_of(surgeon: Surgeon, plan: PrunePlan, onnx: bool) -> list[str]:
     images = torch.randn(2, surgeon.anatomy.in_channels, plan.side_px, plan.side_px)
     cut, found = surgeon.cut(plan), []
     with torch.no_grad():
-        logits, expected = cut(images), surgeon.base(torch.randn(2, surgeon.anatomy.in_channels, *[surgeon.anatomy.base_side_px] * 2))
-    if logits.shape != expected.shape:
-        found.append(f"output {tuple(logits.shape)} instead of {tuple(expected.shape)}")
+        output, expected = cut(images), surgeon.base(torch.randn(2, surgeon.anatomy.in_channels, *[surgeon.anatomy.base_side_px] * 2))
+    shapes, wanted = (tuple(tuple(part.shape) for part in named_tensors(raw).values()) for raw in (output, expected))
+    if not follows(shapes, wanted):
+        found.append(f"output {shapes} instead of {wanted}")
     shape = (surgeon.anatomy.in_channels, plan.side_px, plan.side_px)
     base_macs = count_macs(surgeon.base, (shape[0], *[surgeon.anatomy.base_side_px] * 2))
     if not count_macs(cut, shape) == planned_macs(surgeon, plan) < base_macs:
@@ -189,7 +195,7 @@ def problems_of(surgeon: Surgeon, plan: PrunePlan, onnx: bool) -> list[str]:
         found.append(f"differs from the masked model by {difference:.1e}")
     if not (difference := disagreement(_reloaded(surgeon, plan, cut), cut, images)) < RELOAD_TOLERANCE:
         found.append(f"differs after a reload by {difference:.1e}")
-    if onnx and not (difference := _onnx_difference(cut, images, logits)) < TOLERANCE:
+    if onnx and not (difference := _onnx_difference(cut, images, output)) < TOLERANCE:
         found.append(f"ONNX differs by {difference:.1e}")
     return found + _backward_problems(surgeon.cut(plan), images)
 
@@ -209,17 +215,17 @@ def _reloaded(surgeon: Surgeon, plan: PrunePlan, cut: nn.Module) -> nn.Module:
     return again
 
 
-def _onnx_difference(cut: nn.Module, images: Tensor, logits: Tensor) -> float:
+def _onnx_difference(cut: nn.Module, images: Tensor, output: Any) -> float:
     from triaxis.metrics.runtimes.onnx import run_onnx, write_onnx
 
     with tempfile.TemporaryDirectory() as folder:
         again = run_onnx(write_onnx(Path(folder) / "model.onnx", cut, tuple(images.shape[1:])))(images)
-    return float((again - logits).abs().max() / logits.abs().max())
+    return difference(again, output)
 
 
 def _backward_problems(cut: nn.Module, images: Tensor) -> list[str]:
-    out = cut.train()(images)
-    torch.stack([t.float().mean() for t in (out if isinstance(out, tuple) else (out,))]).sum().backward()
+    out = named_tensors(cut.train()(images)).values()
+    torch.stack([t.float().mean() for t in out if t.requires_grad]).sum().backward()
     without = [name for name, p in cut.named_parameters() if p.requires_grad and p.grad is None]
     return [f"no gradient for {without[0]}"] if without else []
 
@@ -273,8 +279,8 @@ def page(rows: dict[str, dict[str, Any]]) -> str:
         [
             "# Supported models",
             "",
-            "Written by `make zoo` (benchmarks/zoo.py); do not edit. Any torchvision or timm classifier, or your own, may be tried with",
-            "`triaxis inspect`: nothing here is a list that the program knows.",
+            "Written by `make zoo` (benchmarks/zoo.py); do not edit. Any classifier of torchvision or timm, any of torchvision's models of",
+            "segmentation, or your own network may be tried with `triaxis inspect`: nothing here is a list that the program knows.",
             "",
             f"{len(tested)} models of {len({families[n] for n in tested})} families were cut along each open axis and along all of them;",
             f"open and right: {counts}.",

@@ -17,9 +17,9 @@ from triaxis.errors import ConfigError
 from triaxis.process.usual_torch import usual_torch
 from triaxis.progress import Progress
 from triaxis.stages.pipeline import run
+from triaxis.stages.task import task_of
 from triaxis.store.directory import RunDirectory
 from triaxis.surgery.find.control import listed
-from triaxis.tasks import make_task
 from triaxis.values import Budget, BudgetSpec, Solution, Verification
 
 
@@ -108,7 +108,7 @@ def _from_sequence(splits: Sequence[Any], config: Config) -> Splits:
     if not isinstance(splits, list | tuple) or len(splits) != 3:
         found = f"a {type(splits).__name__} of {len(splits)}" if isinstance(splits, list | tuple) else type(splits).__name__
         raise ConfigError(f"splits must be a Splits or three data sets (train, val, test), got {found}.")
-    task = make_task(config.task, target=config.fit.target)
+    task = task_of(config)
     return from_datasets(*splits, mean=config.data.mean, std=config.data.std, task=task)
 
 

@@ -50,7 +50,7 @@ class Step(Moment):
     """How far a run is at one moment: what a listener hears.
 
     `share` of `stage` is done, in [0, 1]; it has taken `seconds` in this process. The two times left are estimates in seconds,
-    None until something was measured.
+    None until something was measured. `score` is what `val_accuracy` is called.
     """
 
     stage: str
@@ -59,6 +59,7 @@ class Step(Moment):
     seconds: float = 0.0
     stage_left_s: float | None = None
     run_left_s: float | None = None
+    score: str = "accuracy"
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -83,7 +84,7 @@ class Step(Moment):
             _of("epoch", self.epoch, self.num_epochs),
             f"loss {self.loss:.4g}" if self.loss is not None else "",
             f"{self.images_per_second:,.0f} images/s" if self.images_per_second is not None else "",
-            f"val accuracy {self.val_accuracy:.4f}" if self.val_accuracy is not None else "",
+            f"val {self.score} {self.val_accuracy:.4f}" if self.val_accuracy is not None else "",
         )
         return tuple(part for part in parts if part)
 
@@ -136,12 +137,13 @@ Tell = Callable[[float, Moment], None]
 
 
 class Progress:
-    """Times the stages, estimates what is left, and tells every listener."""
+    """Times the stages, estimates what is left, and tells every listener; `score` is what a run's task calls its score."""
 
     def __init__(self, *listeners: Listener, clock: Clock = time.monotonic) -> None:
         self._listeners = list(listeners)
         self._clock = clock
         self._effort = _Effort()
+        self.score = "accuracy"
 
     def expect(self, efforts: dict[str, float]) -> None:
         """Set what stages still have to do, in images x MACs or any one unit; where none is known, no time left is told."""
@@ -171,7 +173,8 @@ class Progress:
                 span.reach(share, now)
             stage_left, run_left = span.seconds_left(), self._effort.seconds_left(span)
             said = {part.name: getattr(moment, part.name) for part in fields(moment)}
-            self._hear(Step(**said, stage=name, share=share, note=note, seconds=now, stage_left_s=stage_left, run_left_s=run_left))
+            step = Step(**said, stage=name, share=share, note=note, seconds=now, score=self.score)
+            self._hear(replace(step, stage_left_s=stage_left, run_left_s=run_left))
 
         def advance(share: float, note: str, moment: Moment = STEP) -> None:
             nonlocal at

@@ -51,7 +51,7 @@ COMMANDS = {
         *("--protect", "--prune-only", "--example-input", "--json"),
     ],
     "export": ["RUN", "--format", "-f", "--with-preprocessing"],
-    "predict": ["RUN/compressed", "IMAGE...", "--top", "--allow-code", "--json"],
+    "predict": ["RUN/compressed", "IMAGE...", "--top", "--allow-code", "--out", "-o", "--json"],
     "bench": ["RUN", "--batch", "--runtime", "--backend", "--json"],
     "push": ["RUN", "ORG/NAME", "--license", "--private"],
     "doctor": ["--measure", "--json"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from triaxis.config.tree import TASKS
+from triaxis.config.tasks import TASKS
 from triaxis.tasks import BOX, Task, make_task
 from triaxis.testing import TaskCase, TaskContract
 
@@ -46,6 +46,19 @@ class TestRegression(TaskContract):
     def case(self) -> TaskCase:
         targets = torch.rand(24, 2, generator=torch.Generator().manual_seed(1)) * torch.tensor([1.0, 50.0])
         return TaskCase(targets, targets + 0.01 * _drawn(24, 2), _drawn(24, 2), 2)
+
+
+class TestSegmentation(TaskContract):
+    @pytest.fixture(params=[{}, {"dice": 1.0, "ignore_index": 2}])
+    def task(self, request: pytest.FixtureRequest) -> Task:
+        return make_task("segmentation", settings=request.param)
+
+    @pytest.fixture
+    def case(self) -> TaskCase:
+        targets = (torch.rand(12, 8, 8, generator=torch.Generator().manual_seed(1)) * 3).to(torch.uint8)
+        targets[:, 0, 0], targets[targets == 2] = 1, 1
+        targets[:6, :3, :3] = 0
+        return TaskCase(targets, 8 * torch.eye(2)[targets.long()].permute(0, 3, 1, 2).contiguous(), _drawn(12, 2, 8, 8), 2)
 
 
 def test_the_configuration_knows_the_names_of_the_box() -> None:

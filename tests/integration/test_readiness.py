@@ -67,7 +67,9 @@ class Auxiliary(ResNet):
 
 
 class Unnamed(Auxiliary):
-    wrap = staticmethod(lambda *outputs: outputs)  # type: ignore[assignment]
+    """Which of the two is meant, nobody can know."""
+
+    wrap = staticmethod(lambda *outputs: [{"one": outputs[0], "two": outputs[1]}])  # type: ignore[assignment]
 
 
 class Undecided(ResNet):
@@ -156,7 +158,7 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        (Unnamed(), "named tuple with the field logits, got tuple"),
+        (Unnamed(), "first of a tuple, or called logits or out, got list"),
         (Dreaming(8, 0.25, 3), "keep gradients"),
         (OnlyAsleep(8, 0.25, 3), "there it raised AssertionError: I do not train"),
         (nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), "has no parameters"),

@@ -125,20 +125,37 @@ def predict(
     allow_code: Annotated[
         bool, typer.Option("--allow-code", help="Run the function that makes the base model; for folders you trust.")
     ] = False,
+    out_dir: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Segmentation: where masks are written.")] = Path("masks"),
     as_json: JsonOption = False,
 ) -> None:
-    """Try the result by hand: the most probable classes of some images.
+    """Try the result by hand: the most probable classes of some images, or of a segmentation their masks, as PNG files.
 
-    Example: `triaxis predict runs/demo/compressed cat.jpg`
+    Examples: `triaxis predict runs/demo/compressed cat.jpg`, `triaxis predict runs/streets/compressed *.jpg --out masks`
     """
+    from triaxis.deliver.plan_file import read_description
     from triaxis.deliver.predict import predict_files
 
+    if read_description(model_dir).get("task") == "segmentation":
+        _predict_masks(model_dir, images, out_dir, allow_code, as_json)
+        return
     found = predict_files(model_dir, images, top=top, allow_code=allow_code)
     if as_json:
         print_json(found)
         return
     for image, classes in found.items():
         show.rows((image, "probability"), [(name, show.percent(probability)) for name, probability in classes])
+
+
+def _predict_masks(model_dir: Path, images: list[Path], out_dir: Path, allow_code: bool, as_json: bool) -> None:
+    """Write masks, and print which classes are in each."""
+    from triaxis.deliver.masks import predict_masks
+
+    found = predict_masks(model_dir, images, out_dir, allow_code=allow_code)
+    if as_json:
+        print_json(found)
+        return
+    for written in found.values():
+        show.rows((written["mask"], "of the pixels"), [(name, show.percent(share)) for name, share in written["classes"]])
 
 
 def bench(

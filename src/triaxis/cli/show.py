@@ -13,6 +13,7 @@ from rich.table import Table
 from triaxis.cli.frame import out
 from triaxis.progress import Step, roughly
 from triaxis.values import FitReport, Solution, metric_spec
+from triaxis.values.score import said
 
 if TYPE_CHECKING:
     from triaxis.stages.plan import Forecast
@@ -75,7 +76,7 @@ def summary_table(plain: dict[str, Any]) -> Table:
     for name in ("val_accuracy", "test_accuracy"):
         before, after = base.get(name), compressed.get(name)
         change = "-" if before is None or after is None else f"{100 * (after - before):+.2f} points"
-        table.add_row(name.replace("_", " "), percent(before), percent(after), change)
+        table.add_row(said(name.replace("_", " "), plain.get("score", "accuracy")), percent(before), percent(after), change)
     for label, metric in (("MACs", "macs"), ("params", "params"), ("file size", "file_bytes")):
         table.add_row(
             label, cost(base.get(metric), metric), cost(compressed.get(metric), metric), _less(base.get(metric), compressed.get(metric))
@@ -104,7 +105,7 @@ def int8_table(plain: dict[str, Any]) -> Table:
         ("test accuracy", compressed.get("test_accuracy"), found["test_accuracy"]),
     ):
         change = "-" if before is None else f"{100 * (after - before):+.2f} points"
-        table.add_row(name, percent(before), percent(after), change)
+        table.add_row(said(name, plain.get("score", "accuracy")), percent(before), percent(after), change)
     table.add_row(
         "latency",
         cost(found["latency_ms_fp32"], "latency_ms"),
@@ -121,9 +122,9 @@ def _less(before: float | None, after: float | None) -> str:
     return "-" if not before or after is None else f"{100 * (after / before - 1):+.1f} %"
 
 
-def fit_report(report: FitReport) -> None:
+def fit_report(report: FitReport, score: str = "accuracy") -> None:
     """Print how well the accuracy predictor describes its points."""
-    table = Table("accuracy predictor", report.kind, title_justify="left")
+    table = Table(f"{score} predictor", report.kind, title_justify="left")
     table.add_row("degree, rank", f"{report.degree}, {report.rank}")
     table.add_row("points (distinct)", f"{report.num_points} ({report.num_distinct})")
     table.add_row("RMSE", f"{100 * report.rmse:.2f} points")
@@ -134,14 +135,14 @@ def fit_report(report: FitReport) -> None:
     out.print(table)
 
 
-def solution(found: Solution) -> None:
+def solution(found: Solution, score: str = "accuracy") -> None:
     """Print the best cut within the budgets."""
     table = Table("best cut", "")
     table.add_row("depth", f"{found.ratios.depth:.3f}  ({found.blocks} blocks)")
     table.add_row("width", f"{found.ratios.width:.3f}  (asked {found.width:.3f})")
     table.add_row("resolution", f"{found.ratios.resolution:.3f}  ({found.side_px} px)")
     table.add_row(
-        "predicted accuracy", f"{percent(found.predicted_accuracy)}  (90 %: {percent(found.interval[0])} to {percent(found.interval[1])})"
+        f"predicted {score}", f"{percent(found.predicted_accuracy)}  (90 %: {percent(found.interval[0])} to {percent(found.interval[1])})"
     )
     for budget in found.budgets:
         binds = ", binds" if budget.metric == found.binding and found.status == "optimal" else ""
@@ -150,13 +151,13 @@ def solution(found: Solution) -> None:
     out.print(table)
 
 
-def frontier(solutions: Sequence[Solution], metric: str) -> None:
+def frontier(solutions: Sequence[Solution], metric: str, score: str = "accuracy") -> None:
     """Print the best cut at each budget, with a bar for its accuracy."""
     distinct = list({found.ratios: found for found in solutions}.values())
     low = min(found.predicted_accuracy for found in distinct)
     high = max(found.predicted_accuracy for found in distinct)
     base = max(found.budgets[0].limit / (found.budgets[0].fraction or 1) for found in distinct)
-    table = Table(f"{metric}", "of base", "depth", "width", "side px", "accuracy", "")
+    table = Table(f"{metric}", "of base", "depth", "width", "side px", score, "")
     for found in sorted(distinct, key=lambda found: -found.costs[metric]):
         share = (found.predicted_accuracy - low) / (high - low) if high > low else 1.0
         table.add_row(

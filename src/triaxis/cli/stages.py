@@ -15,6 +15,7 @@ from rich.markup import escape
 from triaxis.cli import show
 from triaxis.cli.frame import StageProgress, err, out, print_json
 from triaxis.cli.models import ProtectOption, PruneOnlyOption
+from triaxis.values.score import score_of
 
 if TYPE_CHECKING:
     from triaxis.config import Config
@@ -131,9 +132,13 @@ def fit(
     from triaxis.store.directory import RunDirectory
 
     place = RunDirectory(source)
+    config = place.config()
     with place.open() as store:
-        predictor, report = fit_run(store, place.config())
-    print_json({"predictor": predictor.to_json(), "fit_report": report.to_json()}) if as_json else show.fit_report(report)
+        predictor, report = fit_run(store, config)
+    if as_json:
+        print_json({"predictor": predictor.to_json(), "fit_report": report.to_json()})
+    else:
+        show.fit_report(report, score_of(config.task))
 
 
 def solve(run_dir: RunArgument, budget: BudgetOption = None, as_json: JsonOption = False) -> None:
@@ -150,7 +155,7 @@ def solve(run_dir: RunArgument, budget: BudgetOption = None, as_json: JsonOption
     specs = parse_budgets(budget, config.metric_keys) if budget else config.budgets
     with place.read() as store:
         solution = solve_run(store, specs)
-    print_json(solution.to_json()) if as_json else show.solution(solution)
+    print_json(solution.to_json()) if as_json else show.solution(solution, score_of(config.task))
 
 
 def frontier(
@@ -167,10 +172,13 @@ def frontier(
     from triaxis.store.directory import RunDirectory
     from triaxis.values import BudgetSpec
 
-    chosen = BudgetSpec.parse(f"{metric}=100%").metric
-    with RunDirectory(run_dir).read() as store:
+    chosen, place = BudgetSpec.parse(f"{metric}=100%").metric, RunDirectory(run_dir)
+    with place.read() as store:
         solutions = frontier_run(store, chosen, num)
-    print_json([solution.to_json() for solution in solutions]) if as_json else show.frontier(solutions, chosen)
+    if as_json:
+        print_json([solution.to_json() for solution in solutions])
+    else:
+        show.frontier(solutions, chosen, score_of(place.config().task))
 
 
 def prune(run_dir: RunArgument, budget: BudgetOption = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from triaxis.config.keys import config_diff, flatten, walk_keys
 from triaxis.config.reading import config_from_plain, idle_settings, load_config
+from triaxis.config.section import Section
 from triaxis.config.tree import (
     BASE_RECIPE,
     COLLECT_RECIPE,
@@ -15,7 +16,6 @@ from triaxis.config.tree import (
     DataConfig,
     ExportConfig,
     ModelConfig,
-    Section,
 )
 
 __all__ = [

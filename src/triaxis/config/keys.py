@@ -7,7 +7,8 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from triaxis.config.tree import Config, Section
+from triaxis.config.section import Section
+from triaxis.config.tree import Config
 from triaxis.values import Recipe
 
 RECIPE_WORDS = {

@@ -10,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from triaxis.config.keys import walk_keys
+from triaxis.config.tasks import SegmentationConfig
 from triaxis.config.tree import FINETUNE_RECIPE, CollectConfig, Config, DataConfig
 from triaxis.errors import ConfigError
 
@@ -90,7 +91,7 @@ def _description(path: str) -> str:
 def idle_settings(config: Config) -> list[str]:
     """Return one sentence for each setting that was changed but has no effect, so that nobody waits for one."""
     own = DataConfig(source=config.data.source, mean=config.data.mean, std=config.data.std)
-    known_here = config.data.source.startswith(("digits", "imagefolder"))
+    known_here = config.data.source.startswith(("digit", "imagefolder", "masks"))
     side_px = config.model.side_px
     collect, plain = config.collect, CollectConfig()
     is_elastic = collect.method == "elastic"
@@ -106,6 +107,10 @@ def idle_settings(config: Config) -> list[str]:
         (config.collect.executor == "serial" and config.collect.workers > 1, "collect.workers has no effect: collect.executor is serial"),
         (config.data.download and known_here, "data.download has no effect on this data.source"),
         (config.data.has_function and config.data != own, "data has no effect but for source, mean and std: the function makes the splits"),
+        (
+            config.task != "segmentation" and config.segmentation != SegmentationConfig(),
+            f"segmentation has no effect: task is {config.task}",
+        ),
         (config.data.workers > 0 and config.data.memory == "resident", "data.workers has no effect: data.memory is resident"),
     )
     return [sentence + "." for holds, sentence in cases if holds]

@@ -12,9 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
@@ -23,6 +21,8 @@ from pydantic import (
     model_validator,
 )
 
+from triaxis.config.section import Section
+from triaxis.config.tasks import TASKS, SegmentationConfig
 from triaxis.errors import ConfigError
 from triaxis.plugins import installed, require_known
 from triaxis.values import METRICS, BudgetSpec, Recipe, metric_spec, parse_budgets
@@ -34,8 +34,8 @@ FINETUNE_RECIPE = Recipe(epochs=30, peak_lr=0.05, distill=0.7, temperature=2.0, 
 
 MODEL_FORM = r"^[\w.]+:[\w./-]+$"
 FUNCTION_FORM = r"^[\w.]+:\w+$"
-DATA_KINDS = ("digits", "imagefolder", "cifar10", "cifar100", "fashion_mnist", "svhn")
-DATA_FORM = r"^(digits|[\w.]+:.+)$"
+DATA_KINDS = ("digits", "digit_scenes", "imagefolder", "masks", "cifar10", "cifar100", "fashion_mnist", "svhn")
+DATA_FORM = r"^(digits|digit_scenes|[\w.]+:.+)$"
 
 Format = Literal["safetensors", "pt2", "onnx", "onnx-int8"]
 ListenerName = Annotated[str, Field(pattern=r"^[\w.-]+(:\w+)?$")]
@@ -47,17 +47,8 @@ ModuleNames = Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) 
 CRITERIA = ("l1", "l2", "bn", "taylor", "random")
 """The criteria in the box, see `triaxis.surgery.criteria`."""
 
-TASKS = ("classification", "multi_label", "regression")
-"""The tasks in the box, see `triaxis.tasks`."""
-
 RUNTIMES = ("eager", "compile", "onnxruntime", "openvino")
 """The runtimes in the box, see `triaxis.metrics.runtimes`."""
-
-
-class Section(BaseModel):
-    """A node of the tree: unknown keys are refused, and nothing changes after it was read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def _recipe_over(default: Recipe) -> Callable[[Any, ValidatorFunctionWrapHandler], Recipe]:
@@ -83,7 +74,9 @@ class ModelConfig(Section):
     """The network to start from; ``model: timm:resnet18`` is short for its `name`."""
 
     name: str = Field(
-        default="cifar:resnet20", pattern=MODEL_FORM, description="cifar:NAME, torchvision:NAME, timm:NAME or package.module:function"
+        default="cifar:resnet20",
+        pattern=MODEL_FORM,
+        description="cifar:NAME, torchvision:NAME, timm:NAME, unet:NAME or package.module:function",
     )
     args: dict[str, Any] = Field(
         default={}, description="keyword arguments of the model's function; of a zoo's model numbers, words and lists of these"
@@ -106,7 +99,8 @@ class DataConfig(Section):
     source: str = Field(
         default="digits",
         pattern=DATA_FORM,
-        description="digits, imagefolder:PATH, cifar10:PATH, cifar100:PATH, fashion_mnist:PATH, svhn:PATH or package.module:function",
+        description="digits, imagefolder:PATH, cifar10:PATH, cifar100:PATH, fashion_mnist:PATH, svhn:PATH or package.module:function; "
+        "of masks: digit_scenes, masks:PATH",
     )
     side_px: int | None = Field(
         default=None,
@@ -319,6 +313,7 @@ class Config(Section):
         default="classification",
         description=f"{', '.join(TASKS)} or package.module:Name: what the network is trained for, and scored by",
     )
+    segmentation: SegmentationConfig = SegmentationConfig()
     protect: ModuleNames = Field(default=(), description="modules that stay whole with all inside them: paths such as layer1, or globs")
     prune_only: ModuleNames = Field(default=(), description="modules that alone may lose blocks and channels, likewise; empty is all")
     example_input: str | None = Field(

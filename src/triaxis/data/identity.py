@@ -21,7 +21,8 @@ def identity_of(splits: Splits) -> dict[str, Any]:
     """
     found: dict[str, Any] = {"num_classes": splits.train.num_classes, "class_names": list(splits.class_names)}
     for name, images in (("train", splits.train), ("val", splits.val)):
-        found[name] = {"images": len(images), "labels": _digest_of_labels(images.labels), **_content(splits, name, images)}
+        known = {} if images.labels is None else {"labels": _digest_of_labels(images.labels)}
+        found[name] = {"images": len(images), **known, **_content(splits, name, images)}
     labels = splits.test.labels
     if labels is not None:
         found["test"] = {"images": len(labels), "labels": _digest_of_labels(labels), **_content(splits, "test", None)}
@@ -58,7 +59,8 @@ def _content(splits: Splits, name: str, images: Images | None) -> dict[str, str]
 
 
 def _digest_of_labels(labels: Tensor) -> str:
-    plain = labels.cpu() if labels.is_floating_point() and labels.ndim > 1 else labels.cpu().long()
+    # Whole numbers of classes may come in any type; labels of more dimensions have one type, and masks are many.
+    plain = labels.cpu() if labels.ndim > 1 else labels.cpu().long()
     return hashlib.sha256(plain.contiguous().numpy().tobytes()).hexdigest()[:16]
 
 

@@ -14,28 +14,16 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode, RandAugment
-from torchvision.transforms.v2 import functional as tvf
 
 from triaxis.data.checks import require_pixels
+<<<<<<< HEAD
 from triaxis.data.workers import Decoding
+=======
+from triaxis.data.pixels import Preprocess, chosen_augment, normaliser, resize
+>>>>>>> main
 from triaxis.errors import ConfigError, DataError
-from triaxis.tasks import CLASSIFICATION, Task
-from triaxis.values import Recipe, Value
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preprocess(Value):
-    """How pixels in [0, 1] become the network's input; kept, and scaled with the side, when the resolution is cut.
-
-    `crop_fraction` is the share of the resized picture's side that the centre crop keeps. `mean` and `std` are None where the
-    images came normalised from code of the user's own, and nobody said by what.
-    """
-
-    mean: tuple[float, ...] | None = (0.5, 0.5, 0.5)
-    std: tuple[float, ...] | None = (0.25, 0.25, 0.25)
-    crop_fraction: float = 1.0
-    interpolation: str = "bilinear"
+from triaxis.tasks import CLASSIFICATION, Task, Window, placed
+from triaxis.values import Recipe
 
 
 @dataclass(frozen=True)
@@ -62,8 +50,11 @@ class Images(Protocol):
     def __len__(self) -> int: ...
 
     @property
-    def labels(self) -> Tensor:
-        """(N, ...) what the task says of each image, such as (N,) int64 class numbers, in the order of the split."""
+    def labels(self) -> Tensor | None:
+        """(N, ...) what the task says of each image, such as (N,) int64 class numbers, in the order of the split.
+
+        None where they are read with the pictures, since together they are too large; the split has checked them then.
+        """
 
     def fingerprint(self) -> str:
         """Return 16 hexadecimal characters that change when the images or the labels do."""
@@ -161,7 +152,7 @@ class ResidentImages:
         self.num_classes, self.preprocess = num_classes, preprocess
         self.side_px = side_px or images.shape[-1]
         self.name, self.task = name, task
-        self._normalise = _normaliser(preprocess, images)
+        self._normalise = normaliser(preprocess, images)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -195,14 +186,15 @@ class ResidentImages:
         margin = self.images.shape[-1] - self.side_px + 2 * recipe.crop_px
         offsets = torch.randint(0, margin + 1, (len(self), 2), generator=generator)
         flips = torch.rand(len(self), generator=generator) < (0.5 if recipe.flip else 0.0)
-        randaugment = _randaugment(recipe.randaugment)
+        randaugment = chosen_augment(recipe.randaugment)
         steps = min(len(self), limit or len(self)) // recipe.batch_size
         for step in range(skip, steps):
             indices = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-            images = self._crop(indices, offsets[indices], flips[indices], recipe.crop_px)
+            window = Window(offsets[indices], flips[indices], recipe.crop_px, self.side_px)
+            images = window.of(self.images[indices.to(self.images.device)])
             if randaugment is not None:
                 images = torch.stack([randaugment(image) for image in images])
-            yield self._batch(images, indices, side_px)
+            yield self._batch(images, indices, side_px, window)
 
     def in_order(self, side_px: int, *, batch_size: int = 256, limit: int | None = None) -> Iterator[Batch]:
         """Yield every image once, centre-cropped, in order."""
@@ -211,24 +203,13 @@ class ResidentImages:
         for first in range(0, count, batch_size):
             indices = torch.arange(first, min(first + batch_size, count))
             images = self.images[first : first + len(indices), :, start : start + self.side_px, start : start + self.side_px]
-            yield self._batch(images, indices, side_px)
+            yield self._batch(images, indices, side_px, Window.middle(len(indices), self.images.shape[-1], self.side_px))
 
-    def _crop(self, indices: Tensor, offsets: Tensor, flips: Tensor, pad: int) -> Tensor:
-        """Cut a window out of each picture, mirrored beyond its edges: black margins would shift the batch-norm statistics."""
-        images, last = self.images[indices.to(self.images.device)], self.images.shape[-1] - 1
-        reach = torch.arange(self.side_px) - pad
-        rows, columns = (last - (last - (offsets[:, axis, None] + reach).abs()).abs() for axis in (0, 1))
-        columns = torch.where(flips[:, None], columns.flip(1), columns)
-        device = images.device
-        batch = torch.arange(len(images), device=device)[:, None, None]
-        # Indexing around the channel slice gives (B, H, W, C): channels_last memory for free.
-        picked = images[batch, :, rows.to(device)[:, :, None], columns.to(device)[:, None, :]]
-        return picked.permute(0, 3, 1, 2)
-
-    def _batch(self, images: Tensor, indices: Tensor, side_px: int) -> Batch:
+    def _batch(self, images: Tensor, indices: Tensor, side_px: int, window: Window) -> Batch:
         if side_px != images.shape[-1]:
             images = resize(images, side_px, self.preprocess.interpolation)
-        return Batch(self._normalise(images), self._labels[indices.to(self._labels.device)], indices)
+        labels = placed(self.task, self._labels[indices.to(self._labels.device)], window, self.images.shape[-1])
+        return Batch(self._normalise(images), labels, indices)
 
 
 class StreamedImages:
@@ -236,24 +217,34 @@ class StreamedImages:
 
     Args:
         dataset: Map-style; ``dataset.picture(index, side_px, offset, flip)`` gives a (C, S, S) uint8 tensor, where offset in
-            [0, 1]^2 places the crop (0.5 is the centre), and ``dataset.labels`` the (N,) labels.
+            [0, 1]^2 places the crop (0.5 is the centre), and ``dataset.labels`` the (N, ...) labels. Where they are None,
+            ``dataset.target(index, side_px, offset, flip)`` gives the label of one picture as it is shown, at the side of the data.
         num_workers: Processes that decode; they start with the first epoch and stay for all that follow.
+        task: Says what labels are.
 
     Raises:
-        DataError: The split is empty, or a label is no class number.
+        DataError: The split is empty, or a label is none of the task.
     """
 
     is_resident = False
 
     def __init__(
-        self, dataset: Any, num_classes: int, preprocess: Preprocess, side_px: int, name: str = "data", num_workers: int = 2
+        self,
+        dataset: Any,
+        num_classes: int,
+        preprocess: Preprocess,
+        side_px: int,
+        name: str = "data",
+        num_workers: int = 2,
+        task: Task = CLASSIFICATION,
     ) -> None:
         self.dataset, self.num_classes, self.preprocess = dataset, num_classes, preprocess
         self.side_px, self.name, self.num_workers = side_px, name, num_workers
         if len(dataset) == 0:
             raise DataError(f"The {name} split must hold at least one image, got none: name another folder or a larger fraction.")
-        CLASSIFICATION.check_targets(dataset.labels, num_classes, name)
-        self._normalise = _normaliser(preprocess, torch.empty(1, 3, 1, 1, dtype=torch.uint8))
+        if dataset.labels is not None:
+            task.check_targets(dataset.labels, num_classes, name)
+        self._normalise = normaliser(preprocess, torch.empty(1, 3, 1, 1, dtype=torch.uint8))
         self._loader: torch.utils.data.DataLoader | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -264,7 +255,7 @@ class StreamedImages:
         return len(self.dataset)
 
     @property
-    def labels(self) -> Tensor:
+    def labels(self) -> Tensor | None:
         return self.dataset.labels
 
     def fingerprint(self) -> str:
@@ -278,28 +269,43 @@ class StreamedImages:
         order = torch.randperm(len(self), generator=generator)
         count = min(len(self), limit or len(self)) // recipe.batch_size * recipe.batch_size
         places = torch.rand(len(self), 3, generator=generator)
-        randaugment = _randaugment(recipe.randaugment)
+        randaugment = chosen_augment(recipe.randaugment)
         requests = [
             (int(i), side_px, tuple(places[i, :2].tolist()), bool(recipe.flip and places[i, 2] < 0.5))
             for i in order[skip * recipe.batch_size : count].tolist()
         ]
-        for images, indices in self._load(requests, recipe.batch_size):
+        for images, labels, indices in self._load(requests, recipe.batch_size):
             if randaugment is not None:
                 images = torch.stack([randaugment(image) for image in images])
-            yield Batch(self._normalise(images), self.labels[indices], indices)
+            yield Batch(self._normalise(images), labels, indices)
 
     def in_order(self, side_px: int, *, batch_size: int = 256, limit: int | None = None) -> Iterator[Batch]:
         """Yield every image once, centre-cropped, in order."""
         count = min(len(self), limit or len(self))
         requests = [(i, side_px, (0.5, 0.5), False) for i in range(count)]
-        for images, indices in self._load(requests, batch_size):
-            yield Batch(self._normalise(images), self.labels[indices], indices)
+        for images, labels, indices in self._load(requests, batch_size):
+            yield Batch(self._normalise(images), labels, indices)
 
-    def _load(self, requests: Sequence[Request], batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _load(self, requests: Sequence[Request], batch_size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         # Taken away while in use, so that an epoch begun within another gets workers of its own.
         loader, self._loader = self._loader, None
+<<<<<<< HEAD
         kept = loader if loader is not None and loader.num_workers == self.num_workers else None
         decoding = Decoding(self._make_loader, kept, self.name)
+=======
+        if loader is None or loader.num_workers != self.num_workers:
+            loader = torch.utils.data.DataLoader(
+                _Pictures(self.dataset, self.side_px),
+                batch_sampler=_Batches(),
+                num_workers=self.num_workers,
+                persistent_workers=self.num_workers > 0,
+                # One of its own: it must not draw from the numbers that dropout draws from.
+                generator=torch.Generator(),
+            )
+        batches = loader.batch_sampler
+        assert isinstance(batches, _Batches)
+        batches.requests, batches.batch_size = requests, batch_size
+>>>>>>> main
         try:
             yield from decoding.batches(requests, batch_size)
         finally:
@@ -333,16 +339,14 @@ class _Batches(torch.utils.data.Sampler[list[Request]]):
 
 
 class _Pictures(torch.utils.data.Dataset):
-    def __init__(self, dataset: Any) -> None:
-        self.dataset = dataset
+    def __init__(self, dataset: Any, side_px: int) -> None:
+        self.dataset, self.side_px = dataset, side_px
 
-    def __getitem__(self, request: Request) -> tuple[Tensor, int]:
-        return self.dataset.picture(*request), request[0]
-
-
-def resize(images: Tensor, side_px: int, interpolation: str = "bilinear") -> Tensor:
-    """Return (B, C, S, S) images at another side, with antialiasing."""
-    return tvf.resize(images, [side_px, side_px], InterpolationMode(interpolation), antialias=True)
+    def __getitem__(self, request: Request) -> tuple[Tensor, Tensor, int]:
+        index, _, offset, flip = request
+        labels = self.dataset.labels
+        label = self.dataset.target(index, self.side_px, offset, flip) if labels is None else labels[index]
+        return self.dataset.picture(*request), label, index
 
 
 def hash_seed(*parts: object) -> int:
@@ -377,21 +381,3 @@ def require_recipe(images: Images, recipe: Recipe, name: str) -> None:
             f"randaugment must be empty where images come normalised, as those of the {name} split do, got {recipe.randaugment!r}: "
             "hand over uint8 pixels instead."
         )
-
-
-def _normaliser(preprocess: Preprocess, images: Tensor) -> Callable[[Tensor], Tensor]:
-    if images.is_floating_point():
-        return lambda batch: batch.to(torch.float32)
-    if preprocess.mean is None or preprocess.std is None:
-        raise DataError("The Preprocess of uint8 pixels must hold mean and std, got none.")
-    mean = torch.tensor(preprocess.mean, dtype=torch.float32, device=images.device).view(1, -1, 1, 1) * 255
-    scale = 1 / (torch.tensor(preprocess.std, dtype=torch.float32, device=images.device).view(1, -1, 1, 1) * 255)
-    return lambda batch: (batch.to(torch.float32) - mean.to(batch.device)).mul_(scale.to(batch.device))
-
-
-def _randaugment(text: str) -> RandAugment | None:
-    """Read ``"2,9"``: number of operations, magnitude."""
-    if not text:
-        return None
-    operations, magnitude = (int(part) for part in text.split(","))
-    return RandAugment(operations, magnitude)

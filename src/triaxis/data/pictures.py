@@ -89,7 +89,8 @@ class PictureFiles:
     """
 
     def __init__(self, paths: Sequence[Path], labels: Sequence[int], preprocess: Preprocess, *, is_grey: bool = False) -> None:
-        self.paths, self.labels, self.preprocess = list(paths), torch.tensor(labels, dtype=torch.int64), preprocess
+        self.paths, self.preprocess = list(paths), preprocess
+        self.labels: Tensor | None = torch.tensor(labels, dtype=torch.int64)
         self.is_grey = is_grey
 
     def __len__(self) -> int:
@@ -97,6 +98,7 @@ class PictureFiles:
 
     def identity(self) -> list[tuple[str, int, int]]:
         """Return name, length and label of each file."""
+        assert self.labels is not None
         return [(p.name, p.stat().st_size, int(y)) for p, y in zip(self.paths, self.labels, strict=True)]
 
     def stored_side(self, side_px: int) -> int:
@@ -152,7 +154,7 @@ def readable(
         try:
             if path.stat().st_size == 0:
                 return "empty file"
-            mark = _mark(path)
+            mark = mark_of(path)
             if mark not in known:
                 decode(path)
                 known[mark] = hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
@@ -172,7 +174,7 @@ def readable(
     return digests
 
 
-def _mark(path: Path) -> str:
+def mark_of(path: Path) -> str:
     """Return 16 hexadecimal characters that change when a file is replaced or written to: over its place, length and time."""
     found = path.stat()
     return hashlib.blake2b(f"{os.path.abspath(path)}\0{found.st_size}\0{found.st_mtime_ns}".encode(), digest_size=8).hexdigest()

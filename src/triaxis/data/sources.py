@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
@@ -21,12 +22,17 @@ from triaxis.data.drawing import draw_stratified
 from triaxis.data.folders import LARGE_PX, SMALL_PX, class_names, median_side, pictures, split_folders, tell_classes
 from triaxis.data.identity import digest_of_files
 from triaxis.data.images import Images, Preprocess, ResidentImages, Sealed, Splits, StreamedImages, resize
+from triaxis.data.masks import MaskedFiles, drawn, largest_classes, num_classes_of, read_folders
 from triaxis.data.pictures import PictureFiles, readable
+from triaxis.data.scenes import digit_scenes
 from triaxis.errors import ConfigError, DataError
 from triaxis.plugins import import_named
-from triaxis.tasks import CLASSIFICATION, Task
+from triaxis.tasks import CLASSIFICATION, Segmentation, Task
 
 log = logging.getLogger(__name__)
+
+NUM_SCENES, SCENE_PX = 1500, 32
+"""Of digit_scenes: scenes of all splits together, and their side where nobody names one."""
 
 RESIDENT_SHARE = 0.4
 """Share of the free memory that decoded images may take."""
@@ -66,7 +72,8 @@ def load_splits(
         preprocess: The model's own normalisation; None measures mean and deviation on the train split.
         checked: What an earlier opening found out about image files, which are then not decoded again to check them; what is found now
             is added.
-        task: Says what the labels of data sets that a function makes are; all other sources hold one class for each image.
+        task: Says what the labels of data sets that a function makes are; of the other sources folders of masks hold a class for each
+            pixel, and all others one for each image.
 
     Raises:
         DataError: Folders, files or labels are unusable.
@@ -76,6 +83,10 @@ def load_splits(
         return _from_function(config, task)
     kind, _, place = config.source.partition(":")
     require_channels(config.mean, config.std, 3)
+    if kind == "digit_scenes":
+        return _digit_scenes(config, side_px, preprocess, task)
+    if kind == "masks":
+        return _from_masks(Path(place).expanduser(), config, side_px, preprocess, checked, task)
     source = READERS[kind](place, config)
     side = config.side_px or side_px or _side_of(source)
     source = _with_all_splits(source, config, checked)
@@ -89,9 +100,83 @@ def load_splits(
     return Splits(train=make("train"), val=make("val"), test=test, class_names=source.class_names, files=files)
 
 
+def _digit_scenes(config: DataConfig, side_px: int | None, preprocess: Preprocess | None, task: Task) -> Splits:
+    """Make scenes of the embedded digits; each split has digits of its own."""
+    if not isinstance(task, Segmentation):
+        raise DataError(f"data.source digit_scenes holds a class for each pixel, got task {task.name}: set task: segmentation.")
+    side, (test, val) = config.side_px or side_px or SCENE_PX, (config.test_fraction, config.val_fraction)
+    num_test = round(test * NUM_SCENES)
+    num_val = round(val * (NUM_SCENES - num_test))
+    most = NUM_SCENES - num_test - num_val
+    nums = {"train": min(most, config.max_train_images or most), "val": num_val, "test": num_test}
+    ends = (0.0, (1 - test) * (1 - val), 1 - test, 1.0)
+    parts = dict(zip(nums, itertools.pairwise(ends), strict=True))
+
+    def scenes_of(name: str) -> tuple[Tensor, Tensor]:
+        scenes = digit_scenes(max(1, nums[name]), side_px=side, seed=config.seed, part=parts[name])
+        pixels, masks = (np.stack(list(column)) for column in zip(*((s.pixels, s.mask) for s in scenes), strict=True))
+        return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(masks)
+
+    train = scenes_of("train")
+    stats = preprocess or measured(train[0])
+    if config.mean is not None and config.std is not None:
+        stats = dataclasses.replace(stats, mean=config.mean, std=config.std)
+
+    def make(name: str, raw: tuple[Tensor, Tensor]) -> Images:
+        return ResidentImages(*raw, 11, stats, side, name, task)
+
+    names = ("ground", *"0123456789")
+    return Splits(make("train", train), make("val", scenes_of("val")), Sealed(lambda: make("test", scenes_of("test"))), names, {}, task)
+
+
+def _from_masks(
+    root: Path,
+    config: DataConfig,
+    side_px: int | None,
+    preprocess: Preprocess | None,
+    checked: MutableMapping[str, str] | None,
+    task: Task,
+) -> Splits:
+    """Read folders of pictures with masks; splits that are not there are drawn at random."""
+    if not isinstance(task, Segmentation):
+        raise DataError(f"data.source masks:PATH holds a class for each pixel, got task {task.name}: set task: segmentation.")
+    folders = read_folders(root)
+    splits = {name: list(pairs) for name, pairs in folders.splits.items()}
+    for name, share, seed in (("test", config.test_fraction, config.seed), ("val", config.val_fraction, config.seed + 1)):
+        if name not in splits:
+            splits["train"], splits[name] = drawn(splits["train"], share, seed, name)
+    order = np.random.default_rng(config.seed).permutation(len(splits["train"]))[: config.max_train_images]
+    splits["train"] = [splits["train"][i] for i in order]
+    every = [pair for pairs in splits.values() for pair in pairs]
+    largest = largest_classes(every, config.skip_bad, task.ignore_index, checked=checked)
+    splits = {name: [pair for pair in pairs if pair in largest] for name, pairs in splits.items()}
+    if empty := [name for name, pairs in splits.items() if not pairs]:
+        raise DataError(f"The {empty[0]} split must hold at least one picture with a mask that can be read, got none in {root}.")
+    classes = num_classes_of(folders, largest, task)
+    side = config.side_px or side_px or _usual_side(median_side([picture for picture, _ in splits["train"]]))
+    stats = preprocess or measured(MaskedFiles(splits["train"][:1000], Preprocess()).decode_all(min(side, 64)))
+    if config.mean is not None and config.std is not None:
+        stats = dataclasses.replace(stats, mean=config.mean, std=config.std)
+
+    def make(name: str) -> Images:
+        files = MaskedFiles(splits[name], stats)
+        # A mask takes a third of its picture's memory.
+        if _fits(files, side, config.memory, name, channels=4):
+            return ResidentImages(files.decode_all(side), files.decode_masks(side), classes, stats, side, name, task)
+        return StreamedImages(files, classes, stats, side, name, config.workers or psutil.cpu_count() or 1, task)
+
+    digests = {picture: digest for (picture, _), (digest, _) in largest.items()}
+    files = {name: digest_of_files([picture for picture, _ in pairs], root, digests) for name, pairs in splits.items()}
+    names = folders.class_names
+    return Splits(make("train"), make("val"), Sealed(lambda: make("test")), class_names=names, files=files, task=task)
+
+
 def _side_of(source: Source) -> int:
     """Return the images' own side, or for large ones the usual side, which is said."""
-    side = source.side_px or median_side(source.splits["train"][0])
+    return _usual_side(source.side_px or median_side(source.splits["train"][0]))
+
+
+def _usual_side(side: int) -> int:
     if side <= SMALL_PX:
         return side
     log.warning("images of about %d px are brought to %d px: set data.side_px if the model was trained at another side", side, LARGE_PX)
@@ -266,8 +351,8 @@ def _maker(source: Source, config: DataConfig, preprocess: Preprocess, side_px: 
     return make
 
 
-def _fits(files: PictureFiles, side_px: int, memory: str, name: str) -> bool:
-    needed = len(files) * 3 * files.stored_side(side_px) ** 2
+def _fits(files: PictureFiles, side_px: int, memory: str, name: str, channels: int = 3) -> bool:
+    needed = len(files) * channels * files.stored_side(side_px) ** 2
     free = psutil.virtual_memory().available
     resident = memory == "resident" or (memory == "auto" and needed <= RESIDENT_SHARE * free)
     where = "kept decoded in memory" if resident else "streamed from disk"

@@ -101,7 +101,7 @@ def _begun(loader: DataLoader) -> Iterator[Any]:
 
 
 def _take_over() -> None:
-    """Let torch set its handler, which it does once in a process, now that there is no worker whose death it could raise; then put it away."""
+    """Let torch set its handler, which it does once in a process, while there is no worker; then put it away."""
     before = signal.getsignal(signal.SIGCHLD)
     signal_handling._set_SIGCHLD_handler()
     theirs = signal.getsignal(signal.SIGCHLD)

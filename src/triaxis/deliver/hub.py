@@ -18,6 +18,7 @@ from triaxis.deliver.plan_file import read_description
 from triaxis.errors import ConfigError, MissingDependencyError
 from triaxis.store.directory import RunDirectory
 from triaxis.store.files import read_json
+from triaxis.values.score import said, score_of
 
 PREFIX = "hub:"
 NAME = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*?)(?:@(?P<revision>[\w./-]+))?")
@@ -92,11 +93,13 @@ def model_card(config: Config, description: dict[str, Any], summary: dict[str, A
         repo: ``org/name``, for the lines that load it.
         license: Of the weights.
     """
-    head = {"library_name": "triaxis", "pipeline_tag": "image-classification", "tags": ["pruning", "model-compression"]}
+    task = description.get("task", "classification")
+    kind = "image-segmentation" if task == "segmentation" else "image-classification"
+    head = {"library_name": "triaxis", "pipeline_tag": kind, "tags": ["pruning", "model-compression"]}
     front = yaml.safe_dump({**head, **({"license": license} if license else {})}, sort_keys=False)
     name, cut = description["source"]["name"] or "a network of the author's own", summary["solution"]
     side = description["input"][1]
-    rows = "\n".join(f"| {row} |" for row in _rows(summary["base"], summary["compressed"]))
+    rows = said("\n".join(f"| {row} |" for row in _rows(summary["base"], summary["compressed"])), score_of(task))
     return f"""---
 {front}---
 

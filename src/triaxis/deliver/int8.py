@@ -25,6 +25,8 @@ from triaxis.metrics.runtimes.onnx import run_onnx
 from triaxis.metrics.runtimes.quantised import Quantiser
 from triaxis.store.files import write_atomic
 from triaxis.surgery.cut.sides import first_line
+from triaxis.tasks.outputs import named_tensors
+from triaxis.values.score import score_of
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +35,7 @@ INT8_FORM, INT8_FILE = "onnx-int8", "model_int8.onnx"
 TOLERANCE = 0.003
 """Val accuracy that int8 may cost before layers are put back into fp32."""
 
-Runner = Callable[[Tensor], Tensor]
+Runner = Callable[[Tensor], Any]
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,10 @@ def write_int8(
         log.info("%s keeps %s in fp32", path.name, ", ".join(found.kept))
     if found.score < search.enough:
         log.warning(
-            "%s loses %.2f points of val accuracy, whichever layers stay in fp32", path.name, 100 * (found.score_fp32 - found.score)
+            "%s loses %.2f points of val %s, whichever layers stay in fp32",
+            path.name,
+            100 * (found.score_fp32 - found.score),
+            score_of(description.get("task")),
         )
     return found
 
@@ -129,9 +134,14 @@ class _Search:
 
 
 def _by_error(quantiser: Quantiser, path: Path, reference: Runner, images: Tensor) -> list[str]:
-    """Return the nodes by the logits' mean squared error when one alone is quantised, the largest first."""
-    expected = reference(images)
-    errors = {node: (run_onnx(quantiser.write(path, only=[node]))(images) - expected).square().mean().item() for node in quantiser.nodes}
+    """Return the nodes by the outputs' mean squared error when one alone is quantised, the largest first."""
+    expected = named_tensors(reference(images)).values()
+
+    def error(node: str) -> float:
+        found = named_tensors(run_onnx(quantiser.write(path, only=[node]))(images)).values()
+        return sum((a.float() - b.float()).square().mean().item() for a, b in zip(found, expected, strict=True))
+
+    errors = {node: error(node) for node in quantiser.nodes}
     return sorted(errors, key=lambda node: -errors[node])
 
 

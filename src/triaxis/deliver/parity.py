@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from triaxis.errors import ExportError, TriaxisError
 from triaxis.surgery.cut.sides import first_line
+from triaxis.tasks.outputs import difference
 
 TOLERANCE = 1e-4
-"""Largest difference of an exported file's logits from the live model's, relative to the largest logit."""
+"""Largest difference of an exported file's outputs from the live model's, each relative to its largest number."""
 
 
 PARITY_BATCHES = (1, 8)
@@ -32,8 +34,8 @@ def as_export_error(path: Path) -> Iterator[None]:
         ) from error
 
 
-def check_parity(live: nn.Module, other: Callable[[Tensor], Tensor], input_shape: list[int], name: str) -> None:
-    """Compare outputs at batch 1 and 8.
+def check_parity(live: nn.Module, other: Callable[[Tensor], Any], input_shape: list[int], name: str) -> None:
+    """Compare all outputs at batch 1 and 8, whatever the model returns: a tensor, or several in mappings, tuples or objects.
 
     Raises:
         ExportError: They differ by more than the tolerance.
@@ -42,8 +44,7 @@ def check_parity(live: nn.Module, other: Callable[[Tensor], Tensor], input_shape
     for batch in PARITY_BATCHES:
         images = torch.randn(batch, *input_shape, generator=generator)
         with torch.inference_mode():
-            expected, found = live(images), other(images)
-        error = (expected - found).abs().max().item() / max(expected.abs().max().item(), 1e-6)
+            error = difference(other(images), live(images), smallest=1e-6)
         if not error <= TOLERANCE:
             raise ExportError(
                 f"{name} must give the live model's outputs to {TOLERANCE:g}, got a relative difference of {error:.2g} at batch {batch}: "

@@ -14,7 +14,7 @@ from triaxis.deliver.load import known_preprocess, load
 from triaxis.deliver.plan_file import read_description
 from triaxis.errors import ConfigError, DataError
 from triaxis.process.usual_torch import usual_torch
-from triaxis.tasks import BOX, PerImage
+from triaxis.tasks import BOX, Segmentation, Task
 
 
 @usual_torch()
@@ -32,14 +32,9 @@ def predict_files(directory: Path, images: Sequence[Path], *, top: int = 5, allo
         ConfigError: The folder holds no compressed model, one that pictures cannot be made ready for, or one of a task without classes.
     """
     images, directory = [Path(path) for path in images], Path(directory)
-    missing = [str(path) for path in images if not path.is_file()]
-    if missing:
-        raise DataError(f"Every image must be an existing file, got {', '.join(missing)}.")
     description = read_description(directory)
-    preprocess, (channels, side, _) = known_preprocess(directory, description), description["input"]
-    if channels not in (1, 3):
-        raise ConfigError(f"A picture has 1 or 3 channels, but the model in {directory} takes {channels}: call triaxis.load instead.")
-    readable(images, skip_bad=False, advice="repair them, or leave them out")
+    channels, side = pictures_for(directory, description, images), description["input"][1]
+    preprocess = known_preprocess(directory, description)
     names, task = description["class_names"], _task_of_classes(directory, description)
     model = load(directory, allow_code=allow_code)
     pictures = PictureFiles(images, [0] * len(images), preprocess, is_grey=channels == 1)
@@ -57,10 +52,29 @@ def predict_files(directory: Path, images: Sequence[Path], *, top: int = 5, allo
     return found
 
 
-def _task_of_classes(directory: Path, description: dict[str, Any]) -> PerImage:
+def pictures_for(directory: Path, description: dict[str, Any], images: Sequence[Path]) -> int:
+    """Return how many channels the model of a compressed folder takes, after a check that all the pictures can be read.
+
+    Raises:
+        DataError: A file is missing or cannot be read.
+        ConfigError: The model takes no pictures.
+    """
+    missing = [str(path) for path in images if not path.is_file()]
+    if missing:
+        raise DataError(f"Every image must be an existing file, got {', '.join(missing)}.")
+    channels = int(description["input"][0])
+    if channels not in (1, 3):
+        raise ConfigError(f"A picture has 1 or 3 channels, but the model in {directory} takes {channels}: call triaxis.load instead.")
+    readable(images, skip_bad=False, advice="repair them, or leave them out")
+    return channels
+
+
+def _task_of_classes(directory: Path, description: dict[str, Any]) -> Task:
     """Return the task that ``plan.json`` names, one of the box: the file may come from anybody, and must not name code to run."""
     name = description.get("task", "classification")
     task = BOX[name]() if name in BOX else None
+    if name == Segmentation.name:
+        raise ConfigError(f"The model in {directory} gives masks: call triaxis predict, or triaxis.deliver.masks.predict_masks.")
     if task is None or task.probabilities(torch.zeros(1, 1)) is None:
         raise ConfigError(
             f"The model in {directory} was trained for the task {name}, whose outputs are no classes to show: call triaxis.load instead."

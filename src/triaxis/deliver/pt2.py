@@ -13,12 +13,16 @@ from torch import nn
 from triaxis.deliver.parity import as_export_error, check_parity
 from triaxis.store.files import write_atomic
 from triaxis.surgery.trace.inputs import for_export
+from triaxis.tasks.outputs import flat
 
 
 def exported_program(live: nn.Module, input_shape: Sequence[int]) -> torch.export.ExportedProgram:
+    """Return the program of a network on the CPU; one that returns more than a tensor gives a mapping of names to tensors there."""
     # Traced at batch 2: at 1, torch.export would freeze the batch.
     images = torch.zeros(2, *input_shape)
-    return torch.export.export(for_export(live), (images,), dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=65536)},))
+    with torch.no_grad():
+        network, _ = flat(for_export(live), images)
+    return torch.export.export(network, (images,), dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=65536)},))
 
 
 def write_pt2(path: Path, live: nn.Module, description: dict[str, Any]) -> Path:

@@ -13,7 +13,7 @@ from torch import nn
 
 from triaxis.data.images import Preprocess
 from triaxis.errors import ConfigError, TriaxisError
-from triaxis.models import cifar
+from triaxis.models import cifar, unet
 from triaxis.models.arguments import check_args
 from triaxis.plugins import import_named
 from triaxis.surgery.trace.plain import check_plain
@@ -42,7 +42,8 @@ def build(name: str, args: dict[str, Any], num_classes: int) -> nn.Module:
     """Return an untrained model for `num_classes` classes.
 
     Args:
-        name: ``cifar:resnet20``, ``torchvision:NAME``, ``timm:NAME`` or ``package.module:function``.
+        name: ``cifar:resnet20``, ``torchvision:NAME``, ``timm:NAME``, ``unet:basic``, ``unet:ENCODER`` with one of timm's, or
+            ``package.module:function``.
         args: Keyword arguments for the model's function.
         num_classes: Outputs of the classifier.
 
@@ -86,8 +87,11 @@ def _cifar(kind: str, args: dict[str, Any], num_classes: int) -> nn.Module:
 def _torchvision(kind: str, args: dict[str, Any], num_classes: int) -> nn.Module:
     from torchvision import models
 
-    if kind not in models.list_models(module=models):
+    if kind not in _names("torchvision"):
         raise ConfigError(_unknown("torchvision", kind, _names("torchvision")))
+    if kind in models.list_models(module=models.segmentation):
+        # An untrained network has an untrained backbone: torchvision would fetch a trained one.
+        return models.get_model(kind, weights=None, weights_backbone=None, num_classes=num_classes, **args)
     # The auxiliary classifiers of GoogLeNet and Inception only serve training from scratch.
     extra = {"aux_logits": False, "init_weights": True} if kind in ("googlenet", "inception_v3") else {}
     return models.get_model(kind, weights=None, num_classes=num_classes, **extra, **args)
@@ -102,7 +106,24 @@ def _timm(kind: str, args: dict[str, Any], num_classes: int) -> nn.Module:
     return timm.create_model(kind, pretrained=False, num_classes=num_classes, **args)
 
 
-ZOOS: dict[str, Callable[[str, dict[str, Any], int], nn.Module]] = {"cifar": _cifar, "torchvision": _torchvision, "timm": _timm}
+def _unet(kind: str, args: dict[str, Any], num_classes: int) -> nn.Module:
+    import timm
+
+    if kind == "basic":
+        return unet.unet(num_classes=num_classes, **args)
+    if not (re.fullmatch(r"[\w.-]+", kind) and timm.is_model(kind.split(".")[0])):
+        near = difflib.get_close_matches(kind, ["basic", *timm.list_models()], 1)
+        hint = f"; did you mean unet:{near[0]}?" if near else "."
+        raise ConfigError(f"A U-Net must be unet:basic, or unet:ENCODER with an encoder of timm's, got {kind!r}{hint}")
+    return unet.encoder_unet(kind, num_classes=num_classes, **args)
+
+
+ZOOS: dict[str, Callable[[str, dict[str, Any], int], nn.Module]] = {
+    "cifar": _cifar,
+    "torchvision": _torchvision,
+    "timm": _timm,
+    "unet": _unet,
+}
 
 
 def names_code(name: str) -> bool:
@@ -153,7 +174,9 @@ def _names(zoo: str) -> list[str]:
     if zoo == "torchvision":
         from torchvision import models
 
-        return models.list_models(module=models)
+        return [*models.list_models(module=models), *models.list_models(module=models.segmentation)]
+    if zoo == "unet":
+        return ["basic"]
     return [*(f"resnet{6 * n + 2}" for n in range(1, 19)), *(f"densenet{3 * n + 4}" for n in range(4, 33, 4))]
 
 
@@ -176,6 +199,9 @@ def own_preprocess(zoo: str, kind: str, model: nn.Module) -> tuple[Preprocess | 
         from torchvision import models
 
         said = models.get_model_weights(kind).DEFAULT.transforms()
+        if not hasattr(said, "crop_size"):
+            # Models of segmentation were trained on crops of whole pictures, and take any side.
+            return Preprocess(mean=tuple(said.mean), std=tuple(said.std)), None
         side, stored = said.crop_size[0], said.resize_size[0]
         stats = Preprocess(
             mean=tuple(said.mean), std=tuple(said.std), crop_fraction=min(1.0, side / stored), interpolation=said.interpolation.value

@@ -17,6 +17,7 @@ from triaxis.report.templates import templates
 from triaxis.store.directory import RunDirectory
 from triaxis.store.files import write_text
 from triaxis.values import metric_spec
+from triaxis.values.score import said
 
 LOOKS = (
     ("chosen", "diamond", ""),
@@ -73,7 +74,8 @@ def render_comparison(runs: Sequence[Run]) -> str:
         "left_out": [run.name for run in runs if frontier_in(run.records, metric) is None] if metric else [],
         "metric": metric_spec(metric).title if metric else None,
     }
-    return templates().get_template("compare.html").render(page)
+    names = {run.records.score for run in runs}
+    return said(templates().get_template("compare.html").render(page), names.pop() if len(names) == 1 else "score")
 
 
 def shared_metric(runs: Sequence[Run]) -> str | None:

@@ -18,6 +18,7 @@ from triaxis.report.steps import Steps, budget_steps
 from triaxis.report.templates import templates
 from triaxis.store.files import write_text
 from triaxis.values import FailedTrial, TrialResult, metric_spec
+from triaxis.values.score import said
 
 MISSING = {
     "comparison": "The compressed model is not measured yet. Next: triaxis prune RUN.",
@@ -70,7 +71,7 @@ def render(records: Records, title: str) -> str:
         "missing": MISSING,
         "words": words,
     }
-    return templates().get_template("page.html").render(page)
+    return said(templates().get_template("page.html").render(page), records.score)
 
 
 def _tiles(records: Records) -> list[tuple[str, str, str]]:

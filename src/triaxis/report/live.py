@@ -31,6 +31,7 @@ from triaxis.report.records import Records, read_records
 from triaxis.report.templates import templates
 from triaxis.store.directory import RunDirectory
 from triaxis.values import CostTable, DoneTrial, Point, done_trials
+from triaxis.values.score import said, score_of
 
 HOST = "127.0.0.1"
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; connect-src 'self'"
@@ -55,9 +56,9 @@ class LivePage:
         """
         state = self.state()
         parts = {name: Markup(part) for name, part in state.pop("parts").items()}
-        return (
-            templates().get_template("live.html").render(name=self._name, version=version("triaxis"), policy=POLICY, parts=parts, **state)
-        )
+        page = templates().get_template("live.html")
+        text = page.render(name=self._name, version=version("triaxis"), policy=POLICY, parts=parts, **state)
+        return said(text, score_of(self.run.config().task))
 
     def state(self) -> dict[str, Any]:
         """Return the page's title and its parts as markup, by their ids, and whether a process works on the run.
@@ -78,6 +79,7 @@ class LivePage:
             "trials": page.get_template("live_trials.html").render(trials=trials),
             "so-far": self._chart(records),
         }
+        parts = {name: said(part, records.score) for name, part in parts.items()}
         return {"title": f"{word}: {self._name}", "is_running": state["running"] is not None, "parts": parts}
 
     @property

@@ -16,6 +16,7 @@ from triaxis.report.templates import templates
 from triaxis.report.words import headline, percent
 from triaxis.store.files import write_text
 from triaxis.values import metric_spec
+from triaxis.values.score import said
 
 WIDTH, HEIGHT = 860, 470
 LEFT, RIGHT, TOP, BOTTOM = 64, 26, 66, 56
@@ -54,7 +55,7 @@ def write_picture(records: Records, path: str | Path) -> Path:
     found = frontier_figure(records)
     if found is None:
         raise ConfigError("A picture needs a fitted accuracy predictor and costs, but the run has none yet: run triaxis fit RUN first.")
-    return write_text(path, render_picture(found, headline(records)))
+    return write_text(path, said(render_picture(found, headline(records)), records.score))
 
 
 def render_picture(found: Frontier, title: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from triaxis.store.base import Store
 from triaxis.values import AccuracyPredictor, CostTable, FitReport, PrunePlan, Solution, TrialResult, Value, Verification
+from triaxis.values.score import score_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,11 @@ class Records:
     collection: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
     int8: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def score(self) -> str:
+        """What the score of the run's task is called."""
+        return score_of(self.config.get("task"))
 
     @property
     def num_val(self) -> int | None:

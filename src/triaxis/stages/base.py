@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from triaxis.config import BASE_RECIPE, Config, ExportConfig
-from triaxis.data.images import Preprocess, Splits, require_recipe
+from triaxis.data.images import Images, Preprocess, Splits, require_recipe
 from triaxis.data.sources import load_splits
 from triaxis.errors import StoreError, TriaxisError, UnsupportedModelError
 from triaxis.metrics.macs import count_macs, count_params
@@ -25,6 +25,7 @@ from triaxis.stages.environment import how_to_train, pick_device
 from triaxis.stages.forecast import forecast
 from triaxis.stages.identity import identity_of_run, require_the_same, state_digest
 from triaxis.stages.readiness import formats_to_write, require_packages, require_runtime, require_trainable
+from triaxis.stages.task import task_of
 from triaxis.store.base import Store
 from triaxis.store.checkpoints import REMEDY, load_into, save_checkpoint
 from triaxis.store.directory import RunDirectory
@@ -34,11 +35,16 @@ from triaxis.surgery.find.control import Control
 from triaxis.surgery.surgeon import Surgeon
 from triaxis.surgery.trace.inputs import called_with
 from triaxis.surgery.trace.plain import check_plain, trainable
-from triaxis.tasks import Task, make_task
+from triaxis.tasks import Task
 from triaxis.training.machine import CpuTime, warn_if_busy
+from triaxis.training.stopwatch import TaskLoss
 from triaxis.training.teacher import Teacher
+from triaxis.values.score import score_of
 
 log = logging.getLogger(__name__)
+
+TIMED_TARGETS = 8
+"""Images whose targets the training steps that are timed share."""
 
 
 def open_run(
@@ -64,17 +70,18 @@ def open_run(
         TriaxisError: The data or the model are unusable; see the error's own sentence.
     """
     run = Run(config, store, directory, progress or Silent())
+    run.progress.score = score_of(config.task)
     device = pick_device(config)
     require_packages(config, device)
     since = CpuTime.now()
-    task = make_task(config.task, target=config.fit.target)
+    task = task_of(config)
     network, splits, source, is_trained = _loaded(run, task, model, splits)
     run = _with_formats(run, network, source, device)
     train = splits.train
     run.progress.expect(forecast(run.config, lambda recipe: Teacher.remembers(train, recipe, task)))
     if store.record("base") is not None:
         run.progress.expect({"base": 0.0})
-    trainer = _trainer(run, task, network, source, device)
+    trainer = _trainer(run, task, network, train, source, device)
     warn_if_busy(since)
     train_base(run, splits, network, source, trainer, is_trained=is_trained)
     base = Base(source, _surgeon(run, network, source, device), state_digest(network.state_dict()))
@@ -97,10 +104,10 @@ def _loaded(run: Run, task: Task, model: nn.Module | None, splits: Splits | None
     return network, splits, source, model is not None or (loaded is not None and loaded.is_trained)
 
 
-def _trainer(run: Run, task: Task, network: nn.Module, source: ModelSource, device: torch.device) -> Trainer:
-    config = run.config
+def _trainer(run: Run, task: Task, network: nn.Module, train: Images, source: ModelSource, device: torch.device) -> Trainer:
+    config, some = run.config, next(iter(train.in_order(source.side_px, limit=TIMED_TARGETS)))
     shape = (min(config.base.batch_size, 64), source.in_channels, source.side_px, source.side_px)
-    mode, machine = how_to_train(config, run.store, network, shape, device)
+    mode, machine = how_to_train(config, run.store, network, shape, device, TaskLoss(task, some.labels))
     return Trainer(
         device=device,
         mode=mode,
@@ -149,7 +156,7 @@ def load_parts(config: Config) -> tuple[Splits, Any]:
     Raises:
         TriaxisError: The data or the model are unusable.
     """
-    return _load(config, MemoryStore(), make_task(config.task, target=config.fit.target), None, None)
+    return _load(config, MemoryStore(), task_of(config), None, None)
 
 
 def _load(config: Config, store: Store, task: Task, splits: Splits | None, model: nn.Module | None) -> tuple[Splits, Any]:
@@ -202,7 +209,8 @@ def _require_usable(config: Config, task: Task, network: nn.Module, splits: Spli
     criterion_of(config.width.importance)
     Control.of(network, config.protect, config.prune_only)
     for name, images in (("train", splits.train), ("val", splits.val)):
-        task.check_targets(images.labels, splits.train.num_classes, name)
+        if images.labels is not None:
+            task.check_targets(images.labels, splits.train.num_classes, name)
     check_finite(network, "the base model")
     network = network.cpu().eval()
     shape = (2, source.in_channels, source.side_px, source.side_px)
@@ -214,7 +222,7 @@ def _require_usable(config: Config, task: Task, network: nn.Module, splits: Spli
     except Exception as error:  # a network of the user's own may raise anything
         reason = str(error).partition("\n")[0]
         raise UnsupportedModelError(
-            f"The model must take images of shape {shape} and return logits, but it raised {type(error).__name__}: {reason}."
+            f"The model must take images of shape {shape} and return its outputs, but it raised {type(error).__name__}: {reason}."
         ) from error
     task.check_output(output, 2, splits.train.num_classes)
     require_trainable(network, task, next(iter(splits.train.in_order(source.side_px, limit=2))).labels, shape, source.num_classes)
@@ -263,7 +271,7 @@ def train_base(run: Run, splits: Splits, network: nn.Module, source: ModelSource
     }
     store.put_record("base", measured | identity)
     trainer.forget("base")
-    log.info("base model: val accuracy %.4f, %d MACs", found.value, macs)
+    log.info("base model: val %s %.4f, %d MACs", score_of(config.task), found.value, macs)
 
 
 def _restore_base(run: Run, splits: Splits, network: nn.Module, source: ModelSource, trainer: Trainer, *, is_trained: bool) -> None:

@@ -21,6 +21,7 @@ from triaxis.stages.forecast import TEACHER_SHARE, effort
 from triaxis.stages.restore import restore_weights
 from triaxis.stages.trial import run_trial
 from triaxis.values import AXES, Axis, CostTable, DoneTrial, FailedTrial, KeepRatios, Recipe, TrialResult, TrialSpec, done_trials
+from triaxis.values.score import said, score_of
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ def collect(run: Run, data: Data, base: Base, trainer: Trainer, table: CostTable
         trials += measure_trials(run, data, base, trainer, more, "collect", first=len(specs))
     record_cost(run, data, trainer, run.store.trials())
     _require_some(trials)
-    if remark := undertrained(trials):
+    if remark := said(undertrained(trials), score_of(run.config.task)):
         log.warning("%s", remark)
     return trials
 

@@ -16,6 +16,7 @@ from triaxis.metrics.latency import device_name
 from triaxis.store.base import Store
 from triaxis.training.machine import FALL, Machine, Shape, candidates, fewest_enough, is_out_of_memory, time_threads
 from triaxis.training.mode import PLAIN, Mode, choose_mode
+from triaxis.training.stopwatch import LossOf, squares
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,9 @@ def pick_device(config: Config) -> torch.device:
     return device
 
 
-def how_to_train(config: Config, store: Store, network: nn.Module, shape: Shape, device: torch.device) -> tuple[Mode, Machine]:
+def how_to_train(
+    config: Config, store: Store, network: nn.Module, shape: Shape, device: torch.device, loss_of: LossOf = squares
+) -> tuple[Mode, Machine]:
     """Return mode and machine: chosen once per run, since choosing twice could change the numbers; a run that goes on takes them up.
 
     The number of threads is set here; what the machine learns later is stored too.
@@ -48,8 +51,9 @@ def how_to_train(config: Config, store: Store, network: nn.Module, shape: Shape,
         network: The base model; it is not changed.
         shape: (B, C, S, S) of the batches that are timed.
         device: Where training will happen.
+        loss_of: Runs the network in the steps that are timed, and gives the loss.
     """
-    machine = Machine(is_free=config.threads is None and device.type == "cpu")
+    machine = Machine(is_free=config.threads is None and device.type == "cpu", loss_of=loss_of)
     if store.record("environment") is None:
         store.put_record("environment", _measure_once(config, network, shape, device, machine))
     record = store.record("environment")
@@ -74,10 +78,10 @@ def _measure_once(config: Config, network: nn.Module, shape: Shape, device: torc
     while True:
         try:
             if machine.is_free:
-                threads_seconds = time_threads(network, shape, device, PLAIN, candidates(machine.most))
+                threads_seconds = time_threads(network, shape, device, PLAIN, candidates(machine.most), loss_of=machine.loss_of)
                 machine.threads = fewest_enough(threads_seconds)
                 torch.set_num_threads(machine.threads)
-            mode, seconds = choose_mode(network, shape, device, precision=config.precision)
+            mode, seconds = choose_mode(network, shape, device, precision=config.precision, loss_of=machine.loss_of)
             break
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or shape[0] < 4:
@@ -102,7 +106,7 @@ def _look_again_if_slow(
     known = before.get(str(machine.threads))
     if known is None:
         return
-    now = time_threads(network, shape, device, PLAIN, (machine.threads,))[machine.threads]
+    now = time_threads(network, shape, device, PLAIN, (machine.threads,), loss_of=machine.loss_of)[machine.threads]
     if known < FALL * now:
         machine.look_again(network, shape, device, mode, known / now)
 

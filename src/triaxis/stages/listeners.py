@@ -204,7 +204,7 @@ class TensorBoard:
                 if number is not None:
                     self._writer.add_scalar(f"{work}/{name}", number, step.epoch)
         elif step.event == "result" and step.val_accuracy is not None:
-            self._writer.add_scalar(f"{step.stage}/val accuracy", step.val_accuracy, step.trial or 0)
+            self._writer.add_scalar(f"{step.stage}/val {step.score}", step.val_accuracy, step.trial or 0)
 
     def close(self) -> None:
         """Write what is left."""

@@ -18,14 +18,15 @@ from triaxis.maths.elastic import SHARE_NEAR, rows_near
 from triaxis.maths.frontier import EQUAL_SPLIT, along_path
 from triaxis.maths.lattice import BASE, Lattice, Levels
 from triaxis.metrics.table import count_costs
-from triaxis.stages.base import load_parts
+from triaxis.stages.base import TIMED_TARGETS, load_parts
 from triaxis.stages.effort import collect_share, images_per_epoch, recipe_images
 from triaxis.stages.environment import pick_device
 from triaxis.stages.forecast import TEACHER_SHARE
+from triaxis.stages.task import task_of
 from triaxis.surgery.surgeon import Surgeon
 from triaxis.surgery.trace.inputs import called_with
 from triaxis.training.mode import choose_mode
-from triaxis.training.stopwatch import in_turns, training_step
+from triaxis.training.stopwatch import TaskLoss, in_turns, training_step
 from triaxis.training.teacher import Teacher
 from triaxis.values import Budget, BudgetSpec, CostTable, KeepRatios, Recipe
 
@@ -102,11 +103,12 @@ def forecast_run(config: Config) -> Forecast:
     table = count_costs(surgeon, order, min_depth=config.collect.min_depth, in_channels=channels)
     levels, macs = _at_budget(table, config.budgets), table.base_cost("macs")
     batch = min(config.base.batch_size, 64)
-    mode, _ = choose_mode(loaded.model, (batch, channels, side, side), device, precision=config.precision)
+    loss = TaskLoss(task_of(config), next(iter(train.in_order(side, limit=TIMED_TARGETS))).labels)
+    mode, _ = choose_mode(loaded.model, (batch, channels, side, side), device, precision=config.precision, loss_of=loss)
     blocks, width, side_px = Lattice(table).place(levels)
     cut = surgeon.plan(removed_blocks=order[: table.blocks[0] - blocks], width=width, side_px=side_px)
     timed = {
-        name: training_step(surgeon.cut(plan), (batch, channels, plan.side_px, plan.side_px), device, mode)
+        name: training_step(surgeon.cut(plan), (batch, channels, plan.side_px, plan.side_px), device, mode, loss)
         for name, plan in (("base", surgeon.identity()), ("cut", cut))
     }
     seconds = in_turns(timed, rounds=3)

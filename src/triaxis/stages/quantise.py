@@ -25,9 +25,10 @@ from triaxis.models.zoos import ModelSource
 from triaxis.process.usual_torch import usual_torch
 from triaxis.stages.identity import state_digest
 from triaxis.stages.summary import summarise
+from triaxis.stages.task import task_of
 from triaxis.store.base import Store
 from triaxis.store.directory import RunDirectory
-from triaxis.tasks import CLASSIFICATION, Task, make_task
+from triaxis.tasks import CLASSIFICATION, Task
 from triaxis.training.evaluate import evaluate
 from triaxis.training.machine import num_threads
 from triaxis.values import Recipe, digest
@@ -47,7 +48,7 @@ class Runs(nn.Module):
         super().__init__()
         self._runner = runner
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Any:
         return self._runner(images.contiguous())
 
 
@@ -146,7 +147,7 @@ def quantise_run(run_dir: Path) -> Path:
     preprocess = Preprocess.from_json(description["preprocess"])
     with num_threads(), directory.open(config) as store:
         live = load(directory.compressed, allow_code=is_configured(run_dir, source))
-        task = make_task(config.task, target=config.fit.target)
+        task = task_of(config)
         splits = load_splits(config.data, side_px=source.side_px, preprocess=preprocess if preprocess.mean else None, task=task)
         before = (store.record("base") or {}).get("data")
         if before and (changed := differences(before, identity_of(splits))):

@@ -59,7 +59,7 @@ def require_trainable(network: nn.Module, task: Task, targets: Tensor, shape: tu
         num_outputs: Such as logits for each image.
 
     Raises:
-        UnsupportedModelError: The network fails in training mode, returns no logits there, or no weight gets a gradient.
+        UnsupportedModelError: The network fails in training mode, does not return what the task wants, or no weight gets a gradient.
     """
     if not any(True for _ in network.parameters()):
         raise UnsupportedModelError("The model must have weights to cut and to train, but it has no parameters: check what was passed.")
@@ -75,13 +75,13 @@ def require_trainable(network: nn.Module, task: Task, targets: Tensor, shape: tu
             ) from error
     if isinstance(output, tuple | list):
         raise UnsupportedModelError(
-            "The model must return logits alone in training mode too, or a named tuple with the field logits, "
+            "The model must return its output alone in training mode too, or as the first of a tuple, or called logits or out, "
             f"got {type(output).__name__}: leave the outputs of auxiliary classifiers out."
         )
     task.check_output(output, shape[0], num_outputs)
     if not any(part.requires_grad for part in tensors_in(output)):
         raise UnsupportedModelError(
-            "The model's logits must depend on its weights by operations that keep gradients, but they have none: "
+            "The model's outputs must depend on its weights by operations that keep gradients, but they have none: "
             "take torch.no_grad() and detach() out of its forward."
         )
     try:

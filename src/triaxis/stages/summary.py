@@ -7,6 +7,7 @@ from typing import Any
 from triaxis.errors import StoreError
 from triaxis.store.base import Store
 from triaxis.values import Verification
+from triaxis.values.score import score_of
 
 
 def summarise(store: Store) -> dict[str, Any]:
@@ -59,6 +60,7 @@ def summarise(store: Store) -> dict[str, Any]:
         },
         "environment": records["environment"],
         "cost_model": _cost_model(store.record("cost_table") or {}),
+        **({"score": score} if (score := score_of((store.record("config") or {}).get("task"))) != "accuracy" else {}),
         **({"int8": int8} if (int8 := store.record("int8")) else {}),
     }
 

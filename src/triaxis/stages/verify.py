@@ -22,6 +22,7 @@ from triaxis.stages.costs import gauge_of
 from triaxis.stages.prune import Pruned
 from triaxis.tasks import Score
 from triaxis.values import Budget, BudgetCheck, CostTable, Measured, Solution, Verification, digest
+from triaxis.values.score import score_of
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ def _check(run: Run, base: Base, trainer: Trainer, pruned: Pruned, budget: Budge
 def _measure_both(
     run: Run, data: Data, base: Base, trainer: Trainer, pruned: Pruned, solution: Solution, files: tuple[Path, Path], advance: Advance
 ) -> Verification:
-    advance(0.0, "test accuracy")
+    advance(0.0, f"test {score_of(run.config.task)}")
     test, before = data.splits.test.open(), run.store.record("base")
     models = ((base.surgeon.base, base.side_px), (pruned.model, pruned.plan.side_px))
     tested = [trainer.evaluate(model, test, side) for model, side in models]

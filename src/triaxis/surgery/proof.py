@@ -5,6 +5,7 @@ Weights are shaken because an untrained or freshly initialised model may hide a 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from time import thread_time
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from triaxis.surgery.cut.sides import failing_module, first_line
-from triaxis.surgery.trace.rules import tensors_in
+from triaxis.tasks.outputs import difference, named_tensors
 from triaxis.values import PrunePlan
 
 if TYPE_CHECKING:
@@ -86,25 +87,14 @@ def shaken(model: nn.Module) -> dict[str, Tensor]:
 
 
 def disagreement(first: nn.Module, second: nn.Module, example: Tensor, *, plain_norms: bool = False) -> float:
-    """Return the largest difference of two models' outputs, relative to the largest output; infinite if shapes differ."""
+    """Return the largest difference of two models' outputs, relative to the largest number in each; infinite if shapes differ."""
     with torch.no_grad():
-        return _distance(_outputs(first, example, plain_norms), _outputs(second, example, plain_norms))
+        return difference(_outputs(first, example, plain_norms), _outputs(second, example, plain_norms))
 
 
-def _distance(outputs: list[Tensor], others: list[Tensor]) -> float:
-    if [t.shape for t in outputs] != [t.shape for t in others]:
-        return float("inf")
-    differences = [float((a - b).abs().max() / b.abs().max().clamp_min(1e-12)) for a, b in zip(outputs, others, strict=True)]
-    return max((d if d == d else float("inf") for d in differences), default=0.0)
-
-
-def _outputs(model: nn.Module, example: Tensor, plain_norms: bool) -> list[Tensor]:
-    if plain_norms:
-        with PlainNorms():
-            out = model(example)
-    else:
-        out = model(example)
-    return tensors_in(out.values() if isinstance(out, dict) else [out])
+def _outputs(model: nn.Module, example: Tensor, plain_norms: bool) -> dict[str, Tensor]:
+    with PlainNorms() if plain_norms else contextlib.nullcontext():
+        return named_tensors(model(example))
 
 
 @dataclasses.dataclass
@@ -129,8 +119,8 @@ class Proof:
                 outputs = _outputs(model, self.example, plain)
             except Exception as error:  # noqa: BLE001 - whatever the model raises is the reason
                 return f"{failing_module(model, self.example)} fails after the cut: {first_line(error)}"
-            difference = _distance(outputs, _outputs(self.surgeon.masked(plan, self.state), self.example, plain))
-        return "" if difference < TOLERANCE else f"the cut model differs from the masked one by {difference:.2g} of its output"
+            found = difference(outputs, _outputs(self.surgeon.masked(plan, self.state), self.example, plain))
+        return "" if found < TOLERANCE else f"the cut model differs from the masked one by {found:.2g} of its output"
 
     def faulty_groups(self) -> dict[str, str]:
         """Return {channel group: problem} of the groups that cannot be cut."""

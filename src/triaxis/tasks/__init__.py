@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 from triaxis.errors import ConfigError
 from triaxis.plugins import find_part
-from triaxis.tasks.base import Output, Score, Task, Transform, mapped, tensors_in
+from triaxis.tasks.base import Placed, Score, Task, Transform, placed
 from triaxis.tasks.classification import Classification
 from triaxis.tasks.multi_label import MultiLabel
+from triaxis.tasks.outputs import Output, mapped, named_tensors, tensors_in
 from triaxis.tasks.per_image import PerImage
 from triaxis.tasks.regression import Regression
+from triaxis.tasks.segmentation import Segmentation
+from triaxis.tasks.window import Window
 
 __all__ = [
     "BOX",
@@ -19,28 +23,41 @@ __all__ = [
     "MultiLabel",
     "Output",
     "PerImage",
+    "Placed",
     "Regression",
     "Score",
+    "Segmentation",
     "Task",
     "Transform",
+    "Window",
     "make_task",
     "mapped",
+    "named_tensors",
+    "placed",
     "tensors_in",
 ]
 
-BOX: dict[str, type[PerImage]] = {"classification": Classification, "multi_label": MultiLabel, "regression": Regression}
+BOX: dict[str, Callable[..., Task]] = {
+    "classification": Classification,
+    "multi_label": MultiLabel,
+    "regression": Regression,
+    "segmentation": Segmentation,
+}
 """The tasks that come with triaxis, by name."""
 
 CLASSIFICATION: Task = Classification()
 """What is meant where nothing is said."""
 
 
-def make_task(name: str, *, target: Literal["accuracy", "balanced_accuracy"] = "accuracy") -> Task:
+def make_task(
+    name: str, *, target: Literal["accuracy", "balanced_accuracy"] = "accuracy", settings: Mapping[str, Any] | None = None
+) -> Task:
     """Return the task of a name: one of the box, an installed one's, or ``package.module:Name``.
 
     Args:
         name: As the configuration gives it.
         target: What the score of a classification is.
+        settings: Keyword arguments of the class, for a task of the box that has some.
 
     Raises:
         ConfigError: There is none of this name, or what it names is no task.
@@ -49,7 +66,7 @@ def make_task(name: str, *, target: Literal["accuracy", "balanced_accuracy"] = "
         return Classification(target)
     maker = find_part("task", name, BOX, setting="task")
     try:
-        made = maker()
+        made = maker(**(settings or {}))
     except Exception as error:  # code of the user's own may raise anything
         raise ConfigError(
             f"The task {name} must be a class that can be called without arguments, got {type(error).__name__}: {error}."

@@ -3,10 +3,12 @@
 *Targets* say what is right. All targets of a split are one tensor with the image first: (N,) class numbers, (N, K) numbers,
 (N, H, W) masks, (N, M, 5) boxes that are filled up. What has a place in the picture must not depend on the side at which the
 picture is shown, since that is one of the axes that are cut: masks stay at the side of the data, and boxes are shares of the
-side. Crops and mirrored pictures come from the split, an `Images`: one whose targets have places moves them along.
+side. Crops and mirrored pictures come from the split, an `Images`. A task whose targets have places is a `Placed` too: its
+`moved` gives them as they lie in the part of the picture that is shown.
 
 *Outputs* are what the task makes of the raw output of a model: a tensor with the image first, or a mapping of names to such
-tensors. Raw outputs may be anything, such as a tuple, a mapping or a dataclass of the model's own.
+tensors. Raw outputs may be anything, such as a tuple, a mapping or a dataclass of the model's own; `forward` is the map from
+one to the other, and `triaxis.tasks.outputs` has what most of them need.
 
 What every task promises, and `triaxis.testing.TaskContract` checks:
 
@@ -24,16 +26,15 @@ What every task promises, and `triaxis.testing.TaskContract` checks:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from triaxis.tasks.outputs import Output
+from triaxis.tasks.window import Window
 from triaxis.values import Recipe
-
-Output = Tensor | dict[str, Tensor]
-"""One tensor with the image first, or several by name."""
 
 Transform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Changes a whole batch of pictures (B, C, S, S) and its targets, as mixup does."""
@@ -114,24 +115,18 @@ class Task(Protocol):
         """Return (B, K) in [0, 1] for `triaxis predict` to show, or None where the outputs are no classes."""
 
 
-def main_output(raw: Any) -> Any:
-    """Return the tensor among what a model returned: `logits` or `out` of a named tuple, a mapping or a dataclass; else `raw`.
+@runtime_checkable
+class Placed(Protocol):
+    """A task whose targets have places in the picture, such as masks and boxes."""
 
-    In training mode some models return the outputs of auxiliary classifiers too.
-    """
-    for name in ("logits", "out"):
-        if isinstance(raw, Mapping) and name in raw:
-            return raw[name]
-        if not isinstance(raw, Tensor | Mapping) and hasattr(raw, name):
-            return getattr(raw, name)
-    return raw
+    def moved(self, targets: Tensor, window: Window) -> Tensor:
+        """Return targets (B, ...) of whole stored pictures as they lie in the window of each.
 
-
-def mapped(output: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Return an output with `change` applied to its tensor, or to each of them."""
-    return {key: change(part) for key, part in output.items()} if isinstance(output, dict) else change(output)
+        Raises:
+            DataError: The targets are not of the pictures' side.
+        """
 
 
-def tensors_in(output: Output) -> tuple[Tensor, ...]:
-    """Return the tensors of an output."""
-    return tuple(output.values()) if isinstance(output, dict) else (output,)
+def placed(task: Task, targets: Tensor, window: Window, stored_px: int) -> Tensor:
+    """Return the targets (B, ...) of stored pictures of a side as they lie in a window: moved along, where they have places."""
+    return task.moved(targets, window) if isinstance(task, Placed) and not window.is_whole(stored_px) else targets

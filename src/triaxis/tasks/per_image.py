@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from triaxis.errors import ConfigError, DataError, TrainingError, UnsupportedModelError
-from triaxis.tasks.base import Transform, main_output
+from triaxis.tasks.base import Transform
+from triaxis.tasks.outputs import main_output, named_tensors
 from triaxis.values import Recipe
 
 
@@ -50,12 +51,17 @@ class PerImage:
         return targets
 
     def forward(self, model: nn.Module, images: Tensor, targets: Tensor | None = None) -> Any:
-        """Call the model; of several outputs take the one named logits or out."""
+        """Call the model; of several outputs take the one named logits or out, or the first of a tuple."""
         return main_output(model(images))
 
     def check_output(self, output: Any, num_images: int, num_outputs: int) -> None:
         """Check that the output is (images, K)."""
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        if not isinstance(output, Tensor) and (found := named_tensors(output)):
+            raise UnsupportedModelError(
+                f"The model must return one {self.words} as a tensor, or as logits or out among several, got {shape} with "
+                f"{', '.join(found)}: rename one of them, or write a task whose forward picks it (docs/extending.md)."
+            )
         if shape != (num_images, num_outputs):
             raise UnsupportedModelError(
                 f"The model's output must be ({num_images}, {num_outputs}), one {self.words}, got {shape}: "

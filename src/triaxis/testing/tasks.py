@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import operator
 import pickle
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from triaxis.errors import UnsupportedModelError
-from triaxis.tasks import Output, Task, mapped, tensors_in
+from triaxis.tasks import Output, Placed, Task, Window, mapped, tensors_in
 from triaxis.values import Recipe
 
 RECIPE = Recipe()
@@ -23,13 +24,15 @@ RECIPE = Recipe()
 class TaskCase:
     """Targets of a small split, as `check_targets` gives them, an output that is right, and one that a blind network might give.
 
-    `num_outputs` is what `num_outputs` of the task gives for the targets.
+    `num_outputs` is what `num_outputs` of the task gives for the targets; `stored_px` is the side of the pictures, where targets have
+    places in them.
     """
 
     targets: Tensor
     right: Output
     blind: Output
     num_outputs: int
+    stored_px: int = 8
 
 
 class _Says(nn.Module):
@@ -118,3 +121,13 @@ class TaskContract:
 
     def test_a_plain_recipe_suits_it(self, task: Task, case: TaskCase) -> None:
         assert task.transform(RECIPE, case.num_outputs) is None
+
+    def test_targets_with_places_move_with_the_picture(self, task: Task, case: TaskCase) -> None:
+        if not isinstance(task, Placed):
+            pytest.skip("the targets of this task have no places")
+        num, side = len(case.targets), case.stored_px
+        whole, turned = Window.middle(num, side, side), dataclasses.replace(Window.middle(num, side, side), flips=torch.ones(num).bool())
+        assert torch.equal(task.moved(case.targets, whole), case.targets)
+        once = task.moved(case.targets, turned)
+        assert not torch.equal(once, case.targets), "a mirrored picture has mirrored targets"
+        assert torch.allclose(task.moved(once, turned).double(), case.targets.double())

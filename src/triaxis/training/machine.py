@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from triaxis.training.mode import Mode
-from triaxis.training.stopwatch import in_turns, training_step
+from triaxis.training.stopwatch import LossOf, in_turns, squares, training_step
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ class Machine:
         is_free: Whether `threads` may change.
         batch_parts: Into how many parts a batch is split so that it fits in memory.
         remember: Called after each change.
+        loss_of: Runs a network in the steps that are timed, and gives the loss.
     """
 
     threads: int = field(default_factory=torch.get_num_threads)
@@ -62,13 +63,14 @@ class Machine:
     is_free: bool = False
     batch_parts: int = 1
     remember: Callable[[Machine], None] | None = None
+    loss_of: LossOf = squares
 
     def look_again(
         self, model: nn.Module, shape: Shape, device: torch.device, mode: Mode, share: float, time_all: TimeAll = in_turns
     ) -> None:
         """Measure the threads again because the speed has fallen to `share` of what it was, and change their number if that helps much."""
         try:
-            seconds = time_threads(model, shape, device, mode, candidates(self.most, self.threads), time_all)
+            seconds = time_threads(model, shape, device, mode, candidates(self.most, self.threads), time_all, self.loss_of)
         except (RuntimeError, MemoryError) as error:
             # The copy that is timed needs memory beside the training, which goes on without it.
             if not is_out_of_memory(error):
@@ -147,7 +149,13 @@ def candidates(most: int, *more: int) -> tuple[int, ...]:
 
 
 def time_threads(
-    model: nn.Module, shape: Shape, device: torch.device, mode: Mode, counts: tuple[int, ...], time_all: TimeAll = in_turns
+    model: nn.Module,
+    shape: Shape,
+    device: torch.device,
+    mode: Mode,
+    counts: tuple[int, ...],
+    time_all: TimeAll = in_turns,
+    loss_of: LossOf = squares,
 ) -> Mapping[int, float]:
     """Return the median seconds of a training step on each number of threads; random numbers and `model` stay as they were."""
 
@@ -156,7 +164,7 @@ def time_threads(
         return step()
 
     with torch.random.fork_rng(devices=[]), num_threads():
-        step = training_step(model, shape, device, mode)
+        step = training_step(model, shape, device, mode, loss_of)
         return time_all({count: functools.partial(on, count) for count in counts})
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from triaxis.training.stopwatch import in_turns, training_step
+from triaxis.training.stopwatch import LossOf, in_turns, squares, training_step
 from triaxis.values import Value
 
 
@@ -54,6 +54,7 @@ def choose_mode(
     device: torch.device,
     precision: str = "auto",
     time_all: Callable[[Mapping[Mode, Callable[[], float]]], Mapping[Mode, float]] = in_turns,
+    loss_of: LossOf = squares,
 ) -> tuple[Mode, dict[str, float]]:
     """Return the mode to train `model` in, and the median seconds of a step in each that was timed.
 
@@ -66,10 +67,11 @@ def choose_mode(
         device: Where training will happen.
         precision: ``auto``, ``fp32`` or ``bf16``.
         time_all: Times the steps of all modes.
+        loss_of: Runs the network in a step, and gives the loss.
     """
     if precision != "auto":
         return Mode(precision=precision), {}
-    seconds = time_all({mode: training_step(model, input_shape, device, mode) for mode in CANDIDATES})
+    seconds = time_all({mode: training_step(model, input_shape, device, mode, loss_of) for mode in CANDIDATES})
     best = min(CANDIDATES, key=lambda mode: seconds[mode])
     chosen = best if seconds[PLAIN] > (1 + MIN_GAIN) * seconds[best] else PLAIN
     return chosen, {words(mode): found for mode, found in seconds.items()}

@@ -6,19 +6,24 @@ import copy
 import statistics
 import time
 from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
-from triaxis.tasks.base import main_output
+from triaxis.tasks import Task, mapped
+from triaxis.tasks.outputs import main_output, named_tensors
+from triaxis.values import Recipe
 
 if TYPE_CHECKING:
     from triaxis.training.mode import Mode
 
 Way = TypeVar("Way", bound=Hashable)
+
+LossOf = Callable[[nn.Module, Tensor], Tensor]
+"""Runs a network in training mode on images (B, C, S, S), and returns a loss."""
 
 VISIT_S = 0.1
 """Seconds of one visit; the first step of a visit finds cold caches and sleeping threads, and counts only where steps are slow."""
@@ -28,7 +33,30 @@ HOPELESS = 4.0
 """A way whose first visit was this many times slower than the best one's is not visited again."""
 
 
-def training_step(model: nn.Module, input_shape: tuple[int, int, int, int], device: torch.device, mode: Mode) -> Callable[[], float]:
+def squares(model: nn.Module, images: Tensor) -> Tensor:
+    """Return a loss of any model's main output, or of all that it returns: the mean squares."""
+    parts = [part for part in named_tensors(main_output(model(images))).values() if part.requires_grad]
+    return torch.stack([F.mse_loss(part.float(), torch.zeros_like(part, dtype=torch.float32)) for part in parts]).sum()
+
+
+@dataclass(frozen=True)
+class TaskLoss:
+    """The task's own loss on some targets (N, ...), taken again and again until they suffice for a batch.
+
+    A model that computes its own loss runs in training mode only so.
+    """
+
+    task: Task
+    targets: Tensor
+
+    def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
+        wanted = self.targets[torch.arange(len(images)) % len(self.targets)].to(images.device)
+        return self.task.loss(mapped(self.task.forward(model, images, wanted), Tensor.float), wanted, Recipe())
+
+
+def training_step(
+    model: nn.Module, input_shape: tuple[int, int, int, int], device: torch.device, mode: Mode, loss_of: LossOf = squares
+) -> Callable[[], float]:
     """Return a call that trains a copy of `model` for one step on random images, and returns its seconds.
 
     Args:
@@ -36,6 +64,7 @@ def training_step(model: nn.Module, input_shape: tuple[int, int, int, int], devi
         input_shape: (B, C, S, S) of a training batch.
         device: Where training happens.
         mode: Precision and memory format.
+        loss_of: Runs the network, and gives the loss.
     """
     trained = mode.place(copy.deepcopy(model), device).train()
     optimizer = torch.optim.SGD((p for p in trained.parameters() if p.requires_grad), lr=0.01, momentum=0.9)
@@ -45,9 +74,7 @@ def training_step(model: nn.Module, input_shape: tuple[int, int, int, int], devi
     def step() -> float:
         start = time.perf_counter()
         with mode.autocast(device):
-            output = main_output(trained(images))
-        parts = [part for part in tree_leaves(output) if isinstance(part, Tensor) and part.requires_grad]
-        loss = torch.stack([F.mse_loss(part.float(), torch.zeros_like(part, dtype=torch.float32)) for part in parts]).sum()
+            loss = loss_of(trained, images)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

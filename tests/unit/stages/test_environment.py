@@ -40,7 +40,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     def set_to(seconds: Mapping[int, float]) -> list[tuple[int, ...]]:
         asked: list[tuple[int, ...]] = []
 
-        def found(model: nn.Module, shape: object, device: object, mode: Mode, counts: tuple[int, ...], *more: object) -> dict[int, float]:
+        def found(model: nn.Module, shape: object, device: object, mode: Mode, counts: tuple[int, ...], *_: object, **__: object) -> dict:
             asked.append(counts)
             return {count: seconds[count] for count in counts}
 
@@ -53,7 +53,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture(autouse=True)
 def _mode_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment, "choose_mode", lambda *args, precision: (Mode(precision="bf16"), {"fp32 channels_last": 2.0}))
+    monkeypatch.setattr(environment, "choose_mode", lambda *args, precision, loss_of: (Mode(precision="bf16"), {"fp32 channels_last": 2.0}))
 
 
 def test_the_fastest_threads_are_set_and_stored(network, clock):
@@ -119,7 +119,7 @@ def test_what_is_learnt_about_memory_is_stored_and_read_back(network, clock):
 def test_a_batch_too_large_to_be_timed_is_timed_in_small(network, clock, monkeypatch):
     shapes: list[tuple[int, ...]] = []
 
-    def choose(model: nn.Module, shape: tuple[int, ...], device: object, precision: str) -> tuple[Mode, dict[str, float]]:
+    def choose(model: nn.Module, shape: tuple[int, ...], device: object, precision: str, loss_of: object) -> tuple[Mode, dict]:
         shapes.append(shape)
         if shape[0] > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")

@@ -15,7 +15,7 @@ from triaxis.data.images import Preprocess, ResidentImages
 from triaxis.errors import ConfigError, DataError
 from triaxis.maths import interval
 from triaxis.tasks import make_task
-from triaxis.tasks.base import main_output
+from triaxis.tasks.outputs import main_output
 from triaxis.training.teacher import Teacher
 from triaxis.values import Recipe
 
@@ -84,7 +84,10 @@ def test_the_main_output_is_found_in_a_tuple_a_mapping_and_a_dataclass() -> None
     logits = torch.zeros(2, 3)
     for raw in (logits, Pair(logits, None), {"out": logits, "aux": None}, {"logits": logits}, Own(logits)):
         assert main_output(raw) is logits
-    assert main_output((logits, logits)) == (logits, logits)
+    assert main_output((logits, torch.zeros(1))) is logits, "of a plain tuple the first, as torchvision and timm have it"
+    assert main_output({"prediction": logits}) is logits, "the only tensor"
+    two = {"a": logits, "b": logits}
+    assert main_output(two) is two
 
 
 def test_a_task_may_forbid_that_outputs_are_kept() -> None:

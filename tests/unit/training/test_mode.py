@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from triaxis.tasks import Classification
 from triaxis.training.mode import CANDIDATES, PLAIN, Mode, choose_mode, words
-from triaxis.training.stopwatch import in_turns, training_step
+from triaxis.training.stopwatch import TaskLoss, in_turns, training_step
+from triaxis.values import Recipe
 
 CPU = torch.device("cpu")
 SHAPE = (4, 3, 8, 8)
@@ -91,3 +93,23 @@ def test_a_hopeless_way_is_visited_once_and_a_slow_machine_is_not_kept_waiting()
 def test_the_first_of_short_steps_does_not_count() -> None:
     times = iter([9.0, 0.2, 0.04, 0.05, 0.04])
     assert in_turns({"a": lambda: next(times)}, rounds=1, clock=lambda: 0.0) == {"a": 0.04}
+
+
+def test_a_model_that_computes_its_own_loss_is_timed_with_targets() -> None:
+    class OwnLoss(nn.Linear):
+        def forward(self, x: torch.Tensor, targets: torch.Tensor | None = None) -> torch.Tensor:
+            logits = super().forward(x.flatten(1))
+            assert targets is not None or not self.training, "targets must be given in training mode"
+            return logits if targets is None else nn.functional.cross_entropy(logits, targets)
+
+    class OwnTask(Classification):
+        def forward(self, model: nn.Module, images: torch.Tensor, targets: torch.Tensor | None = None) -> torch.Tensor:
+            return model(images, targets)
+
+        def loss(self, output: torch.Tensor, targets: torch.Tensor, recipe: Recipe) -> torch.Tensor:
+            return output
+
+    model, loss = OwnLoss(192, 2), TaskLoss(OwnTask(), torch.tensor([0, 1, 1]))
+    assert training_step(model, SHAPE, CPU, PLAIN, loss)() > 0
+    with pytest.raises(AssertionError, match="targets must be given"):
+        training_step(model, SHAPE, CPU, PLAIN)()

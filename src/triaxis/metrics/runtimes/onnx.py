@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from triaxis.errors import MissingDependencyError
 from triaxis.surgery.trace.inputs import for_export
+from triaxis.tasks.outputs import flat
 
 
 def require_onnx() -> None:
@@ -29,6 +30,8 @@ def require_onnx() -> None:
 def write_onnx(path: Path, model: nn.Module, input_shape: tuple[int, ...], metadata: Mapping[str, Any] | None = None) -> Path:
     """Write `model` (on the CPU, in evaluation mode) with a dynamic batch, input ``images`` and output ``logits``.
 
+    A model that returns more than a tensor has an output for each, named as in `triaxis.tasks.outputs.named_tensors`.
+
     Args:
         path: The file to write, not atomically.
         model: The network.
@@ -41,12 +44,14 @@ def write_onnx(path: Path, model: nn.Module, input_shape: tuple[int, ...], metad
     # Traced at batch 2: at 1 the exporter would take the batch for a constant.
     example = torch.zeros(2, *input_shape)
     batch = torch.export.Dim("batch", min=1, max=65536)
+    with torch.no_grad():
+        network, names = flat(for_export(model), example)
     program = torch.onnx.export(
-        for_export(model),
+        network,
         (example,),
         dynamo=True,
         input_names=["images"],
-        output_names=["logits"],
+        output_names=list(names),
         dynamic_shapes=({0: batch},),
         external_data=False,
         verbose=False,
@@ -63,8 +68,11 @@ def write_onnx(path: Path, model: nn.Module, input_shape: tuple[int, ...], metad
     return path
 
 
-def run_onnx(path: Path, *, threads: int | None = None) -> Callable[[Tensor], Tensor]:
-    """Return a function that runs an ONNX file on the CPU with so many threads; None takes as many as torch uses."""
+def run_onnx(path: Path, *, threads: int | None = None) -> Callable[[Tensor], Any]:
+    """Return a function that runs an ONNX file on the CPU with so many threads; None takes as many as torch uses.
+
+    It returns a tensor, or where the file has several outputs a mapping of their names to tensors.
+    """
     require_onnx()
     import onnxruntime
 
@@ -72,4 +80,13 @@ def run_onnx(path: Path, *, threads: int | None = None) -> Callable[[Tensor], Te
     options.intra_op_num_threads = threads or torch.get_num_threads()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return lambda images: torch.from_numpy(session.run(None, {session.get_inputs()[0].name: images.numpy()})[0])
+    names = [output.name for output in session.get_outputs()]
+
+    def run(images: Tensor) -> Any:
+        found = {
+            name: torch.from_numpy(part)
+            for name, part in zip(names, session.run(None, {session.get_inputs()[0].name: images.numpy()}), strict=True)
+        }
+        return found if len(found) > 1 else found[names[0]]
+
+    return run

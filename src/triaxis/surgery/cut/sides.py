@@ -10,6 +10,10 @@ import torch
 from torch import nn
 
 from triaxis.surgery.cut.positions import resized, wastes
+from triaxis.tasks.outputs import named_tensors
+
+Shapes = tuple[tuple[int, ...], ...]
+"""Of each tensor that a model returns."""
 
 SMALL_SIDE_PX = 64
 STEP_PX = 8
@@ -27,7 +31,7 @@ def candidate_sides(side_px: int, min_resolution: float) -> list[int]:
 def accepted_sides(
     model: nn.Module, sides_px: Iterable[int], in_channels: int, deadline: float = float("inf")
 ) -> tuple[tuple[int, ...], str]:
-    """Run the model at each side and keep those that work with the same output shape.
+    """Run the model at each side and keep those that work with the same output shapes, or with such as follow the side.
 
     Args:
         model: In eval mode, on the CPU.
@@ -40,31 +44,52 @@ def accepted_sides(
         the model runs only as `positions.resize` changes it.
     """
     accepted: list[int] = []
-    reason, expected, base_px = "", None, 0
+    reason, base_px = "", 0
+    expected: Shapes | None = None
     for side in sides_px:
         if accepted and thread_time() > deadline:
             return tuple(accepted), reason or f"the time limit ended the search at {side} px"
         base_px = base_px or side
-        shape, problem = try_side(model, side, in_channels)
+        shapes, problem = try_side(model, side, in_channels)
         if problem and accepted and not wastes(model, side):
             changed = try_resized(model, base_px, side, in_channels)
-            shape, problem = (changed, "") if changed == expected else (shape, problem)
-        if not problem and expected in (None, shape):
+            shapes, problem = (changed, "") if expected and changed and follows(changed, expected) else (shapes, problem)
+        fits = not problem and (expected is None or follows(shapes, expected))
+        if fits:
             accepted.append(side)
-            expected = shape
-        reason = reason or problem or ("" if expected == shape else f"the model's output has shape {shape} at {side} px, not {expected}")
+            expected = expected or shapes
+        if not fits:
+            reason = reason or problem or f"the model's output has shape {_words(shapes)} at {side} px, not {_words(expected)}"
     return tuple(accepted), reason
 
 
-def try_side(model: nn.Module, side_px: int, in_channels: int) -> tuple[tuple[int, ...], str]:
-    """Run the model at one side; return the output's shape or, if it fails, the module and the reason."""
+def follows(found: Shapes, expected: Shapes) -> bool:
+    """Say whether outputs at a smaller side are as those at the base side, but for dimensions that have places in the picture.
+
+    A tensor of three dimensions or more, such as (B, K, H, W) logits of pixels or (B, M, 4) boxes, may be shorter along any but the
+    first; one of fewer, such as (B, K) logits of images, must have the same shape.
+    """
+    return len(found) == len(expected) and all(_shrinks(now, base) for now, base in zip(found, expected, strict=True))
+
+
+def _shrinks(now: tuple[int, ...], base: tuple[int, ...]) -> bool:
+    is_placed = len(now) == len(base) > 2 and now[0] == base[0]
+    return now == base or (is_placed and all(1 <= n <= b for n, b in zip(now, base, strict=True)))
+
+
+def _words(shapes: Shapes | None) -> str:
+    return " and ".join(str(shape) for shape in shapes or ()) or "()"
+
+
+def try_side(model: nn.Module, side_px: int, in_channels: int) -> tuple[Shapes, str]:
+    """Run the model at one side; return the outputs' shapes or, if it fails, the module and the reason."""
     image = torch.zeros(1, in_channels, side_px, side_px)
     try:
         with torch.no_grad():
             out = model(image)
     except Exception as error:  # noqa: BLE001 - whatever a user's model raises is the reason this side is refused
         return (), f"{failing_module(model, image)}: {first_line(error)} (at {side_px} px)"
-    return (tuple(out.shape) if isinstance(out, torch.Tensor) else ()), ""
+    return tuple(tuple(part.shape) for part in named_tensors(out).values()), ""
 
 
 def runs(model: nn.Module, image: torch.Tensor) -> bool:
@@ -72,8 +97,8 @@ def runs(model: nn.Module, image: torch.Tensor) -> bool:
     return not try_side(model, image.shape[-1], image.shape[1])[1]
 
 
-def try_resized(model: nn.Module, old_px: int, new_px: int, in_channels: int) -> tuple[int, ...]:
-    """Run a copy of the model that is changed for another side; return the output's shape, or nothing if it fails."""
+def try_resized(model: nn.Module, old_px: int, new_px: int, in_channels: int) -> Shapes:
+    """Run a copy of the model that is changed for another side; return the outputs' shapes, or nothing if it fails."""
     try:
         changed = resized(model, old_px, new_px)
     except Exception:  # noqa: BLE001 - a model that cannot be changed refuses the side

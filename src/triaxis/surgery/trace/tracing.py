@@ -15,6 +15,7 @@ from triaxis.surgery.trace.atoms import Atoms, squeezed, support
 from triaxis.surgery.trace.attention import plain_attention
 from triaxis.surgery.trace.rules import rule_for, tensors_in
 from triaxis.surgery.trace.sites import Key, Note, ScaleAndLengths
+from triaxis.tasks.outputs import named_tensors
 
 Units = Literal["heads", "width"]
 
@@ -177,7 +178,7 @@ class ChannelTracer(TorchDispatchMode):
 
     def enter(self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Record that a module is called."""
-        inputs = tensors_in((*args, *kwargs.values()))
+        inputs = list(named_tensors((*args, *kwargs.values())).values())
         extra = len(args) != 1 or any(v is not None for v in kwargs.values()) or not isinstance(args[0], Tensor)
         call = Call(path, self._tick(), inputs, extra, in_labels=self.channel_labels(inputs), given=(args, kwargs))
         self.calls.append(call)
@@ -187,7 +188,7 @@ class ChannelTracer(TorchDispatchMode):
         """Record what the innermost running module returned."""
         call = self._stack.pop()
         call.end = self._tick()
-        call.outputs = tensors_in(out.values() if isinstance(out, dict) else [out])
+        call.outputs = list(named_tensors(out).values())
         self._alive += [*call.inputs, *call.outputs]
         call.out_labels = self.channel_labels(call.outputs)
 
@@ -228,7 +229,7 @@ def trace(model: nn.Module, example: Tensor, units: Mapping[str, Units] | None =
     finally:
         for handle in handles:
             handle.remove()
-    for tensor in tensors_in(out.values() if isinstance(out, dict) else [out]):
+    for tensor in named_tensors(out).values():
         for plane in tracer.planes(tensor):
             tracer.pin(plane, "it is the model's output")
     tracer.notes = numbers.notes
