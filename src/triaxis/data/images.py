@@ -16,11 +16,8 @@ import torch
 from torch import Tensor
 
 from triaxis.data.checks import require_pixels
-<<<<<<< HEAD
-from triaxis.data.workers import Decoding
-=======
 from triaxis.data.pixels import Preprocess, chosen_augment, normaliser, resize
->>>>>>> main
+from triaxis.data.workers import Decoding
 from triaxis.errors import ConfigError, DataError
 from triaxis.tasks import CLASSIFICATION, Task, Window, placed
 from triaxis.values import Recipe
@@ -289,23 +286,8 @@ class StreamedImages:
     def _load(self, requests: Sequence[Request], batch_size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         # Taken away while in use, so that an epoch begun within another gets workers of its own.
         loader, self._loader = self._loader, None
-<<<<<<< HEAD
         kept = loader if loader is not None and loader.num_workers == self.num_workers else None
         decoding = Decoding(self._make_loader, kept, self.name)
-=======
-        if loader is None or loader.num_workers != self.num_workers:
-            loader = torch.utils.data.DataLoader(
-                _Pictures(self.dataset, self.side_px),
-                batch_sampler=_Batches(),
-                num_workers=self.num_workers,
-                persistent_workers=self.num_workers > 0,
-                # One of its own: it must not draw from the numbers that dropout draws from.
-                generator=torch.Generator(),
-            )
-        batches = loader.batch_sampler
-        assert isinstance(batches, _Batches)
-        batches.requests, batches.batch_size = requests, batch_size
->>>>>>> main
         try:
             yield from decoding.batches(requests, batch_size)
         finally:
@@ -313,7 +295,7 @@ class StreamedImages:
 
     def _make_loader(self) -> torch.utils.data.DataLoader:
         return torch.utils.data.DataLoader(
-            _Pictures(self.dataset),
+            _Pictures(self.dataset, self.side_px),
             batch_sampler=_Batches(),
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
