@@ -16,6 +16,8 @@ ARMS = ("triaxis", *SINGLE_AXIS_ARMS, "equal_split", "compound", "scratch")
 OPTIONAL_ARMS = ("scratch_same_macs", "width")
 SCRATCH_ARMS = ("scratch", "scratch_same_macs")
 PAID = "+collection"
+AT = "@"
+"""Between an arm's name and the peak rate of its fine-tune, where that is not the configured one."""
 
 
 @dataclass(frozen=True)

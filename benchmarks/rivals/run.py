@@ -130,7 +130,7 @@ def _start(case: Case) -> Start:
 def _finish(case: Case, start: Start) -> dict[str, Any]:
     opened, side = case.opened, start.cut.side_px
     macs = case.macs(start.model, side)
-    tuned = opened.run.config.finetune
+    tuned = case.recipe
     recipe = start.recipe or dataclasses.replace(tuned, epochs=case.epochs(case.effort - start.spent, macs))
     watch = _watch_test(case, start.model, side, case.images_per_epoch // tuned.batch_size)
     done = train(case, start.model, recipe, side, "arm", watch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rivals.profiles import PAID, Profile, read_budget
+from rivals.profiles import AT, PAID, Profile, read_budget
 from triaxis.metrics.macs import count_macs
 from triaxis.stages.context import Opened
 from triaxis.training.loop import OnStep, TrainingLog, finetune
@@ -33,8 +34,14 @@ class Case:
 
     @property
     def method(self) -> str:
-        """The arm's name without what was added to its effort."""
-        return self.arm.removesuffix(PAID)
+        """The arm's name without what was added to its effort, and without its peak rate."""
+        return self.arm.removesuffix(PAID).partition(AT)[0]
+
+    @property
+    def recipe(self) -> Recipe:
+        """The configured fine-tune, at the arm's own peak rate where its name holds one, as in ``equal_split@0.2``."""
+        tuned, rate = self.opened.run.config.finetune, self.arm.partition(AT)[2]
+        return dataclasses.replace(tuned, peak_lr=float(rate)) if rate else tuned
 
     @property
     def key(self) -> str:

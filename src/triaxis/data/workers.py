@@ -43,7 +43,7 @@ class Decoding:
         self._num_dead = 0
 
     def batches(self, requests: Sequence[Any], batch_size: int) -> Iterator[Any]:
-        """Yield (images, indices) for the requests, batch by batch.
+        """Yield what is collated of the requests, batch by batch; its last part is as long as the batch.
 
         Raises:
             DataError: Too many workers died.
@@ -55,7 +55,7 @@ class Decoding:
             sampler.requests, sampler.batch_size = requests, batch_size
             try:
                 for batch in _heard(loader):
-                    requests = requests[len(batch[1]) :]
+                    requests = requests[len(batch[-1]) :]
                     yield batch
             except Exception as error:
                 self.loader = None  # Workers of which one failed serve no other epoch.
