@@ -234,7 +234,7 @@ def unusable(path: Path, error: sqlite3.Error) -> str:
     if "disk I/O" in reason:
         return f"{path} must be on a disk that takes it, but the disk may be full or broken ({reason}): free some space and run again."
     if "readonly" in reason or "unable to open" in reason:
-        return f"{path} must be writable, got '{reason}': check the permissions of {path.parent}."
+        return f"{path} must be writable, got '{reason}': check the permissions of {path.parent}, or free some space if its disk is full."
     if "locked" in reason:
         return f"{path} must have one writer, but another process is writing: wait for it to end, then run the same command again."
     if "not a database" in reason or "malformed" in reason:
