@@ -39,6 +39,10 @@ RELOAD_TOLERANCE = 1e-6
 SIDE_PX = 96
 SIDES_PX = {
     "cifar": 32,
+    "detection": 128,
+    "torchvision:ssdlite320_mobilenet_v3_large": 320,
+    "torchvision:retinanet_resnet50_fpn": 128,
+    "torchvision:fcos_resnet50_fpn": 128,
     "timm:hrnet_w18_small": 128,
     "timm:coatnet_0_rw_224": 224,
     "timm:inception_v4": 128,
@@ -78,6 +82,15 @@ SIDES_PX = {
     "timm:pit_ti_224": 224,
     "timm:visformer_tiny": 224,
     "timm:resmlp_12_224": 224,
+    "timm:vit_wee_patch16_reg1_gap_256": 256,
+    "timm:vit_pwee_patch16_reg1_gap_256": 256,
+    "timm:vit_dwee_patch16_reg1_gap_256": 256,
+    "timm:vit_little_patch16_reg4_gap_256": 256,
+    "timm:vit_xsmall_patch16_clip_224": 224,
+    "timm:vit_small_patch32_224": 224,
+    "timm:volo_d1_224": 224,
+    "timm:nest_tiny": 224,
+    "timm:mvitv2_tiny": 224,
 }
 FAMILIES = {
     "ResNet": "cifar:resnet20 torchvision:resnet18 torchvision:resnet50 timm:resnet18d timm:resnetv2_50 timm:seresnet18",
@@ -115,11 +128,14 @@ FAMILIES = {
     "PoolFormer, EdgeNeXt": "timm:poolformer_s12 timm:edgenext_xx_small",
     "With attention": "timm:coatnet_0_rw_224 timm:botnet26t_256",
     "ViT": "timm:test_vit timm:vit_tiny_patch16_224 torchvision:vit_b_32 timm:vit_relpos_small_patch16_224",
+    "ViT with registers, averages or CLIP": "timm:vit_wee_patch16_reg1_gap_256 timm:vit_pwee_patch16_reg1_gap_256 "
+    "timm:vit_dwee_patch16_reg1_gap_256 timm:vit_little_patch16_reg4_gap_256 timm:vit_xsmall_patch16_clip_224 timm:vit_small_patch32_224",
     "DeiT": "timm:deit_tiny_patch16_224 timm:deit_tiny_distilled_patch16_224 timm:deit3_small_patch16_224",
     "BEiT, EVA": "timm:beit_base_patch16_224 timm:eva02_tiny_patch14_224",
     "Swin": "timm:swin_tiny_patch4_window7_224 torchvision:swin_t timm:swinv2_tiny_window8_256",
     "CaiT, XCiT": "timm:cait_xxs24_224 timm:xcit_nano_12_p16_224",
     "PVT, Twins": "timm:pvt_v2_b0 timm:twins_svt_small",
+    "VOLO, NesT, MViT": "timm:volo_d1_224 timm:nest_tiny timm:mvitv2_tiny",
     "MaxViT, CoAtNet": "timm:maxvit_pico_rw_256 timm:coatnet_nano_rw_224",
     "MobileViT": "timm:mobilevit_xxs timm:mobilevitv2_050",
     "EfficientFormer": "timm:efficientformer_l1 timm:efficientformerv2_s0",
@@ -132,6 +148,8 @@ FAMILIES = {
     "MetaFormer": "timm:caformer_s18 timm:poolformerv2_s12",
     "FCN, DeepLabV3": "torchvision:fcn_resnet50 torchvision:deeplabv3_resnet50 torchvision:deeplabv3_mobilenet_v3_large",
     "LR-ASPP": "torchvision:lraspp_mobilenet_v3_large",
+    "Detectors": "torchvision:ssdlite320_mobilenet_v3_large torchvision:retinanet_resnet50_fpn torchvision:fcos_resnet50_fpn "
+    "detection:ssdlite detection:retinanet detection:fcos",
     "U-Net": "unet:basic unet:resnet18 unet:mobilenetv3_small_100 unet:efficientnet_b0",
 }
 SAMPLE = (
@@ -279,8 +297,8 @@ def page(rows: dict[str, dict[str, Any]]) -> str:
         [
             "# Supported models",
             "",
-            "Written by `make zoo` (benchmarks/zoo.py); do not edit. Any classifier of torchvision or timm, any of torchvision's models of",
-            "segmentation, or your own network may be tried with `triaxis inspect`: nothing here is a list that the program knows.",
+            "Written by `make zoo` (benchmarks/zoo.py); do not edit. Any classifier of torchvision or timm, torchvision's models of",
+            "segmentation and detectors of one stage, or your own network may be tried with `triaxis inspect`: the list is open.",
             "",
             f"{len(tested)} models of {len({families[n] for n in tested})} families were cut along each open axis and along all of them;",
             f"open and right: {counts}.",

@@ -107,7 +107,7 @@ VIT = Profile(
     settings={
         "model": {
             "name": "timm:vit_tiny_patch16_224",
-            "args": {"img_size": 32, "patch_size": 4, "embed_dim": 96, "depth": 6, "num_heads": 6},
+            "args": {"img_size": 32, "patch_size": 4, "embed_dim": 64, "depth": 6, "num_heads": 4},
         },
         "threads": 1,
         "precision": "fp32",
@@ -138,7 +138,7 @@ TINY_VIT = Profile(
         "budget": ["macs=50%"],
         "width": {"round_to": 2},
         "base": {"epochs": 1, "batch_size": 32, "crop_px": 1, **ADAMW},
-        "collect": {"recipe": {"epochs": 1, "batch_size": 32, "crop_px": 1, **ADAMW}, "num_trials": 4, "block_images": 64},
+        "collect": {"recipe": {"epochs": 1, "batch_size": 32, "crop_px": 1, **ADAMW}, "num_trials": 4, "min_width": 0.5},
         "finetune": {"epochs": 1, "batch_size": 32, "crop_px": 1, **ADAMW},
         "export": {"formats": ["safetensors"]},
     },

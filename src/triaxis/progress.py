@@ -25,11 +25,21 @@ Clock = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunningTrial:
+    """A trial under way on the machine `place`: its number from 1, what it cuts, and the share that is done, in [0, 1]."""
+
+    trial: int | None
+    what: str
+    share: float
+    place: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
     """What a stage says of a moment besides its share; None where it says nothing.
 
     `trial` of `num_trials` and `epoch` of `num_epochs` are under way, both counted from 1; `loss` is the mean training loss of
-    late; `val_accuracy` is in [0, 1].
+    late; `val_accuracy` is in [0, 1]; `running` are the trials that other processes are at.
     """
 
     event: Event = "step"
@@ -40,6 +50,7 @@ class Moment:
     loss: float | None = None
     images_per_second: float | None = None
     val_accuracy: float | None = None
+    running: tuple[RunningTrial, ...] = ()
 
 
 STEP = Moment()
@@ -68,7 +79,8 @@ class Step(Moment):
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> Step:
         """Return the step that `to_json` wrote; keys that are not a step's own are left out."""
-        return cls(**{part.name: plain[part.name] for part in fields(cls) if part.name in plain})
+        found = {part.name: plain[part.name] for part in fields(cls) if part.name in plain}
+        return cls(**{**found, "running": tuple(RunningTrial(**trial) for trial in found.get("running", ()))})
 
     def __str__(self) -> str:
         if self.event in ("end", "error"):

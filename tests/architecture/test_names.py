@@ -32,7 +32,7 @@ PUBLIC_NAMES = [
 ]
 
 COMMANDS = {
-    "run": ["CONFIG", "--out", "-o", "--effort", "--hours", "--protect", "--prune-only"],
+    "run": ["CONFIG", "--out", "-o", "--effort", "--hours", "--executor", "--address", "--protect", "--prune-only"],
     "init": [
         *("--model", "-m", "--data", "-d", "--weights", "-w", "--budget", "-b"),
         *("--protect", "--prune-only", "--file", "-f", "--force"),

@@ -54,8 +54,10 @@ def test_nothing_internal_is_mentioned() -> None:
 def test_only_known_hosts_are_named() -> None:
     # 192.0.2.1 is the address that RFC 5737 keeps for examples.
     known = {"arxiv.org", "www.w3.org", "192.0.2.1"}
+    # The plan of a run that nobody has paid for yet names the source of each published number.
+    sources = {("docs/scale.md", host) for host in ("docs.ffcv.io", "github.com", "huggingface.co", "pytorch.org")}
     named = ("pyproject.toml", "Makefile", "constraints.txt", ".ci/run", "mkdocs.yml", "CITATION.cff", "NOTICE", ".pre-commit-config.yaml")
     files = [*TEXTS, *(ROOT / name for name in named)]
     files += [path for pattern in ("tests/**/*.py", "scripts/*.py", ".github/**/*.*") for path in ROOT.glob(pattern)]
     found = [(str(path.relative_to(ROOT)), host) for path in files for host in re.findall(r"https?://([\w.-]+)", path.read_text())]
-    assert {host for _, host in found} <= known, [(path, host) for path, host in found if host not in known]
+    assert not [(path, host) for path, host in found if host not in known and (path, host) not in sources]

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from triaxis.execution import Executor, SerialExecutor, make_executor, run_trials
+from triaxis.execution import Executor, SerialExecutor, Work, make_executor, run_trials
 from triaxis.testing import ExecutorContract, FakeTrainer, chain_specs
 from triaxis.values import TrialResult, TrialSpec
 
@@ -29,14 +31,45 @@ class TestRayExecutor(ExecutorContract):
     def executor(self, cluster: None) -> Executor:
         return make_executor("ray", workers=2)
 
-    def test_a_worker_process_that_dies_is_a_failed_trial(self, executor: Executor) -> None:
+    def test_a_worker_process_that_dies_again_and_again_is_a_failed_trial(self, executor: Executor) -> None:
         specs = chain_specs()[:2]
 
-        def die_on_the_first(spec: TrialSpec) -> TrialResult:
+        def die_on_the_second(spec: TrialSpec) -> TrialResult:
             if spec.parent is None:
                 return FakeTrainer()(spec)
             os._exit(1)
 
-        first, second = run_trials(executor, specs, die_on_the_first, lambda result: None)
+        executor = make_executor("ray", workers=2, retries=1)
+        first, second = run_trials(executor, specs, die_on_the_second, lambda result: None)
         assert (first.state, second.state) == ("done", "failed")
-        assert "worker process ended" in str(second.error)
+        assert "worker process ended, 2 times in all" in str(second.error)
+
+    def test_a_trial_that_is_not_heard_of_is_started_again(self, cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        spec = chain_specs()[0]
+        monkeypatch.setattr("triaxis.execution.ray.BEAT_S", 0.1)
+
+        def stop_on_the_first(spec: TrialSpec) -> TrialResult:
+            try:
+                (tmp_path / "tried").touch(exist_ok=False)
+            except FileExistsError:
+                return FakeTrainer()(spec)
+            os.kill(os.getpid(), signal.SIGSTOP)
+            raise AssertionError("this process does not go on")
+
+        heard = make_executor("ray", workers=1, silent_s=3.0, retries=5)
+        assert run_trials(heard, [spec], stop_on_the_first, lambda result: None) == (FakeTrainer()(spec),)
+
+    def test_what_is_prepared_arrives_and_what_is_made_comes_back(self, executor: Executor) -> None:
+        specs = chain_specs()[:3]
+        kept = {}
+
+        def do(spec: TrialSpec, given: object, tell: object) -> tuple[TrialResult, object]:
+            return FakeTrainer()(spec), (os.getpid(), given)
+
+        def keep(result: TrialResult, made: tuple[int, object]) -> TrialResult:
+            kept[result.trial_id] = made
+            return result
+
+        run_trials(executor, specs, Work(do, prepare=lambda spec: f"for {spec.trial_id}", keep=keep), lambda result: None)
+        assert {trial_id: given for trial_id, (_, given) in kept.items()} == {s.trial_id: f"for {s.trial_id}" for s in specs}
+        assert os.getpid() not in {pid for pid, _ in kept.values()}

@@ -21,3 +21,10 @@ class TestSqliteStore(StoreContract):
     @pytest.fixture
     def make_store(self, tmp_path: Path) -> MakeStore:
         return lambda: open_store(tmp_path / "store.sqlite")
+
+
+class TestSqliteStoreOnANetworkDisk(StoreContract):
+    @pytest.fixture
+    def make_store(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeStore:
+        monkeypatch.setattr("triaxis.store.sqlite.shared_kind", lambda path: "nfs4")
+        return lambda: open_store(tmp_path / "store.sqlite")

@@ -61,5 +61,32 @@ class TestSegmentation(TaskContract):
         return TaskCase(targets, 8 * torch.eye(2)[targets.long()].permute(0, 3, 1, 2).contiguous(), _drawn(12, 2, 8, 8), 2)
 
 
+class TestDetection(TaskContract):
+    @pytest.fixture
+    def task(self) -> Task:
+        return make_task("detection")
+
+    @pytest.fixture
+    def case(self) -> TaskCase:
+        """Each image has a thing of class 1 or 2 in one of four corners; two of the images have another one."""
+        pytest.importorskip("pycocotools")
+        corners = torch.tensor([[x, y, x + 0.4, y + 0.4] for y in (0.0, 0.5) for x in (0.0, 0.5)])
+        places, labels = torch.arange(24) % 4, 1 + torch.arange(24) % 2
+        targets = torch.zeros(24, 2, 5)
+        targets[:, 0] = torch.cat([corners[places], labels[:, None]], 1)
+        targets[:2, 1] = torch.cat([corners[(places[:2] + 1) % 4], labels[:2, None]], 1)
+        scores = torch.zeros(24, 4, 2)
+        for image, row in zip(*torch.where(targets[..., 4] > 0), strict=True):
+            x, y, *_, label = targets[image, row].tolist()
+            scores[image, round(2 * x) + 2 * round(2 * y), int(label) - 1] = 0.9
+        boxes, blind = corners.expand(24, 4, 4), _drawn(24, 4, 2).sigmoid()
+        return TaskCase(
+            targets,
+            {"boxes": boxes, "scores": scores, "loss": 0.1 + 0.01 * torch.arange(24)},
+            {"boxes": boxes, "scores": blind, "loss": 2 + 0.01 * torch.arange(24)},
+            3,
+        )
+
+
 def test_the_configuration_knows_the_names_of_the_box() -> None:
     assert set(BOX) == set(TASKS)

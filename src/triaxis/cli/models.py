@@ -121,22 +121,26 @@ def _quantised(run_dir: Path, with_preprocessing: bool) -> Path:
 def predict(
     model_dir: Annotated[Path, typer.Argument(metavar="RUN/compressed", help="Compressed model.", show_default=False)],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.", show_default=False)],
-    top: Annotated[int, typer.Option("--top", min=1, help="Classes to print for each image.")] = 5,
+    top: Annotated[int, typer.Option("--top", min=1, help="Classes or boxes to print for each image.")] = 5,
     allow_code: Annotated[
         bool, typer.Option("--allow-code", help="Run the function that makes the base model; for folders you trust.")
     ] = False,
     out_dir: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Segmentation: where masks are written.")] = Path("masks"),
     as_json: JsonOption = False,
 ) -> None:
-    """Try the result by hand: the most probable classes of some images, or of a segmentation their masks, as PNG files.
+    """Try the result by hand: the most probable classes of some images, the boxes that a detector finds, or masks as PNG files.
 
     Examples: `triaxis predict runs/demo/compressed cat.jpg`, `triaxis predict runs/streets/compressed *.jpg --out masks`
     """
     from triaxis.deliver.plan_file import read_description
     from triaxis.deliver.predict import predict_files
 
-    if read_description(model_dir).get("task") == "segmentation":
+    task = read_description(model_dir).get("task")
+    if task == "segmentation":
         _predict_masks(model_dir, images, out_dir, allow_code, as_json)
+        return
+    if task == "detection":
+        _predict_boxes(model_dir, images, top, allow_code, as_json)
         return
     found = predict_files(model_dir, images, top=top, allow_code=allow_code)
     if as_json:
@@ -144,6 +148,18 @@ def predict(
         return
     for image, classes in found.items():
         show.rows((image, "probability"), [(name, show.percent(probability)) for name, probability in classes])
+
+
+def _predict_boxes(model_dir: Path, images: list[Path], top: int, allow_code: bool, as_json: bool) -> None:
+    from triaxis.deliver.boxes import find_boxes
+
+    found = find_boxes(model_dir, images, top=top, allow_code=allow_code)
+    if as_json:
+        print_json({image: [box._asdict() for box in boxes] for image, boxes in found.items()})
+        return
+    for image, boxes in found.items():
+        rows = [(box.name, show.percent(box.score), " ".join(f"{number:.0f}" for number in box.box)) for box in boxes]
+        show.rows((image, "score", "x1 y1 x2 y2"), rows)
 
 
 def _predict_masks(model_dir: Path, images: list[Path], out_dir: Path, allow_code: bool, as_json: bool) -> None:

@@ -201,7 +201,8 @@ def now(progress: dict[str, Any] | None) -> list[tuple[str, str]]:
     if not progress["is_running"]:
         return [("stopped", f"{ago} ago, process {progress['pid']} on {progress['host']} is gone; it was at {doing}")]
     left = ", ".join(step.left) or "not known yet"
-    return [("now", f"{doing} ({ago} ago, process {progress['pid']})"), ("time left", left)]
+    under_way = [(f"trial {trial.trial}", f"{trial.what}, {trial.share:.0%} on {trial.place}") for trial in step.running]
+    return [("now", f"{doing} ({ago} ago, process {progress['pid']})"), *under_way, ("time left", left)]
 
 
 def rows(header: Sequence[str], body: Sequence[Sequence[object]]) -> None:

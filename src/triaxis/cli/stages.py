@@ -40,6 +40,12 @@ def run(
     out_dir: Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="Run directory; runs/NAME of the config file.")] = None,
     effort: EffortOption = None,
     hours: Annotated[float | None, typer.Option("--hours", min=0.0, help="The same by time: what fits into so many hours here.")] = None,
+    executor: Annotated[
+        str | None, typer.Option("--executor", metavar="serial|ray", help="How trials are done: see docs/cluster.md.")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option("--address", metavar="ADDRESS", help="Of a Ray cluster: auto, HOST:PORT or ray://HOST:PORT.")
+    ] = None,
     protect: ProtectOption = None,
     prune_only: PruneOnlyOption = None,
 ) -> None:
@@ -47,14 +53,14 @@ def run(
 
     Killed or stopped, the same command goes on where it was.
 
-    Example: `triaxis run examples/digits.yaml --out runs/demo`
+    Examples: `triaxis run examples/digits.yaml --out runs/demo`, `triaxis run config.yaml --executor ray --address auto`
     """
     from triaxis.config import idle_settings, load_config
 
     place = out_dir or Path("runs") / config.stem
     chosen = {"protect": tuple(protect or ()), "prune_only": tuple(prune_only or ())}
     held = load_config(config).model_copy(update={key: names for key, names in chosen.items() if names})
-    loaded = _with_effort(held, place, effort, hours)
+    loaded = _with_effort(_with_executor(held, executor, address), place, effort, hours)
     for sentence in idle_settings(loaded):
         err.print(f"[yellow]warning[/]: {sentence}")
     from triaxis.stages.pipeline import run as run_pipeline
@@ -63,6 +69,25 @@ def run(
         run_pipeline(loaded, place, progress=progress)
         _write_report(place, progress)
     _show_result(place)
+
+
+def _with_executor(config: Config, executor: str | None, address: str | None) -> Config:
+    """Return the configuration with the executor that was asked for; an address alone means ray.
+
+    Raises:
+        ConfigError: There is no such executor, or the address has the wrong form.
+    """
+    if executor is None and address is None:
+        return config
+    if executor == "serial" and address is not None:
+        raise typer.BadParameter("--address goes with --executor ray: leave one of them out.")
+    from triaxis.config import config_from_plain
+
+    plain = config.to_plain()
+    plain["collect"]["executor"] = executor or "ray"
+    if address is not None:
+        plain["collect"]["cluster"]["address"] = address
+    return config_from_plain(plain, source="The command line")
 
 
 def _with_effort(config: Config, place: Path, effort: float | None, hours: float | None) -> Config:

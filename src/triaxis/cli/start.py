@@ -12,6 +12,9 @@ from triaxis.config.text import commented_yaml
 from triaxis.data.folders import SMALL_PX, class_names, median_side, pictures, split_folders, tell_classes
 from triaxis.errors import DataError
 
+MASKED = ("masks", "digit_scenes")
+"""Sources of pictures with masks."""
+
 MIN_STEPS = 16
 """Steps in an epoch below which the batch size is reduced."""
 
@@ -75,8 +78,36 @@ def starting_config(
         facts = look_at_folder(place)
         notes["data.source"] = f"looked at: {facts}"
         _choose_for(facts, model, plain, notes)
+    if kind in MASKED:
+        _choose_for_masks(kind, place, model, plain, notes)
     head = "# Written by `triaxis init`; every setting is here with its meaning. Delete what you do not change.\n\n"
     return head + commented_yaml(config_from_plain(plain, source="triaxis init"), notes)
+
+
+def _choose_for_masks(kind: str, place: str, model: str, plain: dict[str, Any], notes: dict[str, str]) -> None:
+    """Choose the task, a model that suits it where none was named, the side and what depends on the number of pictures."""
+    plain["task"] = "segmentation"
+    notes["task"] = "the data have masks"
+    if model == Config().model.name:
+        plain["model"]["name"] = "unet:basic"
+        notes["model.name"] = "a network for masks; torchvision:lraspp_mobilenet_v3_large and unet:resnet18 are others"
+    if kind != "masks":
+        return
+    from triaxis.data.masks import read_folders  # imports torch
+
+    found = read_folders(Path(place).expanduser())
+    files = [picture for pairs in found.splits.values() for picture, _ in pairs]
+    facts = FolderFacts(
+        num_images=len(files),
+        class_names=found.class_names,
+        side_px=median_side(files),
+        num_bytes=sum(file.stat().st_size for file in files),
+        has_val="val" in found.splits,
+        has_test="test" in found.splits,
+    )
+    notes["data.source"] = f"looked at: {len(files)} pictures with masks, about {facts.side_px} px"
+    _choose_for(facts, plain["model"]["name"], plain, notes)
+    plain["model"]["num_classes"] = len(found.class_names) or None
 
 
 def _choose_for(facts: FolderFacts, model: str, plain: dict[str, Any], notes: dict[str, str]) -> None:

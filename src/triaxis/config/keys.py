@@ -32,18 +32,15 @@ RECIPE_WORDS = {
 }
 
 
-def walk_keys() -> Iterator[tuple[str, str]]:
-    """Yield each key path of the tree with the sentence that describes it; a section comes before its keys."""
-    for name, field in Config.model_fields.items():
-        kind = field.annotation
-        yield name, _described(field) or _first_line(kind)
+def walk_keys(section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each key path of a section of the tree with the sentence that describes it; a section comes before its keys."""
+    for name, field in section.model_fields.items():
+        kind, path = field.annotation, f"{prefix}{name}"
+        yield path, _described(field) or _first_line(kind)
         if isinstance(kind, type) and issubclass(kind, Section):
-            for inner, inner_field in kind.model_fields.items():
-                yield f"{name}.{inner}", _described(inner_field)
-                if inner_field.annotation is Recipe:
-                    yield from ((f"{name}.{inner}.{key}", text) for key, text in RECIPE_WORDS.items())
+            yield from walk_keys(kind, f"{path}.")
         elif kind is Recipe:
-            yield from ((f"{name}.{key}", text) for key, text in RECIPE_WORDS.items())
+            yield from ((f"{path}.{key}", text) for key, text in RECIPE_WORDS.items())
 
 
 def _described(field: FieldInfo) -> str:

@@ -91,7 +91,7 @@ def _description(path: str) -> str:
 def idle_settings(config: Config) -> list[str]:
     """Return one sentence for each setting that was changed but has no effect, so that nobody waits for one."""
     own = DataConfig(source=config.data.source, mean=config.data.mean, std=config.data.std)
-    known_here = config.data.source.startswith(("digit", "imagefolder", "masks"))
+    known_here = config.data.source.startswith(("digit", "imagefolder", "masks", "coco"))
     side_px = config.model.side_px
     collect, plain = config.collect, CollectConfig()
     is_elastic = collect.method == "elastic"
@@ -104,7 +104,9 @@ def idle_settings(config: Config) -> list[str]:
         (is_elastic and collect.num_trials != plain.num_trials, "collect.num_trials has no effect: collect.method is elastic"),
         (is_elastic and collect.off_axis, "collect.off_axis has no effect: collect.method is elastic"),
         (side_px and config.data.side_px not in (None, side_px), "model.side_px has no effect: data.side_px is set"),
-        (config.collect.executor == "serial" and config.collect.workers > 1, "collect.workers has no effect: collect.executor is serial"),
+        (collect.executor == "serial" and (collect.workers or 1) > 1, "collect.workers has no effect: collect.executor is serial"),
+        (collect.executor == "serial" and collect.cluster != plain.cluster, "collect.cluster has no effect: collect.executor is serial"),
+        (is_elastic and collect.executor != "serial", "collect.executor has no effect: collect.method is elastic, which is one training"),
         (config.data.download and known_here, "data.download has no effect on this data.source"),
         (config.data.has_function and config.data != own, "data has no effect but for source, mean and std: the function makes the splits"),
         (

@@ -1,4 +1,4 @@
-"""The tasks in the box, see `triaxis.tasks`: their names, what their scores are called, and settings that only one of them has."""
+"""The tasks in the box, see `triaxis.tasks`: their names, and settings that only one of them has."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ from pydantic import Field
 
 from triaxis.config.section import Section
 
-TASKS = ("classification", "multi_label", "regression", "segmentation")
-
-SCORES = {"segmentation": "mean IoU"}
-"""What people call the score of a task; of all others docs, messages and reports say accuracy."""
+TASKS = ("classification", "multi_label", "regression", "segmentation", "detection")
 
 
 class SegmentationConfig(Section):

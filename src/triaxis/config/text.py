@@ -111,8 +111,8 @@ defaults. `triaxis init` writes such a file for your model and your images.
 * Data sets that a function makes hold pixels (uint8 or PIL images), which `data.mean` and `data.std` normalise, or floats
   that are normalised already: then these two say by what, which `triaxis predict` and `export --with-preprocessing` need.
 * The whole tree is written to `RUN/config.yaml`. On an old run only `export`, `collect.executor`, `collect.workers`,
-  `data.workers`, `data.memory`, `data.download`, `progress` and `save_minutes` may change, since they do not touch the
-  numbers. Anything else is refused.
+  `collect.cluster`, `data.workers`, `data.memory`, `data.download`, `progress` and `save_minutes` may change, since they do
+  not touch the numbers. Anything else is refused.
 
 {REPRODUCES}
 ```yaml

@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from triaxis.config.cluster import ClusterConfig
 from triaxis.config.section import Section
 from triaxis.config.tasks import TASKS, SegmentationConfig
 from triaxis.errors import ConfigError
@@ -34,7 +35,7 @@ FINETUNE_RECIPE = Recipe(epochs=30, peak_lr=0.05, distill=0.7, temperature=2.0, 
 
 MODEL_FORM = r"^[\w.]+:[\w./-]+$"
 FUNCTION_FORM = r"^[\w.]+:\w+$"
-DATA_KINDS = ("digits", "digit_scenes", "imagefolder", "masks", "cifar10", "cifar100", "fashion_mnist", "svhn")
+DATA_KINDS = ("digits", "digit_scenes", "imagefolder", "masks", "coco", "cifar10", "cifar100", "fashion_mnist", "svhn")
 DATA_FORM = r"^(digits|digit_scenes|[\w.]+:.+)$"
 
 Format = Literal["safetensors", "pt2", "onnx", "onnx-int8"]
@@ -100,7 +101,7 @@ class DataConfig(Section):
         default="digits",
         pattern=DATA_FORM,
         description="digits, imagefolder:PATH, cifar10:PATH, cifar100:PATH, fashion_mnist:PATH, svhn:PATH or package.module:function; "
-        "of masks: digit_scenes, masks:PATH",
+        "of masks: digit_scenes, masks:PATH; of boxes: digit_scenes, coco:PATH",
     )
     side_px: int | None = Field(
         default=None,
@@ -169,7 +170,8 @@ class CollectConfig(Section):
     block_images: int = Field(default=1000, ge=1, description="images that choose the block to remove")
     calibrate_images: int = Field(default=1000, ge=1, description="images that re-estimate the batch-norm statistics after a cut")
     executor: Literal["serial", "ray"] = Field(default="serial", description="one trial after another, or many at once (extra [ray])")
-    workers: int = Field(default=1, ge=1, description="trials at once, where the executor allows it")
+    workers: int | None = Field(default=None, ge=1, description="trials at once, where the executor allows it; null takes as many as fit")
+    cluster: ClusterConfig = ClusterConfig()
 
 
 class WidthConfig(Section):

@@ -17,7 +17,7 @@ from triaxis.data.checks import require_pixels
 from triaxis.data.images import Images, Preprocess, ResidentImages, Sealed, Splits
 from triaxis.data.pictures import to_rgb, to_tensor
 from triaxis.errors import ConfigError, DataError
-from triaxis.tasks import CLASSIFICATION, Task
+from triaxis.tasks import CLASSIFICATION, Detection, Task
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ def _stack(dataset: Any, order: Iterable[int], name: str, task: Task) -> tuple[T
             found = f"{type(item).__name__} of {len(item)}" if isinstance(item, tuple | list | Mapping) else type(item).__name__
             raise DataError(f"Each item of the {name} split must be a pair (image, label), got a {found}.")
         pictures.append(_as_tensor(item[0], name, int(index)))
-        labels.append(item[1])
+        labels.append(_label(item[1], pictures[-1], f"image {int(index)} of the {name} split", task))
     shapes = {tuple(p.shape) for p in pictures}
     first = next(iter(shapes))
     if len(shapes) > 1 or len(first) != 3 or first[1] != first[2]:
@@ -145,6 +145,11 @@ def _as_tensor(picture: Any, name: str, index: int) -> Tensor:
     except ValueError as error:
         place = getattr(picture, "filename", "") or f"image {index}"
         raise DataError(f"Every image of the {name} split must be readable, but of {place} the {error}.") from None
+
+
+def _label(label: Any, picture: Tensor, where: str, task: Task) -> Any:
+    """Return a picture's label; boxes come in pixels, as torchvision has them, and are shares of the sides from here on."""
+    return task.in_shares(label, picture.shape[-1], picture.shape[-2], where) if isinstance(task, Detection) else label
 
 
 def labels_of(dataset: Any) -> Any:
@@ -175,4 +180,6 @@ def _known_labels(dataset: Any, name: str, task: Task) -> Tensor | None:
     found = labels_of(dataset)
     if found is None or (isinstance(found, Tensor) and found.ndim == 1):
         return found
+    if isinstance(task, Detection) and not isinstance(found, Tensor):
+        return None  # what boxes in pixels mean, only their pictures tell
     return task.targets(found, name)

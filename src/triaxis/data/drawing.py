@@ -7,8 +7,14 @@ of all runs so far; a test compares them.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
+
+from triaxis.errors import DataError
+
+T = TypeVar("T")
 
 Indices = np.ndarray
 """Shape (n,), integers."""
@@ -44,6 +50,25 @@ def draw_stratified(labels: np.ndarray, amount: float | int, seed: int) -> tuple
         left.extend(order[:num_kept])
         drawn.extend(order[num_kept : num_kept + num_taken])
     return rng.permutation(left), rng.permutation(drawn)
+
+
+def draw_some(items: Sequence[T], amount: float, seed: int, split: str) -> tuple[list[T], list[T]]:
+    """Return the pictures that are left and those that are drawn at random for another split, each in the old order.
+
+    Args:
+        items: Pictures with masks or boxes, of which many have more than one class.
+        amount: Share that is drawn.
+        seed: The same seed draws the same pictures.
+        split: The name of the one that is drawn.
+
+    Raises:
+        DataError: One side would have none.
+    """
+    number = max(1, round(amount * len(items)))
+    if number >= len(items):
+        raise DataError(f"The {split} split cannot be drawn from {len(items)} pictures: add some, or make a folder for {split}.")
+    chosen = set(np.random.default_rng(seed).permutation(len(items))[:number].tolist())
+    return [p for i, p in enumerate(items) if i not in chosen], [p for i, p in enumerate(items) if i in chosen]
 
 
 def _shares(counts: np.ndarray, number: int, rng: np.random.RandomState) -> np.ndarray:

@@ -154,3 +154,11 @@ def median_side(files: Sequence[Path]) -> int:
     if not sides:
         raise DataError(f"The folder must hold images that can be read, but none of {len(sample)} looked at could be, such as {sample[0]}.")
     return round(statistics.median(sides))
+
+
+def usual_side(side_px: int) -> int:
+    """Return the side that pictures of a median side are brought to: their own, or for large ones the usual side, which is said."""
+    if side_px <= SMALL_PX:
+        return side_px
+    log.warning("images of about %d px are brought to %d px: set data.side_px if the model was trained at another side", side_px, LARGE_PX)
+    return LARGE_PX

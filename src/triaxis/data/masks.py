@@ -241,16 +241,3 @@ def num_classes_of(folders: MaskFolders, largest: Mapping[Pair, tuple[str, int]]
             f"{len(folders.class_names) - 1}, or segmentation.ignore_index ({task.ignore_index}), got {most - 1} in {where}."
         )
     return max(2, len(folders.class_names) or most)
-
-
-def drawn(pairs: Sequence[Pair], amount: float, seed: int, split: str) -> tuple[list[Pair], list[Pair]]:
-    """Return the pairs that are left and those that are drawn at random for another split, each in the old order.
-
-    Raises:
-        DataError: One side would have none.
-    """
-    number = max(1, round(amount * len(pairs)))
-    if number >= len(pairs):
-        raise DataError(f"The {split} split cannot be drawn from {len(pairs)} pictures with masks: add some, or make a folder for {split}.")
-    chosen = set(np.random.default_rng(seed).permutation(len(pairs))[:number].tolist())
-    return [p for i, p in enumerate(pairs) if i not in chosen], [p for i, p in enumerate(pairs) if i in chosen]

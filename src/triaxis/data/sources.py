@@ -16,26 +16,26 @@ import torch
 from torch import Tensor
 
 from triaxis.config import DataConfig
+from triaxis.data.coco_splits import coco_splits
 from triaxis.data.datasets import from_datasets, measured, require_channels
 from triaxis.data.digits import LEVELS, load_digits
-from triaxis.data.drawing import draw_stratified
-from triaxis.data.folders import LARGE_PX, SMALL_PX, class_names, median_side, pictures, split_folders, tell_classes
+from triaxis.data.drawing import draw_some, draw_stratified
+from triaxis.data.folders import class_names, median_side, pictures, split_folders, tell_classes, usual_side
 from triaxis.data.identity import digest_of_files
 from triaxis.data.images import Images, Preprocess, ResidentImages, Sealed, Splits, StreamedImages, resize
-from triaxis.data.masks import MaskedFiles, drawn, largest_classes, num_classes_of, read_folders
+from triaxis.data.masks import MaskedFiles, largest_classes, num_classes_of, read_folders
+from triaxis.data.memory import fits
 from triaxis.data.pictures import PictureFiles, readable
 from triaxis.data.scenes import digit_scenes
 from triaxis.errors import ConfigError, DataError
 from triaxis.plugins import import_named
-from triaxis.tasks import CLASSIFICATION, Segmentation, Task
+from triaxis.tasks import CLASSIFICATION, Detection, Segmentation, Task
+from triaxis.tasks.boxes import filled
 
 log = logging.getLogger(__name__)
 
 NUM_SCENES, SCENE_PX = 1500, 32
 """Of digit_scenes: scenes of all splits together, and their side where nobody names one."""
-
-RESIDENT_SHARE = 0.4
-"""Share of the free memory that decoded images may take."""
 
 Raw = tuple[Any, np.ndarray]
 """Pixels, (N, C, S, S) uint8 tensor or list of files, and (N,) labels."""
@@ -73,7 +73,7 @@ def load_splits(
         checked: What an earlier opening found out about image files, which are then not decoded again to check them; what is found now
             is added.
         task: Says what the labels of data sets that a function makes are; of the other sources folders of masks hold a class for each
-            pixel, and all others one for each image.
+            pixel, COCO folders boxes, and all others one class for each image.
 
     Raises:
         DataError: Folders, files or labels are unusable.
@@ -85,6 +85,8 @@ def load_splits(
     require_channels(config.mean, config.std, 3)
     if kind == "digit_scenes":
         return _digit_scenes(config, side_px, preprocess, task)
+    if kind == "coco":
+        return coco_splits(Path(place).expanduser(), config, side_px=side_px, preprocess=preprocess, checked=checked, task=task)
     if kind == "masks":
         return _from_masks(Path(place).expanduser(), config, side_px, preprocess, checked, task)
     source = READERS[kind](place, config)
@@ -101,9 +103,11 @@ def load_splits(
 
 
 def _digit_scenes(config: DataConfig, side_px: int | None, preprocess: Preprocess | None, task: Task) -> Splits:
-    """Make scenes of the embedded digits; each split has digits of its own."""
-    if not isinstance(task, Segmentation):
-        raise DataError(f"data.source digit_scenes holds a class for each pixel, got task {task.name}: set task: segmentation.")
+    """Make scenes of the embedded digits, with masks or boxes as the task wants; each split has digits of its own."""
+    if not isinstance(task, Segmentation | Detection):
+        raise DataError(
+            f"data.source digit_scenes holds masks and boxes, got task {task.name}: set task: segmentation, or task: detection."
+        )
     side, (test, val) = config.side_px or side_px or SCENE_PX, (config.test_fraction, config.val_fraction)
     num_test = round(test * NUM_SCENES)
     num_val = round(val * (NUM_SCENES - num_test))
@@ -114,8 +118,10 @@ def _digit_scenes(config: DataConfig, side_px: int | None, preprocess: Preproces
 
     def scenes_of(name: str) -> tuple[Tensor, Tensor]:
         scenes = digit_scenes(max(1, nums[name]), side_px=side, seed=config.seed, part=parts[name])
-        pixels, masks = (np.stack(list(column)) for column in zip(*((s.pixels, s.mask) for s in scenes), strict=True))
-        return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(masks)
+        pixels = torch.from_numpy(np.stack([scene.pixels for scene in scenes])).permute(0, 3, 1, 2).contiguous()
+        if isinstance(task, Detection):
+            return pixels, filled([torch.from_numpy(scene.boxes[:, [1, 2, 3, 4, 0]] / [*[side] * 4, 1]) for scene in scenes])
+        return pixels, torch.from_numpy(np.stack([scene.mask for scene in scenes]))
 
     train = scenes_of("train")
     stats = preprocess or measured(train[0])
@@ -125,7 +131,7 @@ def _digit_scenes(config: DataConfig, side_px: int | None, preprocess: Preproces
     def make(name: str, raw: tuple[Tensor, Tensor]) -> Images:
         return ResidentImages(*raw, 11, stats, side, name, task)
 
-    names = ("ground", *"0123456789")
+    names = ("ground", *"0123456789")[isinstance(task, Detection) :]
     return Splits(make("train", train), make("val", scenes_of("val")), Sealed(lambda: make("test", scenes_of("test"))), names, {}, task)
 
 
@@ -144,7 +150,7 @@ def _from_masks(
     splits = {name: list(pairs) for name, pairs in folders.splits.items()}
     for name, share, seed in (("test", config.test_fraction, config.seed), ("val", config.val_fraction, config.seed + 1)):
         if name not in splits:
-            splits["train"], splits[name] = drawn(splits["train"], share, seed, name)
+            splits["train"], splits[name] = draw_some(splits["train"], share, seed, name)
     order = np.random.default_rng(config.seed).permutation(len(splits["train"]))[: config.max_train_images]
     splits["train"] = [splits["train"][i] for i in order]
     every = [pair for pairs in splits.values() for pair in pairs]
@@ -153,7 +159,7 @@ def _from_masks(
     if empty := [name for name, pairs in splits.items() if not pairs]:
         raise DataError(f"The {empty[0]} split must hold at least one picture with a mask that can be read, got none in {root}.")
     classes = num_classes_of(folders, largest, task)
-    side = config.side_px or side_px or _usual_side(median_side([picture for picture, _ in splits["train"]]))
+    side = config.side_px or side_px or usual_side(median_side([picture for picture, _ in splits["train"]]))
     stats = preprocess or measured(MaskedFiles(splits["train"][:1000], Preprocess()).decode_all(min(side, 64)))
     if config.mean is not None and config.std is not None:
         stats = dataclasses.replace(stats, mean=config.mean, std=config.std)
@@ -161,7 +167,7 @@ def _from_masks(
     def make(name: str) -> Images:
         files = MaskedFiles(splits[name], stats)
         # A mask takes a third of its picture's memory.
-        if _fits(files, side, config.memory, name, channels=4):
+        if fits(len(files), 4 * files.stored_side(side) ** 2, config.memory, name):
             return ResidentImages(files.decode_all(side), files.decode_masks(side), classes, stats, side, name, task)
         return StreamedImages(files, classes, stats, side, name, config.workers or psutil.cpu_count() or 1, task)
 
@@ -173,14 +179,7 @@ def _from_masks(
 
 def _side_of(source: Source) -> int:
     """Return the images' own side, or for large ones the usual side, which is said."""
-    return _usual_side(source.side_px or median_side(source.splits["train"][0]))
-
-
-def _usual_side(side: int) -> int:
-    if side <= SMALL_PX:
-        return side
-    log.warning("images of about %d px are brought to %d px: set data.side_px if the model was trained at another side", side, LARGE_PX)
-    return LARGE_PX
+    return usual_side(source.side_px or median_side(source.splits["train"][0]))
 
 
 def _digits(place: str, config: DataConfig) -> Source:
@@ -344,17 +343,8 @@ def _maker(source: Source, config: DataConfig, preprocess: Preprocess, side_px: 
             fitting = pixels if pixels.shape[-1] == side_px else resize(pixels, side_px, preprocess.interpolation)
             return ResidentImages(fitting, torch.from_numpy(labels), classes, preprocess, side_px, name)
         files = PictureFiles(pixels, labels.tolist(), preprocess)
-        if _fits(files, side_px, config.memory, name):
+        if fits(len(files), 3 * files.stored_side(side_px) ** 2, config.memory, name):
             return ResidentImages(files.decode_all(side_px), torch.from_numpy(labels), classes, preprocess, side_px, name)
         return StreamedImages(files, classes, preprocess, side_px, name, config.workers or psutil.cpu_count() or 1)
 
     return make
-
-
-def _fits(files: PictureFiles, side_px: int, memory: str, name: str, channels: int = 3) -> bool:
-    needed = len(files) * channels * files.stored_side(side_px) ** 2
-    free = psutil.virtual_memory().available
-    resident = memory == "resident" or (memory == "auto" and needed <= RESIDENT_SHARE * free)
-    where = "kept decoded in memory" if resident else "streamed from disk"
-    log.info("%s: %d images need %.0f MB decoded, %.0f MB are free: %s", name, len(files), needed / 1e6, free / 1e6, where)
-    return resident

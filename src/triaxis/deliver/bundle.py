@@ -23,6 +23,7 @@ from triaxis.deliver.pt2 import exported_program, write_pt2
 from triaxis.errors import ConfigError, ExportError, TriaxisError
 from triaxis.metrics.runtimes.onnx import run_onnx, write_onnx
 from triaxis.metrics.runtimes.quantised import quantise_at_random
+from triaxis.models.detector import exported
 from triaxis.models.zoos import ModelSource
 from triaxis.process.usual_torch import usual_torch
 from triaxis.store.checkpoints import save_checkpoint
@@ -95,7 +96,7 @@ def export(
     for form, write in WRITERS.items():
         path = directory / f"model.{form}"
         try:
-            files += [write(path, live, description)] if form in formats else []
+            files += [write(path, exported(live), description)] if form in formats else []
         except ExportError as error:
             remove_file(path)
             if formats != ExportConfig().formats:
@@ -112,7 +113,7 @@ def refusal(model: nn.Module, input_shape: tuple[int, ...], form: str) -> str:
         input_shape: (C, S, S).
         form: ``pt2``, ``onnx`` or ``onnx-int8``.
     """
-    live = copy.deepcopy(model).cpu().float().eval().to(memory_format=torch.contiguous_format)
+    live = exported(copy.deepcopy(model).cpu().float().eval().to(memory_format=torch.contiguous_format))
     try:
         if form == "pt2":
             exported_program(live, input_shape)
@@ -155,6 +156,7 @@ def export_run(run_dir: Path, form: str, *, with_preprocessing: bool = False, mo
         return save_checkpoint(directory / "model.safetensors", live.state_dict())
     if form not in WRITERS:
         raise ConfigError(f"The format must be safetensors, pt2 or onnx, got {form!r}.")
+    live = exported(live)
     if with_preprocessing:
         live = nn.Sequential(Normalise(known_preprocess(directory, description)), live).eval()
         description = {**description, "preprocess": {"input": "pixels in [0, 1]"}}

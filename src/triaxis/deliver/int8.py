@@ -23,6 +23,7 @@ from triaxis.deliver.onnx import write_onnx_file
 from triaxis.errors import ExportError, TriaxisError
 from triaxis.metrics.runtimes.onnx import run_onnx
 from triaxis.metrics.runtimes.quantised import Quantiser
+from triaxis.models.detector import exported
 from triaxis.store.files import write_atomic
 from triaxis.surgery.cut.sides import first_line
 from triaxis.tasks.outputs import named_tensors
@@ -71,7 +72,7 @@ def write_int8(
         ExportError: The model cannot be written or quantised.
         MissingDependencyError: The extra ``[onnx]`` is missing.
     """
-    live = copy.deepcopy(model).cpu().float().eval().to(memory_format=torch.contiguous_format)
+    live = exported(copy.deepcopy(model).cpu().float().eval().to(memory_format=torch.contiguous_format))
     batches = [batch.contiguous() for batch in calibration]
     with tempfile.TemporaryDirectory(prefix="triaxis-") as name:
         folder = Path(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from triaxis.data.images import Preprocess
 from triaxis.deliver.hub import PREFIX, fetch
 from triaxis.deliver.plan_file import build_base, read_description
 from triaxis.errors import ConfigError, PlanError
+from triaxis.models.detector import Detector, as_detector
 from triaxis.models.zoos import ModelSource, names_code
 from triaxis.process.usual_torch import usual_torch
 from triaxis.store.checkpoints import load_into
@@ -59,7 +61,9 @@ def load(directory: str | Path, *, model: nn.Module | None = None, allow_code: b
             f"The model in {directory} takes arguments that are made by code, {source.example_input}, which runs only with your leave: if "
             "you trust the folder, set allow_code=True (--allow-code)."
         )
-    base = model if model is not None else build_base(directory, source, plan)
+    base = as_detector(copy.deepcopy(model)) if model is not None else build_base(directory, source, plan)
+    if isinstance(base, Detector):
+        base.normalises_as(Preprocess.from_json(description["preprocess"]))
     cut = _examined(directory, base, source).cut(plan)
     load_into(cut, directory / "model.safetensors", "copy the folder again, or write it again with `triaxis prune RUN`")
     return cut.eval()

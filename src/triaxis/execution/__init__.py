@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from triaxis.execution.base import Executor, run_trials
+from triaxis.execution.base import Executor, Work, run_trials
 from triaxis.execution.serial import SerialExecutor
+from triaxis.execution.share import Share
 
-__all__ = ["Executor", "SerialExecutor", "make_executor", "run_trials"]
+__all__ = ["Executor", "SerialExecutor", "Share", "Work", "make_executor", "run_trials"]
 
 
-def make_executor(name: str, workers: int = 1) -> Executor:
+def make_executor(
+    name: str,
+    workers: int | None = None,
+    *,
+    address: str | None = None,
+    share: Share | None = None,
+    retries: int = 2,
+    silent_s: float = 600.0,
+) -> Executor:
     """Return the executor that the configuration names, ``serial`` or ``ray``.
+
+    Args:
+        name: Its name; the rest is for ray.
+        workers: Trials at once; None takes as many as fit.
+        address: Of a running cluster; None starts Ray on this machine.
+        share: What a trial takes of a node.
+        retries: Times that a trial is started again after its process or node was lost.
+        silent_s: A trial that was not heard of for so long counts as lost; 0 waits for ever.
 
     Raises:
         MissingDependencyError: Ray is asked for and not installed.
@@ -18,4 +35,4 @@ def make_executor(name: str, workers: int = 1) -> Executor:
         return SerialExecutor()
     from triaxis.execution.ray import RayExecutor
 
-    return RayExecutor(workers)
+    return RayExecutor(workers, address=address, share=share or Share(), retries=retries, silent_s=silent_s)

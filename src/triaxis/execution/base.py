@@ -5,6 +5,8 @@ stores or networks: `run_trials` keeps the order, and hands each result to the c
 store. `triaxis.testing.ExecutorContract` checks what every executor promises:
 
 * Each submitted trial gives exactly one result; results do not depend on the order or place of execution.
+* What a trial needs of the driver is asked for by `Work.prepare`, in the driver's process, and what it made is kept by
+  `Work.keep`, there again, once for each result. `Work.do` alone may be sent elsewhere: it depends on nothing but what it is given.
 * A trial whose work raises is a failed result with its traceback. Two things pass through instead: `StoreError`, since
   no other trial could be saved either, and what is no `Exception`, such as Ctrl-C.
 """
@@ -14,13 +16,59 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from triaxis.errors import ConfigError, StoreError
+from triaxis.progress import Moment, Tell
 from triaxis.values import DoneTrial, FailedTrial, TrialResult, TrialSpec
 
-Work = Callable[[TrialSpec], TrialResult]
+Simple = Callable[[TrialSpec], TrialResult]
+"""Work that needs nothing but the spec, and makes nothing but the result."""
+
+Do = Callable[[TrialSpec, Any, Tell], tuple[TrialResult, Any]]
+"""Does one trial with what `Work.prepare` gave for it, tells how far it is, and returns the result and what else it made.
+
+It may have a method ``open``, which is called once in each other process before its first trial; what that raises ends the
+experiment."""
+
 Lookup = Callable[[str], TrialResult | None]
+
+
+def _nothing(spec: TrialSpec) -> Any:
+    return None
+
+
+def _as_it_is(result: DoneTrial, made: Any) -> TrialResult:
+    return result
+
+
+def _unheard(spec: TrialSpec, share: float, moment: Moment, place: str) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is done for each trial: `prepare` here before, `do` anywhere, `keep` here after, and `hear` here in between.
+
+    `prepare` returns what the trial needs beside its spec; `keep` takes what `do` made, and returns the result to be recorded;
+    `hear` is told the share that is done, the moment, and the name of the machine, empty for this process.
+    """
+
+    do: Do
+    prepare: Callable[[TrialSpec], Any] = _nothing
+    keep: Callable[[DoneTrial, Any], TrialResult] = _as_it_is
+    hear: Callable[[TrialSpec, float, Moment, str], None] = _unheard
+
+
+@dataclass(frozen=True)
+class _Done:
+    """Simple work as a `Do`."""
+
+    simple: Simple
+
+    def __call__(self, spec: TrialSpec, given: Any, tell: Tell) -> tuple[TrialResult, Any]:
+        return self.simple(spec), None
 
 
 class Session(Protocol):
@@ -46,7 +94,7 @@ class Executor(Protocol):
 def run_trials(
     executor: Executor,
     specs: Sequence[TrialSpec],
-    work: Work,
+    work: Simple | Work,
     on_result: Callable[[TrialResult], None],
     known: Lookup = lambda trial_id: None,
 ) -> tuple[TrialResult, ...]:
@@ -57,7 +105,7 @@ def run_trials(
     Args:
         executor: Carries them out.
         specs: The trials; a parent that is not among them must be known.
-        work: Does one trial; must not depend on anything but the spec.
+        work: Does one trial; must not depend on anything but the spec, and on what it prepares.
         on_result: Called in this process with each new result, before the next one is waited for.
         known: Looks a result up, for example a store's `trial`.
 
@@ -67,8 +115,10 @@ def run_trials(
     found = _already_done(specs, known)
     waiting = {spec.trial_id: spec for spec in specs if spec.trial_id not in found}
     found |= _outside_parents(waiting, found, known)
+    if not waiting:
+        return tuple(found[spec.trial_id] for spec in specs)
     num_running = 0
-    with executor.session(work) as session:
+    with executor.session(work if isinstance(work, Work) else Work(_Done(work))) as session:
         while waiting or num_running:
             for spec in [spec for spec in waiting.values() if spec.parent is None or spec.parent in found]:
                 del waiting[spec.trial_id]
@@ -102,14 +152,19 @@ def _outside_parents(waiting: Mapping[str, TrialSpec], found: Mapping[str, Trial
     return results
 
 
-def attempt(work: Work, spec: TrialSpec) -> TrialResult:
+def attempt(do: Do, spec: TrialSpec, given: Any, tell: Tell) -> tuple[TrialResult, Any]:
     """Do one trial; an exception becomes a failed result with its traceback."""
     try:
-        return work(spec)
+        return do(spec, given, tell)
     except StoreError:
         raise
     except Exception:  # noqa: BLE001  (a failed trial is a record, whatever failed)
-        return failed(spec, traceback.format_exc())
+        return failed(spec, traceback.format_exc()), None
+
+
+def kept(work: Work, result: TrialResult, made: Any) -> TrialResult:
+    """Keep what a trial made, and return its result; a failed one made nothing."""
+    return work.keep(result, made) if isinstance(result, DoneTrial) else result
 
 
 def failed(spec: TrialSpec, reason: str) -> FailedTrial:

@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from triaxis.execution.base import Work, attempt
+from triaxis.execution.base import Work, attempt, kept
+from triaxis.progress import Moment
 from triaxis.values import TrialResult, TrialSpec
 
 
@@ -32,4 +33,9 @@ class SerialSession:
 
     def next_result(self) -> TrialResult:
         """Do the first trial of the queue."""
-        return attempt(self._work, self._queue.popleft())
+        spec, work = self._queue.popleft(), self._work
+
+        def tell(share: float, moment: Moment) -> None:
+            work.hear(spec, share, moment, "")
+
+        return kept(work, *attempt(work.do, spec, work.prepare(spec), tell))

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 
 from triaxis.data.images import Preprocess
 from triaxis.errors import ConfigError, UnsupportedModelError
+from triaxis.models.detector import Detector
 from triaxis.models.zoos import build, own_preprocess
 from triaxis.store.checkpoints import put_state
 
 log = logging.getLogger(__name__)
 
 
-PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "backbone.")
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "backbone.", "detector.")
 """What DataParallel, torch.compile and Lightning modules put before the names of a state dict."""
 
 
@@ -50,12 +51,14 @@ def load_model(name: str, args: dict[str, Any], num_classes: int, weights: str |
         UnsupportedModelError: The weights do not fit, or hold NaN.
     """
     model = build(name, args, num_classes)
+    # torchvision's own weights of a detector have its own names.
+    inside = model.detector if isinstance(model, Detector) else model
     zoo, _, kind = name.partition(":")
     is_trained = False
     if weights == "pretrained":
-        is_trained = put_weights(model, _pretrained(zoo, kind, args), f"the pretrained weights of {name}")
+        is_trained = put_weights(inside, _pretrained(zoo, kind, args), f"the pretrained weights of {name}")
     elif weights:
-        is_trained = put_weights(model, read_weights(Path(weights)), weights)
+        is_trained = put_weights(inside, read_weights(Path(weights)), weights)
     preprocess, side_px = own_preprocess(zoo, kind, model)
     return Loaded(model, preprocess, side_px, is_trained)
 
@@ -160,6 +163,9 @@ def _pretrained(zoo: str, kind: str, args: dict[str, Any]) -> dict[str, Tensor]:
         if zoo == "torchvision":
             from torchvision import models
 
+            if kind in models.list_models(module=models.detection):
+                # Older files have other names, which the detectors put right themselves.
+                return models.get_model(kind, weights="DEFAULT", **args).state_dict()
             return models.get_model_weights(kind).DEFAULT.get_state_dict(progress=False, check_hash=True)
     except Exception as error:  # noqa: BLE001 - the hubs raise whatever their HTTP clients raise
         reason = str(error).partition("\n")[0]

@@ -13,8 +13,9 @@ from torch import nn
 
 from triaxis.data.images import Preprocess
 from triaxis.errors import ConfigError, TriaxisError
-from triaxis.models import cifar, unet
+from triaxis.models import cifar, detector_zoo, unet
 from triaxis.models.arguments import check_args
+from triaxis.models.detector import Detector, as_detector
 from triaxis.plugins import import_named
 from triaxis.surgery.trace.plain import check_plain
 from triaxis.values import Value
@@ -39,11 +40,11 @@ class ModelSource(Value):
 
 
 def build(name: str, args: dict[str, Any], num_classes: int) -> nn.Module:
-    """Return an untrained model for `num_classes` classes.
+    """Return an untrained model for `num_classes` classes; a detector of torchvision's comes as a `Detector`.
 
     Args:
-        name: ``cifar:resnet20``, ``torchvision:NAME``, ``timm:NAME``, ``unet:basic``, ``unet:ENCODER`` with one of timm's, or
-            ``package.module:function``.
+        name: ``cifar:resnet20``, ``torchvision:NAME``, ``timm:NAME``, ``detection:NAME``, ``unet:basic``, ``unet:ENCODER`` with one of
+            timm's, or ``package.module:function``.
         args: Keyword arguments for the model's function.
         num_classes: Outputs of the classifier.
 
@@ -55,7 +56,7 @@ def build(name: str, args: dict[str, Any], num_classes: int) -> nn.Module:
     check_args(name, args)
     zoo, _, kind = name.partition(":")
     try:
-        return ZOOS[zoo](kind, args, num_classes)
+        return as_detector(ZOOS[zoo](kind, args, num_classes))
     except TriaxisError:
         raise
     except Exception as error:  # noqa: BLE001 - the zoos check few of their arguments, and fail on the others as they may
@@ -87,6 +88,8 @@ def _cifar(kind: str, args: dict[str, Any], num_classes: int) -> nn.Module:
 def _torchvision(kind: str, args: dict[str, Any], num_classes: int) -> nn.Module:
     from torchvision import models
 
+    if kind in models.list_models(module=models.detection):
+        return detector_zoo.torchvision_detector(kind, args, num_classes)
     if kind not in _names("torchvision"):
         raise ConfigError(_unknown("torchvision", kind, _names("torchvision")))
     if kind in models.list_models(module=models.segmentation):
@@ -106,6 +109,12 @@ def _timm(kind: str, args: dict[str, Any], num_classes: int) -> nn.Module:
     return timm.create_model(kind, pretrained=False, num_classes=num_classes, **args)
 
 
+def _detection(kind: str, args: dict[str, Any], num_classes: int) -> nn.Module:
+    if kind not in detector_zoo.FAMILIES:
+        raise ConfigError(_unknown("detection", kind, _names("detection")))
+    return detector_zoo.FAMILIES[kind](num_classes, **args)
+
+
 def _unet(kind: str, args: dict[str, Any], num_classes: int) -> nn.Module:
     import timm
 
@@ -123,6 +132,7 @@ ZOOS: dict[str, Callable[[str, dict[str, Any], int], nn.Module]] = {
     "torchvision": _torchvision,
     "timm": _timm,
     "unet": _unet,
+    "detection": _detection,
 }
 
 
@@ -153,7 +163,7 @@ def _own(name: str, args: dict[str, Any], num_classes: int) -> nn.Module:
         raise ConfigError(f"{name} must return a torch.nn.Module, got {type(model).__name__}.")
     model = unwrap(model)
     check_plain(model)
-    return model
+    return as_detector(model)
 
 
 def nearest(name: str) -> list[str]:
@@ -174,9 +184,12 @@ def _names(zoo: str) -> list[str]:
     if zoo == "torchvision":
         from torchvision import models
 
-        return [*models.list_models(module=models), *models.list_models(module=models.segmentation)]
+        segmenters = models.list_models(module=models.segmentation)
+        return [*models.list_models(module=models), *segmenters, *detector_zoo.torchvision_names()]
     if zoo == "unet":
         return ["basic"]
+    if zoo == "detection":
+        return list(detector_zoo.FAMILIES)
     return [*(f"resnet{6 * n + 2}" for n in range(1, 19)), *(f"densenet{3 * n + 4}" for n in range(4, 33, 4))]
 
 
@@ -187,6 +200,10 @@ def _unknown(zoo: str, kind: str, known: list[str]) -> str:
 
 def own_preprocess(zoo: str, kind: str, model: nn.Module) -> tuple[Preprocess | None, int | None]:
     """Return what the zoo says its images must look like."""
+    if isinstance(model, Detector):
+        said = model.detector.transform
+        side = said.fixed_size[0] if said.fixed_size else None
+        return Preprocess(mean=tuple(said.image_mean), std=tuple(said.image_std)), side
     if zoo == "timm":
         from timm.data import resolve_model_data_config
 

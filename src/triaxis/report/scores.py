@@ -9,6 +9,7 @@ SCORES = {
     "balanced_accuracy": ("balanced: the mean of the classes' recalls", "a smoothed bootstrap within each class"),
     "multi_label": ("the mean average precision over the labels", "a bootstrap over images"),
     "regression": ("1 minus the normalised error", "a t-interval over images"),
+    "detection": ("COCO's mean average precision: over classes, and over overlaps from 0.5 to 0.95", "a bootstrap over images"),
     "segmentation": ("the mean over classes of intersection over union, with pixels summed over images", "a bootstrap over images"),
 }
 """What the score is and how its interval is made, by the target of a classification, or else by the task."""

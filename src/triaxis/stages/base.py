@@ -16,11 +16,13 @@ from triaxis.data.images import Images, Preprocess, Splits, require_recipe
 from triaxis.data.sources import load_splits
 from triaxis.errors import StoreError, TriaxisError, UnsupportedModelError
 from triaxis.metrics.macs import count_macs, count_params
+from triaxis.models.detector import Detector, as_detector
 from triaxis.models.weights import check_finite, load_model
 from triaxis.models.zoos import ModelSource, unwrap
 from triaxis.progress import Advance, Moment, Progress, Silent
 from triaxis.stages.context import Base, Data, Opened, Run, Trainer
 from triaxis.stages.costs import round_to
+from triaxis.stages.elsewhere import require_cluster
 from triaxis.stages.environment import how_to_train, pick_device
 from triaxis.stages.forecast import forecast
 from triaxis.stages.identity import identity_of_run, require_the_same, state_digest
@@ -73,8 +75,10 @@ def open_run(
     run.progress.score = score_of(config.task)
     device = pick_device(config)
     require_packages(config, device)
+    if store.record("block_order") is None:
+        require_cluster(config, device)
     since = CpuTime.now()
-    task = task_of(config)
+    task, is_named = task_of(config), splits is None
     network, splits, source, is_trained = _loaded(run, task, model, splits)
     run = _with_formats(run, network, source, device)
     train = splits.train
@@ -87,7 +91,7 @@ def open_run(
     base = Base(source, _surgeon(run, network, source, device), state_digest(network.state_dict()))
     store.put_record("anatomy", base.surgeon.anatomy.to_json())
     trainer = dataclasses.replace(trainer, teacher=Teacher(network, source.side_px, device, trainer.mode, task))
-    return Opened(run, Data(splits, splits.digest()), base, trainer)
+    return Opened(run, Data(splits, splits.digest(), is_named), base, trainer)
 
 
 def _loaded(run: Run, task: Task, model: nn.Module | None, splits: Splits | None) -> tuple[nn.Module, Splits, ModelSource, bool]:
@@ -98,6 +102,8 @@ def _loaded(run: Run, task: Task, model: nn.Module | None, splits: Splits | None
         if splits is None or model is None:
             splits, loaded = _load(run.config, run.store, task, splits, model)
         network = _own_copy(model) if model is not None else trainable(loaded.model)  # type: ignore[union-attr]
+        if isinstance(network, Detector):
+            network.normalises_as(splits.train.preprocess)
         called_with(network, run.config.example_input)
         source = _source(run.config, splits, named=model is None)
         _require_usable(run.config, task, network, splits, source)
@@ -147,7 +153,7 @@ def _own_copy(model: nn.Module) -> nn.Module:
     """What is handed over stays as it is."""
     model = unwrap(model)
     check_plain(model)
-    return trainable(copy.deepcopy(model))
+    return trainable(as_detector(copy.deepcopy(model)))
 
 
 def load_parts(config: Config) -> tuple[Splits, Any]:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from triaxis.errors import TrainingError
-from triaxis.execution import make_executor, run_trials
-from triaxis.execution.base import Work
+from triaxis.execution import SerialExecutor, Work, run_trials
 from triaxis.maths.design import axis_design, steepest
 from triaxis.maths.lattice import BASE, Lattice, Levels, on_axis
 from triaxis.process.walltime import added
-from triaxis.progress import Moment, Silent
+from triaxis.progress import Moment, Tell
 from triaxis.stages.block_choice import choose_blocks
 from triaxis.stages.context import Base, Data, Run, Trainer
 from triaxis.stages.effort import collected
+from triaxis.stages.elsewhere import executor_of, work_elsewhere
 from triaxis.stages.forecast import TEACHER_SHARE, effort
 from triaxis.stages.restore import restore_weights
 from triaxis.stages.trial import run_trial
+from triaxis.stages.under_way import UnderWay
 from triaxis.values import AXES, Axis, CostTable, DoneTrial, FailedTrial, KeepRatios, Recipe, TrialResult, TrialSpec, done_trials
 from triaxis.values.score import said, score_of
 
@@ -118,30 +119,28 @@ def measure_trials(
     run.progress.expect({stage: total})
     with run.timed(stage) as advance:
         advance(done / total, "")
+        under_way = UnderWay(advance, specs, places, _effort, done)
 
         def on_result(result: TrialResult) -> None:
-            nonlocal done
             run.store.put_trial(result)
             if isinstance(result, DoneTrial):
                 trainer.forget(result.trial_id)
-            done += _effort(result.spec)
-            accuracy = result.val_accuracy if isinstance(result, DoneTrial) else None
-            place = dataclasses.replace(places[result.trial_id], event="result", val_accuracy=accuracy)
-            advance(done / total, f"{result.spec.axis} {_words(result)}", place)
+            under_way.ended(result, _words(result))
 
-        def work(spec: TrialSpec) -> TrialResult:
-            start, place = done, places[spec.trial_id]
+        is_here = run.config.collect.executor == "serial"
+        work = _work_here(run, data, base, trainer) if is_here else work_elsewhere(run, data, base, trainer)
+        executor = SerialExecutor() if is_here else executor_of(run.config, trainer.device, trainer.machine.threads)
+        return run_trials(executor, specs, dataclasses.replace(work, hear=under_way.hear), on_result, known=run.store.trial)
 
-            def tell(part: float, moment: Moment) -> None:
-                at = dataclasses.replace(moment, trial=place.trial, num_trials=place.num_trials)
-                advance((start + part * _effort(spec)) / total, f"{spec.axis} {spec.target}", at)
 
-            tell(0.0, Moment())
-            return run_trial(run, data, base, trainer, spec, tell)
+def _work_here(run: Run, data: Data, base: Base, trainer: Trainer) -> Work:
+    """Return the work of trials in this process, which reads and writes the run directory itself."""
 
-        collect = run.config.collect
-        job = work if collect.executor == "serial" else _work_elsewhere(run, data, base, trainer)
-        return run_trials(make_executor(collect.executor, collect.workers), specs, job, on_result, known=run.store.trial)
+    def do(spec: TrialSpec, given: Any, tell: Tell) -> tuple[TrialResult, None]:
+        tell(0.0, Moment())
+        return run_trial(run, data, base, trainer, spec, tell), None
+
+    return Work(do)
 
 
 def design(run: Run, data: Data, base: Base, table: CostTable) -> tuple[TrialSpec, ...]:
@@ -269,15 +268,3 @@ def _effort(spec: TrialSpec) -> float:
 
 def _words(result: TrialResult) -> str:
     return str(result.achieved) if isinstance(result, DoneTrial) else f"failed: {result.reason}"
-
-
-def _work_elsewhere(run: Run, data: Data, base: Base, trainer: Trainer) -> Work:
-    """Return the work as other processes do it: they read the store, this process alone writes."""
-    machine = dataclasses.replace(trainer.machine, is_free=False, remember=None)
-    return functools.partial(
-        run_trial,
-        dataclasses.replace(run, progress=Silent()),
-        data,
-        dataclasses.replace(base, gauges={}),
-        dataclasses.replace(trainer, machine=machine),
-    )

@@ -56,10 +56,14 @@ class Run:
 
 @dataclass(frozen=True)
 class Data:
-    """The images of a run; `digest` identifies those of train and val."""
+    """The images of a run; `digest` identifies those of train and val.
+
+    `is_named` says whether the configuration's data section tells where they are, so that another process can open them too.
+    """
 
     splits: Splits
     digest: str
+    is_named: bool = False
 
 
 @dataclass(frozen=True)

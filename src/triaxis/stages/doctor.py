@@ -35,6 +35,7 @@ class Extra:
 EXTRAS = {
     "onnx": Extra(("onnx", "onnxruntime", "onnxscript"), "export.formats: [onnx], profile.runtime: onnxruntime"),
     "openvino": Extra(("openvino",), "profile.runtime: openvino"),
+    "detection": Extra(("pycocotools",), "task: detection"),
     "hub": Extra(("huggingface_hub",), "triaxis push, triaxis.load('hub:org/name')"),
     "ray": Extra(("ray",), "collect.executor: ray"),
     "tensorboard": Extra(("tensorboard",), "progress: [tensorboard]"),

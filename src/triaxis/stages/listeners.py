@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from triaxis.errors import MissingDependencyError, StoreError
 from triaxis.plugins import find_part
+from triaxis.process.mark import mark_of
 from triaxis.progress import Clock, Listener, Progress, Step
 from triaxis.store.directory import RunDirectory
 from triaxis.store.files import TEMPORARY_SUFFIX, read_json
@@ -35,6 +36,9 @@ SHORT_S = 1.0
 
 QUIET_S = 120.0
 """A process on another machine that wrote nothing for so long is taken to be gone."""
+
+LOOK_S = 3.0
+"""How long a look at a process on another machine may take, where the clocks of the two disagree."""
 
 
 @contextmanager
@@ -117,7 +121,7 @@ class ProgressFile:
         if step.event in ("step", "epoch") and now - self._last < SHORT_S:
             return
         self._last = now
-        who = {"pid": os.getpid(), "host": platform.node(), "time": time.time()}
+        who = {"pid": os.getpid(), "mark": mark_of(os.getpid()), "host": platform.node(), "time": time.time()}
         self._temporary.write_text(json.dumps({"schema": 1, **step.to_json(), **who}, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         os.replace(self._temporary, self._path)
 
@@ -127,23 +131,62 @@ class ProgressFile:
             path.unlink(missing_ok=True)
 
 
-def read_progress(run: RunDirectory) -> dict[str, Any] | None:
-    """Return what `progress.json` says, with `is_running`: whether the process that wrote it is still there. None if there is none."""
+def read_progress(run: RunDirectory, wait: Callable[[float], object] = time.sleep, clock: Clock = time.monotonic) -> dict[str, Any] | None:
+    """Return what `progress.json` says, with `is_running`: whether the process that wrote it is still there. None if there is none.
+
+    Clocks of two machines need not agree, and may be set: of a process on another machine it is watched whether it writes, from
+    one call to the next. A first call whose clock says nothing sensible waits for `LOOK_S` seconds to see it.
+    """
+    found = _progress(run)
+    if found is None:
+        return None
+    if found["host"] == platform.node():
+        return {**found, "is_running": _is_alive(found)}
+    is_heard = _is_heard(run, found, clock())
+    if is_heard is None:
+        wait(LOOK_S)
+        later = _progress(run)
+        if later is None:
+            return None
+        is_heard, found = later != found, later
+        _is_heard(run, later, clock())
+    return {**found, "is_running": is_heard}
+
+
+_looks: dict[Path, tuple[dict[str, Any], float, bool]] = {}
+"""What was read last of a run's progress, when it was first seen so, and whether it had been other before."""
+
+
+def _is_heard(run: RunDirectory, found: dict[str, Any], now: float) -> bool | None:
+    """Return whether the process of another machine still writes, or None if that cannot be told yet."""
+    place = run.progress_file.resolve()
+    before, since, has_moved = _looks.get(place, (found, now, False))
+    if before != found:
+        since, has_moved = now, True
+    _looks[place] = (found, since, has_moved)
+    if has_moved or now - since >= QUIET_S:
+        return now - since < QUIET_S
+    age = time.time() - float(found["time"])
+    return True if 0 <= age < QUIET_S else None
+
+
+def _progress(run: RunDirectory) -> dict[str, Any] | None:
     with contextlib.suppress(StoreError, KeyError, TypeError, ValueError):
         found = read_json(run.progress_file)
         Step.from_json(found)
-        return {**found, "is_running": _is_alive(int(found["pid"]), found["host"], float(found["time"]))}
+        return {**found, "pid": int(found["pid"]), "host": str(found["host"]), "time": float(found["time"])}
     return None
 
 
-def _is_alive(pid: int, host: str, written: float) -> bool:
-    if host != platform.node():
-        return time.time() - written < QUIET_S
+def _is_alive(found: dict[str, Any]) -> bool:
+    pid, written = found["pid"], found["time"]
+    if "mark" in found:
+        return found["mark"] is not None and mark_of(pid) == found["mark"]
     import psutil
 
     try:
         process = psutil.Process(pid)
-        # A process that is younger than the file only has the same number.
+        # Version 0.1 wrote no mark. A process that is younger than the file only has the same number.
         return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= written + SHORT_S
     except (psutil.Error, ValueError):
         return False
@@ -165,7 +208,7 @@ class EventLog:
         self._last = now
         if self._file is None:
             self._file = self._path.open("a", encoding="utf-8")
-        said = {key: item for key, item in step.to_json().items() if item not in (None, "")}
+        said = {key: item for key, item in step.to_json().items() if item not in (None, "", ())}
         self._file.write(json.dumps({"time": time.time(), **said}, allow_nan=False) + "\n")
         self._file.flush()
 

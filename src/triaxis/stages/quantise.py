@@ -21,6 +21,7 @@ from triaxis.errors import ConfigError, ExperimentMismatchError
 from triaxis.metrics.gauge import in_turns
 from triaxis.metrics.runtimes.base import timed
 from triaxis.metrics.runtimes.onnx import run_onnx, write_onnx
+from triaxis.models.detector import exported
 from triaxis.models.zoos import ModelSource
 from triaxis.process.usual_torch import usual_torch
 from triaxis.stages.identity import state_digest
@@ -48,7 +49,7 @@ class Runs(nn.Module):
         super().__init__()
         self._runner = runner
 
-    def forward(self, images: Tensor) -> Any:
+    def forward(self, images: Tensor, targets: Tensor | None = None) -> Any:
         return self._runner(images.contiguous())
 
 
@@ -113,7 +114,7 @@ def _measured(written: Int8File, splits: Splits, side: int, task: Task) -> dict[
 def _latency(path: Path, model: nn.Module, shape: tuple[int, ...], batch: int) -> dict[str, Any]:
     """Return milliseconds in fp32 and in INT8 on ONNX Runtime, read in turns, and what INT8 takes over fp32."""
     images = torch.randn(batch, *shape)
-    live = copy.deepcopy(model).cpu().float().eval().to(memory_format=torch.contiguous_format)
+    live = exported(copy.deepcopy(model).cpu().float().eval().to(memory_format=torch.contiguous_format))
     with tempfile.TemporaryDirectory(prefix="triaxis-") as folder:
         fp32 = run_onnx(write_onnx(Path(folder) / "model.onnx", live, shape))
     int8 = run_onnx(path)

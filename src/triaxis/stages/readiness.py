@@ -20,6 +20,7 @@ from triaxis.store.base import Store
 from triaxis.surgery.cut.sides import first_line
 from triaxis.surgery.trace.plain import trainable
 from triaxis.tasks import Task, mapped, tensors_in
+from triaxis.tasks.matching import require_pycocotools
 from triaxis.values import Recipe
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,8 @@ def require_packages(config: Config, device: torch.device) -> None:
             own=config.metrics,
             commands=config.profile.commands,
         )
+    if config.task == "detection":
+        require_pycocotools()
     if {"onnx", "onnx-int8"} & set(config.export.formats):
         require_onnx()
 

@@ -22,12 +22,35 @@ def run_trial(run: Run, data: Data, base: Base, trainer: Trainer, spec: TrialSpe
     """Cut, fine-tune briefly, calibrate and evaluate one trial; its checkpoint is on disk when this returns."""
     start = time.perf_counter()
     with ledger() as spent:
-        done = _measured(run, data, base, trainer, spec, advance)
-    return dataclasses.replace(done, seconds=time.perf_counter() - start, seconds_by_part=spent)
+        parent, state = parent_of(run, base, spec)
+        result, weights = measured(run, data, base, trainer, spec, parent, state, advance)
+        path = save_checkpoint(run.directory.checkpoint(spec.trial_id), weights)
+        result = dataclasses.replace(result, checkpoint=str(path.relative_to(run.directory.path)))
+    return dataclasses.replace(result, seconds=time.perf_counter() - start, seconds_by_part=spent)
 
 
-def _measured(run: Run, data: Data, base: Base, trainer: Trainer, spec: TrialSpec, advance: Tell | None) -> DoneTrial:
-    parent, state = parent_of(run, base, spec)
+def measured(
+    run: Run,
+    data: Data,
+    base: Base,
+    trainer: Trainer,
+    spec: TrialSpec,
+    parent: PrunePlan,
+    state: dict[str, Tensor],
+    advance: Tell | None = None,
+) -> tuple[DoneTrial, dict[str, Tensor]]:
+    """Return a trial's result and its fine-tuned weights; nothing of the store or the directory of the run is touched.
+
+    Args:
+        run: Its configuration is used.
+        data: The images.
+        base: The base model, and how it can be cut.
+        trainer: How networks are trained and measured.
+        spec: The trial.
+        parent: The plan of its parent.
+        state: The parent's weights, in the base model's shapes.
+        advance: Told how far the fine-tune is.
+    """
     plan = child_plan(run, data, base, trainer, spec.target, parent, state, known=base.losses if spec.parent is None else None)
     model = base.surgeon.cut(plan, state)
     macs = count_macs(model, base.shape_at(plan.side_px))
@@ -35,8 +58,7 @@ def _measured(run: Run, data: Data, base: Base, trainer: Trainer, spec: TrialSpe
         model, data.splits.train, spec.recipe, side_px=plan.side_px, seed=spec.seed, name=spec.trial_id, advance=advance
     )
     found = trainer.evaluate(model, data.splits.val, plan.side_px)
-    path = save_checkpoint(run.directory.checkpoint(spec.trial_id), model.state_dict())
-    return DoneTrial(
+    result = DoneTrial(
         spec=spec,
         plan=plan,
         val_accuracy=found.value,
@@ -45,8 +67,8 @@ def _measured(run: Run, data: Data, base: Base, trainer: Trainer, spec: TrialSpe
         macs=macs,
         params=count_params(model),
         train_macs=float(done.num_images * macs),
-        checkpoint=str(path.relative_to(run.directory.path)),
     )
+    return result, model.state_dict()
 
 
 def parent_of(run: Run, base: Base, spec: TrialSpec) -> tuple[PrunePlan, dict[str, Tensor]]:

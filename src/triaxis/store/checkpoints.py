@@ -7,6 +7,7 @@ wrote it, is read as it is.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,10 +47,72 @@ def save_checkpoint(path: str | Path, state: Mapping[str, Tensor]) -> Path:
     """
     from safetensors.torch import save_file
 
+    tensors, metadata = _sealed(state)
+    return write_atomic(path, lambda temporary: save_file(tensors, temporary, metadata))
+
+
+def _sealed(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return tensors as safetensors takes them, and the metadata that hold their digest."""
     # A copy each: safetensors refuses tensors that share memory, which tied weights do.
     tensors = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()}
-    metadata = {DIGEST_KEY: content_digest(tensors)}
-    return write_atomic(path, lambda temporary: save_file(tensors, temporary, metadata))
+    return tensors, {DIGEST_KEY: content_digest(tensors)}
+
+
+@part("checkpoints")
+def pack_checkpoint(state: Mapping[str, Tensor]) -> bytes:
+    """Return a state dict as the bytes of a checkpoint file, to be sent to another process."""
+    from safetensors.torch import save
+
+    return save(*_sealed(state))
+
+
+@part("checkpoints")
+def unpack_checkpoint(packed: bytes, origin: str) -> dict[str, Tensor]:
+    """Return the state dict that `pack_checkpoint` packed, or that a checkpoint file of these bytes holds, on the CPU.
+
+    Args:
+        packed: The bytes.
+        origin: Where they come from, for the sentence.
+
+    Raises:
+        StoreError: They are none of a checkpoint, or not what was packed.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        tensors = load(packed)
+        header = json.loads(packed[8 : 8 + int.from_bytes(packed[:8], "little")]).get("__metadata__")
+    except (SafetensorError, ValueError) as error:
+        raise StoreError(f"{origin} must be a checkpoint that triaxis wrote, got '{error}': {REMEDY}.") from error
+    _require_digest(tensors, header, origin, REMEDY)
+    return tensors
+
+
+def read_packed(path: Path) -> bytes:
+    """Return the bytes of a checkpoint file, which `unpack_checkpoint` looks at where they arrive.
+
+    Raises:
+        StoreError: The file cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StoreError(f"{path} must be a checkpoint that triaxis wrote, got '{error.strerror}': {REMEDY}.") from error
+
+
+def keep_packed(path: str | Path, packed: bytes) -> Path:
+    """Write the bytes of `pack_checkpoint` as a checkpoint file, durably and atomically, after a look at their digest.
+
+    Raises:
+        StoreError: They are not what was packed, or cannot be written.
+    """
+    unpack_checkpoint(packed, f"What came for {path}")
+    return write_atomic(path, lambda temporary: _write(temporary, packed))
+
+
+def _write(path: Path, packed: bytes) -> None:
+    path.write_bytes(packed)
 
 
 @part("checkpoints")
@@ -71,10 +134,14 @@ def load_checkpoint(path: str | Path, remedy: str = REMEDY) -> dict[str, Tensor]
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
     except (OSError, SafetensorError) as error:
         raise StoreError(f"{path} must be a checkpoint that triaxis wrote, got '{error}': {remedy}.") from error
+    _require_digest(tensors, header, str(path), remedy)
+    return tensors
+
+
+def _require_digest(tensors: Mapping[str, Tensor], header: Mapping[str, str] | None, origin: str, remedy: str) -> None:
     # Version 0.1 wrote no metadata, and so no digest.
     if header is not None and header.get(DIGEST_KEY) != content_digest(tensors):
-        raise StoreError(f"{path} must hold the weights that triaxis wrote, but the file is damaged, as its digest shows: {remedy}.")
-    return tensors
+        raise StoreError(f"{origin} must hold the weights that triaxis wrote, but it is damaged, as its digest shows: {remedy}.")
 
 
 def load_into(model: Module, path: str | Path, remedy: str = REMEDY) -> None:

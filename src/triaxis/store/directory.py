@@ -47,6 +47,7 @@ FREE_KEYS = (
     "export.formats",
     "collect.executor",
     "collect.workers",
+    "collect.cluster",
     "data.workers",
     "data.memory",
     "data.download",
@@ -261,12 +262,14 @@ class RunDirectory:
             # A record lock, unlike flock, is not inherited by worker processes that outlive a killed driver.
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                os.close(descriptor)
+                raise StoreError(
+                    f"The run directory {self.path} must be on a disk that locks files, got '{error.strerror}': mount it with locks, or "
+                    "choose a directory on another disk with --out."
+                ) from None
             holder = os.pread(descriptor, 100, 0).decode(errors="replace").strip()
             os.close(descriptor)
-            if error.errno not in (errno.EACCES, errno.EAGAIN):
-                raise StoreError(
-                    f"The run directory {self.path} must be on a file system with locks, got '{error.strerror}': choose another with --out."
-                ) from None
             raise StoreLockedError(_locked_sentence(self.path, holder or "unknown")) from None
         try:
             yield descriptor

@@ -16,6 +16,7 @@ from pathlib import Path
 from triaxis.errors import StoreError
 from triaxis.store.files import remove_file, unwritable, write_atomic
 from triaxis.store.journal import TABLES, Name, Place, body_at, journal_of, places_in, seal_of, write_journal
+from triaxis.store.shared_disks import shared_kind
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ COMMIT;
 """
 
 DAMAGED_SUFFIX = ".damaged"
-NOT_DAMAGE = ("locked", "busy", "full", "readonly", "unable to open", "disk I/O error")
+NOT_DAMAGE = ("locked", "locking protocol", "busy", "full", "readonly", "unable to open", "disk I/O error")
 """Words of SQLite on a file that it cannot use now, which may be whole."""
 
 
@@ -77,7 +78,11 @@ def _in_order(places: dict[Name, Place]) -> list[tuple[Name, Place]]:
 
 
 def _connected(store: Path) -> sqlite3.Connection:
-    return sqlite3.connect(store, isolation_level=None)
+    connection = sqlite3.connect(store, isolation_level=None)
+    if shared_kind(store) is not None:
+        # A log that another disk left is then read without a file in memory.
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    return connection
 
 
 def _body(connection: sqlite3.Connection, name: Name) -> str:
@@ -235,6 +240,8 @@ def unusable(path: Path, error: sqlite3.Error) -> str:
         return f"{path} must be on a disk that takes it, but the disk may be full or broken ({reason}): free some space and run again."
     if "readonly" in reason or "unable to open" in reason:
         return f"{path} must be writable, got '{reason}': check the permissions of {path.parent}, or free some space if its disk is full."
+    if "locking protocol" in reason:
+        return f"{path} must be on a disk that locks files, got '{reason}': choose a directory on another disk with --out."
     if "locked" in reason:
         return f"{path} must have one writer, but another process is writing: wait for it to end, then run the same command again."
     if "not a database" in reason or "malformed" in reason:

@@ -3,6 +3,9 @@
 The write-ahead log lets `solve` and `status` read while a run writes; ``synchronous=FULL`` makes a commit outlive a
 power cut. Bodies are JSON text, so that the file can be read with nothing but the sqlite3 shell. Each carries a seal, and each
 commit is added to a journal beside the file, from which `triaxis.store.mending` makes a damaged one again.
+
+The log needs a file that all processes map into memory, which a network file system cannot give. There the store keeps a
+rollback journal, which needs nothing but locks: readers wait for a commit to end, and the other way round.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from triaxis.store.journal import TABLES, Journal, Name, journal_of, seal_of
 from triaxis.store.memory import to_text
 from triaxis.store.mending import SCHEMA_NUMBER, TABLES_SQL, add_columns, has_seals, last_number, mend, remedy, unusable
 from triaxis.store.records import damaged, read_result
+from triaxis.store.shared_disks import shared_kind
 from triaxis.values import TrialResult
 
 BUSY_SECONDS = 10.0
@@ -70,14 +74,21 @@ class SqliteStore:
         return open_store, (self._path, True, self._check)
 
     def _prepare(self, read_only: bool) -> None:
+        is_shared = not read_only and shared_kind(self._path) is not None
         with self._told():
+            if is_shared:
+                # A log that another disk left is then read without the file in memory.
+                self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             found = self._connection.execute("PRAGMA user_version").fetchone()[0]
             empty = not self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
             if found != SCHEMA_NUMBER and not (empty and found == 0 and not read_only):
                 raise StoreError(_of_another_version(self._path, found))
             if not read_only:
-                self._connection.execute("PRAGMA journal_mode = WAL")
-                self._connection.execute("PRAGMA synchronous = FULL")
+                # Extra: the folder is synced too, after the journal is gone.
+                journal, sync = ("DELETE", "EXTRA") if is_shared else ("WAL", "FULL")
+                self._connection.execute(f"PRAGMA journal_mode = {journal}")
+                self._connection.execute(f"PRAGMA synchronous = {sync}")
+                self._connection.execute("PRAGMA locking_mode = NORMAL")
                 self._connection.executescript(TABLES_SQL)
                 add_columns(self._connection)
             self._is_sealed = has_seals(self._connection)

@@ -121,9 +121,12 @@ class SharedCut:
         self.kept = {name: {d: at.to(shared.device) for d, at in kept.get(name, {}).items()} for name in self.names}
         self.memory_format = shared.memory_format
 
-    def __call__(self, images: Tensor) -> object:
-        """Return what the network returns, logits (B, K), for normalised images (B, C, S, S) at the cut's side."""
-        return functional_call(self.frame, {name: self._gathered(name) for name in self.names}, (images,))
+    def __call__(self, images: Tensor, *more: Tensor) -> object:
+        """Return what the network returns, such as logits (B, K), for normalised images (B, C, S, S) at the cut's side.
+
+        What else a network takes, as a detector its targets, may follow the images.
+        """
+        return functional_call(self.frame, {name: self._gathered(name) for name in self.names}, (images, *more))
 
     def _gathered(self, name: str) -> Tensor:
         tensor: Tensor = self.full[name]

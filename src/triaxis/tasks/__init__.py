@@ -9,6 +9,7 @@ from triaxis.errors import ConfigError
 from triaxis.plugins import find_part
 from triaxis.tasks.base import Placed, Score, Task, Transform, placed
 from triaxis.tasks.classification import Classification
+from triaxis.tasks.detection import Detection
 from triaxis.tasks.multi_label import MultiLabel
 from triaxis.tasks.outputs import Output, mapped, named_tensors, tensors_in
 from triaxis.tasks.per_image import PerImage
@@ -20,6 +21,7 @@ __all__ = [
     "BOX",
     "CLASSIFICATION",
     "Classification",
+    "Detection",
     "MultiLabel",
     "Output",
     "PerImage",
@@ -42,6 +44,7 @@ BOX: dict[str, Callable[..., Task]] = {
     "multi_label": MultiLabel,
     "regression": Regression,
     "segmentation": Segmentation,
+    "detection": Detection,
 }
 """The tasks that come with triaxis, by name."""
 

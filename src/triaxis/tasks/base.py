@@ -17,9 +17,9 @@ What every task promises, and `triaxis.testing.TaskContract` checks:
 * `observe` keeps of each batch what `score` needs, on the CPU, and no more: how a split falls into batches changes nothing.
 * `loss` is a mean over images with a gradient; a perfect output has a smaller one than a random output.
 * `distillation` is smallest where the output is the teacher's. The weight and the temperature are the recipe's.
-* `forward` is the only way in which a model is called. Where targets are given, the caller will ask for `loss`: a task whose
-  models compute their own loss passes the targets to the model then, if the model is in training mode, and `loss` takes what
-  came back. Without targets the model must say what it sees.
+* `forward` is the only way in which a model is called. Where targets are given, the caller will ask for `loss`, or for `score`
+  with the loss in it: a task whose models compute their own loss passes the targets to the model then, and `loss` takes what came
+  back. In evaluation mode, and without targets, the model must say what it sees.
 * Wrong targets are a `DataError`, wrong outputs an `UnsupportedModelError`, before anything is trained.
 * A task holds plain settings only, so that it can be sent to another process.
 """
@@ -119,8 +119,8 @@ class Task(Protocol):
 class Placed(Protocol):
     """A task whose targets have places in the picture, such as masks and boxes."""
 
-    def moved(self, targets: Tensor, window: Window) -> Tensor:
-        """Return targets (B, ...) of whole stored pictures as they lie in the window of each.
+    def moved(self, targets: Tensor, window: Window, stored_px: int) -> Tensor:
+        """Return targets (B, ...) of whole stored pictures, of this side, as they lie in the window of each.
 
         Raises:
             DataError: The targets are not of the pictures' side.
@@ -129,4 +129,4 @@ class Placed(Protocol):
 
 def placed(task: Task, targets: Tensor, window: Window, stored_px: int) -> Tensor:
     """Return the targets (B, ...) of stored pictures of a side as they lie in a window: moved along, where they have places."""
-    return task.moved(targets, window) if isinstance(task, Placed) and not window.is_whole(stored_px) else targets
+    return task.moved(targets, window, stored_px) if isinstance(task, Placed) and not window.is_whole(stored_px) else targets

@@ -81,7 +81,7 @@ class Segmentation:
             )
         return targets
 
-    def moved(self, targets: Tensor, window: Window) -> Tensor:
+    def moved(self, targets: Tensor, window: Window, stored_px: int) -> Tensor:
         """Return the masks (B, side, side) as they lie in the window."""
         return window.of(targets)
 

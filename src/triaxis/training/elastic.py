@@ -66,7 +66,7 @@ def train_elastic(
     """
     start = time.perf_counter()
     require_batch(len(images), recipe.batch_size, "train")
-    taught = teacher if recipe.distill > 0 else None
+    taught = teacher if recipe.distill > 0 and task.distils else None
     side_px, machine = shared.surgeon.anatomy.base_side_px, machine or Machine()
     loop = ElasticLoop(
         shared.model, images, recipe, side_px, seed, device, mode, taught, on_step, machine, save_s, task, shared, plan_at, views

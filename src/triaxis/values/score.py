@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-SCORES = {"segmentation": "mean IoU"}
+SCORES = {"segmentation": "mean IoU", "detection": "mean average precision"}
 """By task; the scores of all others are called accuracy."""
 
 _WORD = re.compile(r"""(?<![\w."'=/-])(?<!target:\ )(?P<article>[Aa]n\ )?(?P<first>[Aa])ccurac(?P<end>y|ies)(?![\w"'=/-])""")

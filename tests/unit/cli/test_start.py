@@ -114,3 +114,16 @@ def test_the_command_that_follows_can_be_pasted(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["init", "--model", "cifar:resnet8", "--data", "digits", "--file", str(file)])
     assert done.exit_code == 0, done.output
     assert f"triaxis run '{file}'" in done.output
+
+
+def test_masks_are_looked_at_and_get_their_task_and_a_network_for_it(tmp_path: Path) -> None:
+    for folder in ("images", "masks"):
+        (tmp_path / "streets" / folder).mkdir(parents=True)
+        for i in range(40):
+            Image.new("RGB" if folder == "images" else "L", (40, 30), i % 3).save(tmp_path / "streets" / folder / f"{i}.png")
+    text = starting_config("cifar:resnet20", f"masks:{tmp_path / 'streets'}", "macs=50%")
+    assert "looked at: 40 pictures with masks, about 30 px" in text and "there is no test folder" in text
+    (tmp_path / "triaxis.yaml").write_text(text)
+    config = load_config(tmp_path / "triaxis.yaml")
+    assert (config.task, config.model.name, config.data.side_px) == ("segmentation", "unet:basic", 30)
+    assert config.base.batch_size < 40 and "task: segmentation" in starting_config("unet:resnet18", "digit_scenes", "macs=50%")

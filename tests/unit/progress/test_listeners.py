@@ -9,6 +9,7 @@ import platform
 import re
 import subprocess
 import sys
+import time
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +18,11 @@ from typing import Any
 import pytest
 from clock import FakeClock, Heard
 
+from triaxis.cli.show import now
 from triaxis.config import Config, config_from_plain
 from triaxis.errors import ConfigError, MissingDependencyError
-from triaxis.progress import Meter, Moment, Progress, Step
+from triaxis.process.mark import mark_of
+from triaxis.progress import Meter, Moment, Progress, RunningTrial, Step
 from triaxis.stages.listeners import EventLog, Lines, ProgressFile, TensorBoard, read_progress, watched
 from triaxis.store.directory import RunDirectory
 
@@ -117,7 +120,7 @@ def test_a_file_of_a_process_that_is_gone_is_stale(run: RunDirectory) -> None:
     gone.wait()
 
     def is_running(**changed: Any) -> bool:
-        run.progress_file.write_text(json.dumps({**plain, **changed}))
+        run.progress_file.write_text(json.dumps({key: item for key, item in {**plain, **changed}.items() if item != "left out"}))
         found = read_progress(run)
         assert found is not None
         return found["is_running"]
@@ -125,9 +128,76 @@ def test_a_file_of_a_process_that_is_gone_is_stale(run: RunDirectory) -> None:
     assert is_running()
     assert not is_running(pid=gone.pid)
     assert not is_running(pid=-1)
-    assert not is_running(time=plain["time"] - 1e8)  # this process is younger: another one had its number
-    assert is_running(host="elsewhere")
-    assert not is_running(host="elsewhere", time=plain["time"] - 3600)
+    assert not is_running(mark="of another process that had this number")
+    assert not is_running(mark=None, pid=gone.pid)
+    assert is_running(time=plain["time"] - 1e8) and is_running(time=plain["time"] + 1e8)  # clocks jump
+    assert is_running(mark="left out")  # version 0.1 wrote none
+    assert not is_running(mark="left out", time=plain["time"] - 1e8)
+
+
+def test_a_process_that_waits_to_be_buried_is_gone() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    assert (mark := mark_of(child.pid)) is not None and mark == mark_of(child.pid) != mark_of(os.getpid())
+    child.stdin.close()  # type: ignore[union-attr]
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert mark_of(child.pid) is None
+    child.wait()
+
+
+class Elsewhere:
+    """A process on another machine, whose clock is off by `skew` seconds, and a look at it from here."""
+
+    def __init__(self, run: RunDirectory, clock: FakeClock, skew: float) -> None:
+        self.run, self.clock, self.skew, self.share = run, clock, skew, 0.0
+        self.waited: list[float] = []
+        self.write()
+
+    def write(self) -> None:
+        self.share += 0.01
+        ProgressFile(self.run.progress_file).hear(Step(stage="base", share=self.share))
+        plain = json.loads(self.run.progress_file.read_text())
+        self.run.progress_file.write_text(json.dumps({**plain, "host": "elsewhere", "time": time.time() + self.skew}))
+
+    def is_running(self, *, writes_while_waited_for: bool = False) -> bool:
+        def wait(seconds: float) -> None:
+            self.waited.append(seconds)
+            if writes_while_waited_for:
+                self.write()
+
+        found = read_progress(self.run, wait, self.clock)
+        assert found is not None
+        return found["is_running"]
+
+
+@pytest.mark.parametrize("skew", [0.0, -60.0])
+def test_a_process_elsewhere_is_believed_where_clocks_agree(run: RunDirectory, clock: FakeClock, skew: float) -> None:
+    far = Elsewhere(run, clock, skew)
+    assert far.is_running() and not far.waited
+
+
+@pytest.mark.parametrize("skew", [-3600.0, 3600.0])
+def test_a_process_elsewhere_whose_clock_is_off_is_watched(run: RunDirectory, clock: FakeClock, skew: float) -> None:
+    far = Elsewhere(run, clock, skew)
+    assert not far.is_running()  # nothing was written in the 3 s
+    assert far.is_running(writes_while_waited_for=True)
+    assert far.waited == [3.0, 3.0]
+    clock.wait(100)
+    assert far.is_running()
+    clock.wait(30)
+    assert not far.is_running()  # silent for more than two minutes by this machine's own clock
+    far.write()
+    assert far.is_running() and len(far.waited) == 2
+
+
+def test_the_trials_of_other_machines_are_in_the_file(run: RunDirectory) -> None:
+    trials = (RunningTrial(trial=3, what="width w=0.5", share=0.25, place="node-1"),)
+    file = ProgressFile(run.progress_file)
+    file.hear(Step(stage="collect", trial=3, running=trials))
+    found = read_progress(run)
+    assert found is not None and found["running"] == [{"trial": 3, "what": "width w=0.5", "share": 0.25, "place": "node-1"}]
+    assert Step.from_json(found).running == trials
+    assert ("trial 3", "width w=0.5, 25% on node-1") in now(found)
+    file.close()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"stage": "base"}', '{"stage": "base", "pid": "x", "host": "", "time": 0}'])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,12 @@ from torch import Tensor, nn
 
 from triaxis.errors import MissingDependencyError
 from triaxis.surgery.trace.inputs import for_export
-from triaxis.tasks.outputs import flat
+from triaxis.tasks.outputs import difference, flat
+
+log = logging.getLogger(__name__)
+
+LARGEST_DIFFERENCE = 0.01
+"""Between a network and its quickly written file, relative to the largest output: more is not rounding."""
 
 
 def require_onnx() -> None:
@@ -66,6 +73,32 @@ def write_onnx(path: Path, model: nn.Module, input_shape: tuple[int, ...], metad
     onnx.checker.check_model(proto)
     path.write_bytes(proto.SerializeToString())
     return path
+
+
+def write_quickly(path: Path, model: nn.Module, input_shape: tuple[int, ...], batch: int) -> Path:
+    """Write `model` for one batch size, to be timed and thrown away; some twenty times as fast as `write_onnx`.
+
+    It goes through torch's older exporter, whose files run as fast. What that refuses, or writes wrongly, is left to `write_onnx`.
+
+    Args:
+        path: The file to write.
+        model: The network, on the CPU, in evaluation mode.
+        input_shape: (C, S, S).
+        batch: Images in a pass.
+    """
+    require_onnx()
+    example = torch.rand(batch, *input_shape)
+    with torch.no_grad(), warnings.catch_warnings():
+        # It is deprecated, and traces: both are said at every call.
+        warnings.simplefilter("ignore")
+        network, names = flat(for_export(model), example)
+        try:
+            torch.onnx.export(network, (example,), str(path), dynamo=False, input_names=["images"], output_names=list(names))
+            if difference(run_onnx(path)(example), network(example)) < LARGEST_DIFFERENCE:
+                return path
+        except Exception as error:  # noqa: BLE001 - the other exporter may do better, and says what is wrong if it cannot
+            log.debug("the quick exporter refused: %s", error)
+    return write_onnx(path, model, input_shape)
 
 
 def run_onnx(path: Path, *, threads: int | None = None) -> Callable[[Tensor], Any]:

@@ -11,7 +11,7 @@ from torch import nn
 
 from triaxis.metrics.base import Reading, Shape
 from triaxis.metrics.runtimes.base import timed
-from triaxis.metrics.runtimes.onnx import require_onnx, run_onnx, write_onnx
+from triaxis.metrics.runtimes.onnx import require_onnx, run_onnx, write_quickly
 from triaxis.metrics.runtimes.quantised import quantise_at_random
 
 
@@ -37,12 +37,15 @@ class OnnxRuntime:
         """See `Runtime`."""
         images = torch.randn(batch, *input_shape)
         with tempfile.TemporaryDirectory() as folder:
-            runner = run_onnx(onnx_file(Path(folder), model, input_shape, is_int8=self.is_int8), threads=self.threads)
+            runner = run_onnx(onnx_file(Path(folder), model, input_shape, batch, is_int8=self.is_int8), threads=self.threads)
         return timed(lambda: runner(images))
 
 
-def onnx_file(folder: Path, model: nn.Module, input_shape: Shape, *, is_int8: bool = False) -> Path:
-    """Write a network as ONNX into a folder; in int8 its ranges are those of random images, which is enough to time it."""
+def onnx_file(folder: Path, model: nn.Module, input_shape: Shape, batch: int, *, is_int8: bool = False) -> Path:
+    """Write a network as ONNX into a folder, to be timed at one batch size.
+
+    In int8 its ranges are those of random images, which is enough to time it.
+    """
     plain = copy.deepcopy(model).cpu().float().eval().to(memory_format=torch.contiguous_format)
-    path = write_onnx(folder / "model.onnx", plain, input_shape)
+    path = write_quickly(folder / "model.onnx", plain, input_shape, batch)
     return quantise_at_random(path, folder / "model_int8.onnx", input_shape) if is_int8 else path

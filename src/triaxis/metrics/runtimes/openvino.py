@@ -44,7 +44,7 @@ class OpenVino:
 
         core = openvino.Core()
         with tempfile.TemporaryDirectory() as folder:
-            network = core.read_model(onnx_file(Path(folder), model, input_shape, is_int8=self.precision == "int8"))
+            network = core.read_model(onnx_file(Path(folder), model, input_shape, batch, is_int8=self.precision == "int8"))
             network.reshape([batch, *input_shape])
             settings = {
                 "PERFORMANCE_HINT": "LATENCY",

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import nn
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 SIZE_KEYS = ("input_size", "test_input_size", "min_input_size")
 
 
 def correct_metadata(model: nn.Module, base: nn.Module, side_px: int, base_side_px: int, channels: Callable[[str], int | None]) -> None:
-    """Correct timm's ``pretrained_cfg``/``default_cfg``, ``num_features`` and ``feature_info`` in place.
+    """Correct timm's ``pretrained_cfg``/``default_cfg``, ``num_features`` and ``feature_info``, and detectors' transforms, in place.
 
     Args:
         model: The cut model.
@@ -26,6 +27,9 @@ def correct_metadata(model: nn.Module, base: nn.Module, side_px: int, base_side_
         config = vars(model).get(name)
         if config is not None and side_px != base_side_px:
             setattr(model, name, _resized(config, side_px))
+    for transform in model.modules():
+        if isinstance(transform, GeneralizedRCNNTransform):
+            transform.min_size, transform.max_size, transform.fixed_size = (side_px,), side_px, (side_px, side_px)
     table = vars(model).get("feature_info")
     if isinstance(table, list) and all(isinstance(row, dict) and "module" in row for row in table):
         model.feature_info = [{**row, "num_chs": channels(row["module"]) or row["num_chs"]} for row in table]  # type: ignore[assignment]

@@ -60,7 +60,27 @@ def accepted_sides(
             expected = expected or shapes
         if not fits:
             reason = reason or problem or f"the model's output has shape {_words(shapes)} at {side} px, not {_words(expected)}"
+    if len(accepted) > 1 and expected and len(expected[0]) == 2 and _saves_nothing(model, accepted[0], accepted[-1], in_channels):
+        return (accepted[0],), f"the model brings pictures to a side of its own, so that {accepted[-1]} px cost as much"
     return tuple(accepted), reason
+
+
+def _saves_nothing(model: nn.Module, base_px: int, side_px: int, in_channels: int) -> bool:
+    """Say whether a classifier does the same work at a smaller side: each of its layers makes as many numbers."""
+    return _numbers_made(model, side_px, in_channels) == _numbers_made(model, base_px, in_channels)
+
+
+def _numbers_made(model: nn.Module, side_px: int, in_channels: int) -> int:
+    """Return how many numbers the convolutions and linear layers make of one picture; less than 0 where the model fails."""
+    counts: list[int] = []
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear | nn.modules.conv._ConvNd)]
+    handles = [layer.register_forward_hook(lambda _layer, _inputs, out: counts.append(out.numel())) for layer in layers]
+    try:
+        problem = try_side(model, side_px, in_channels)[1]
+    finally:
+        for handle in handles:
+            handle.remove()
+    return -side_px if problem else sum(counts)
 
 
 def follows(found: Shapes, expected: Shapes) -> bool:
