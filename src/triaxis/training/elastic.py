@@ -12,7 +12,6 @@ from torch import Tensor
 
 from triaxis.data.images import Images, require_batch
 from triaxis.data.parts import rows_for
-from triaxis.process.interrupt import postponed
 from triaxis.process.ranks import ALONE, Ranks
 from triaxis.process.walltime import part
 from triaxis.surgery.shared import SharedWeights
@@ -42,6 +41,7 @@ def train_elastic(
     resume_path: Path | None = None,
     machine: Machine | None = None,
     save_s: float = SAVE_S,
+    keep_state: bool = False,
     task: Task = CLASSIFICATION,
     ranks: Ranks = ALONE,
 ) -> TrainingLog:
@@ -61,6 +61,7 @@ def train_elastic(
         resume_path: As for `finetune`.
         machine: As for `finetune`.
         save_s: As for `finetune`.
+        keep_state: As for `finetune`.
         task: What the cuts are trained for.
         ranks: As for `finetune`.
 
@@ -77,14 +78,10 @@ def train_elastic(
     loop = ElasticLoop(
         shared.model, own, recipe, side_px, seed, device, mode, taught, on_step, machine, save_s, task, ranks, shared, plan_at, views
     )
-    for epoch in range(loop.restore(resume_path), recipe.epochs):
-        bank = loop.bank(epoch)
-        with postponed():
-            loop.run_epoch(epoch, bank, resume_path)
-            loop.end_epoch(resume_path, epoch + 1)
+    loop.run(resume_path, keep_state=keep_state)
     loop.take_average()
     shared.model.eval()
-    if resume_path is not None and ranks.leads:
+    if resume_path is not None and not keep_state and ranks.leads:
         remove_resume(resume_path)
     return TrainingLog(loop.num_steps * recipe.batch_size, time.perf_counter() - start, tuple(loop.losses))
 

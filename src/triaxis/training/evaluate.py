@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from triaxis.data.images import Images
 from triaxis.data.parts import batches_in_order, batches_of_epoch
+from triaxis.process.convolutions import guarded
 from triaxis.process.ranks import ALONE, Ranks
 from triaxis.process.walltime import part
 from triaxis.tasks import CLASSIFICATION, Placed, Score, Task, mapped
@@ -112,7 +113,8 @@ def loss_gradients(
     plain = _plain(images, task)
     for batch in batches_of_epoch(images, side_px, plain, ranks.rank, ranks.size, limit=max(num_images, plain.batch_size)):
         pictures, targets = batch.images.to(device, memory_format=torch.channels_last), batch.labels.to(device)
-        task.loss(mapped(task.forward(model, pictures, targets), Tensor.float), targets, plain).backward()
+        with guarded(model):
+            task.loss(mapped(task.forward(model, pictures, targets), Tensor.float), targets, plain).backward()
     _add_gradients(model, ranks)
     gradients = {n: p.grad.detach().cpu() for n, p in model.named_parameters() if p.grad is not None}
     model.zero_grad(set_to_none=True)

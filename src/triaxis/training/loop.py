@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 from triaxis.data.images import Batch, Images, hash_seed, require_batch, resize
 from triaxis.data.parts import fewest_rows, rows_for, rows_of
 from triaxis.errors import TrainingError
+from triaxis.process.convolutions import guard, release
 from triaxis.process.interrupt import Stop, postponed, requested
 from triaxis.process.ranks import ALONE, Ranks
 from triaxis.process.walltime import part
@@ -26,8 +28,9 @@ from triaxis.training.calibrate import calibrate
 from triaxis.training.machine import Machine, Pace, is_out_of_memory
 from triaxis.training.meeting import Meeting, require_rows
 from triaxis.training.mode import Mode
-from triaxis.training.randomness import random_state, seed_all, set_random_state, set_torch_state, torch_state
-from triaxis.training.resume import discard_resume, read_resume, remove_resume, write_resume
+from triaxis.training.randomness import random_state, seed_all, set_random_state, set_torch_state, state_of_rank, torch_state
+from triaxis.training.resume import discard_resume, read_resume, remove_resume
+from triaxis.training.saving import Saving
 from triaxis.training.teacher import Teacher
 from triaxis.values import Recipe
 
@@ -61,6 +64,7 @@ def finetune(
     calibrate_images: int = 1000,
     machine: Machine | None = None,
     save_s: float = SAVE_S,
+    keep_state: bool = False,
     task: Task = CLASSIFICATION,
     ranks: Ranks = ALONE,
 ) -> TrainingLog:
@@ -84,11 +88,13 @@ def finetune(
         mode: Precision and memory format.
         teacher: Source of soft labels; used if `recipe.distill` > 0.
         on_step: Called with (steps done, steps in all, the loss of the step, which may not be computed yet).
-        resume_path: If given, the state is saved there after each epoch, every `save_s` seconds, and when a signal asks the
-            process to stop (`triaxis.process.interrupt`); it is found there at the next start, and removed at the end.
+        resume_path: If given, the state is saved there after each epoch, unless that would take more than 1 % of the time, every
+            `save_s` seconds, and when a signal asks the process to stop (`triaxis.process.interrupt`); it is found there at the next
+            start, and removed at the end.
         calibrate_images: Train images for the batch-norm statistics at the end.
         machine: What the run has learnt about the machine; changed when the training learns more.
         save_s: Seconds between two saved states within an epoch.
+        keep_state: Leave the state at the end too, for a caller who removes it once the result is stored.
         task: What is learnt.
         ranks: The processes that train together, each of which calls this with the same weights; the first one writes.
 
@@ -96,25 +102,23 @@ def finetune(
         TrainingError: The loss became NaN or infinite, or even two images at a time do not fit in memory.
         DataError: The split does not fill a batch.
         ConfigError: A batch has fewer than two images for each rank.
+        StoreError: A state could not be written.
     """
     start = time.perf_counter()
     require_batch(len(images), recipe.batch_size, "train")
     require_rows(recipe, ranks)
     if recipe.distill == 0 or not task.distils:
         teacher = None
-    mode.place(model, device).train()
+    guards = guard(mode.place(model, device).train())
     own = rows_for(images, ranks.rank, ranks.size)
     loop = Loop(model, own, recipe, side_px, seed, device, mode, teacher, on_step, machine or Machine(), save_s, task, ranks)
-    for epoch in range(loop.restore(resume_path), recipe.epochs):
-        bank = loop.bank(epoch)
-        with postponed():
-            loop.run_epoch(epoch, bank, resume_path)
-            loop.end_epoch(resume_path, epoch + 1)
+    loop.run(resume_path, keep_state=keep_state)
     if recipe.epochs:
         loop.take_average()
         calibrate(model, images, side_px, device, recipe=recipe, num_images=calibrate_images, ranks=ranks)
+    release(guards)
     model.eval()
-    if resume_path is not None and ranks.leads:
+    if resume_path is not None and not keep_state and ranks.leads:
         remove_resume(resume_path)
     return TrainingLog(loop.num_steps * recipe.batch_size, time.perf_counter() - start, tuple(loop.losses))
 
@@ -147,8 +151,10 @@ class Loop:
         self.epoch_steps, self.epoch_loss = 0, torch.zeros((), device=self.device)
         self.random: dict[str, Any] | None = None
         self.shape = (self.recipe.batch_size, 3, self.side_px, self.side_px)
-        self.meeting = Meeting(self.ranks, self.save_s)
-        self.pace = Pace(self._on_fall)
+        self.saving, self.meeting = Saving(None), Meeting(self.ranks)
+        # Weakly: a loop that held itself would keep model and images until the collector comes.
+        me = weakref.proxy(self)
+        self.pace = Pace(lambda share: me._on_fall(share))
         self.optimizer = create_optimizer_v2(
             self.model, opt=recipe.optimizer, lr=recipe.peak_lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum
         )
@@ -159,7 +165,21 @@ class Loop:
         self.average = AveragedModel(self.model) if self.first_averaged < self.num_steps else None
         self.transform = self.task.transform(recipe, self.images.num_classes)
 
-    def run_epoch(self, epoch: int, bank: Output | None, path: Path | None) -> None:
+    def run(self, path: Path | None, *, keep_state: bool = False) -> None:
+        """Train all epochs that are left; the state is saved in a file, with `keep_state` after the last one too."""
+        first = self.restore(path)
+        with Saving(path if self.ranks.leads else None) as self.saving:
+            for epoch in range(first, self.recipe.epochs):
+                bank = self.bank(epoch)
+                with postponed():
+                    self.run_epoch(epoch, bank)
+                    is_last = epoch + 1 == self.recipe.epochs
+                    if self.meeting.end_epoch(self.saving.pays(self.save_s) and (keep_state or not is_last)):
+                        self.save(epoch + 1)
+                    if self.meeting.is_stopping:
+                        raise Stop
+
+    def run_epoch(self, epoch: int, bank: Output | None) -> None:
         seed_all(hash_seed(self.seed, epoch))
         if not self.ranks.leads:
             # Dropout differs from rank to rank; mixup, which draws from numpy, does not.
@@ -169,7 +189,10 @@ class Loop:
         if self.epoch_steps and self.random is not None:
             set_random_state(self.random, self.device)
         self.pace.begin()
-        for batch in self._until_stopped(lambda: self._batches(source_px, epoch), path, epoch):
+        view = self.view(epoch)
+        for batch in self._until_stopped(
+            lambda: self.images.epoch(source_px, self.recipe, seed=self.seed, epoch=view, skip=self.epoch_steps), epoch
+        ):
             pictures, targets = batch.images.to(self.device), batch.labels.to(self.device)
             if self.transform is not None:
                 pictures, targets = self.transform(pictures, targets)
@@ -178,16 +201,14 @@ class Loop:
         self.losses.append(self._check(self.epoch_loss / max(self.steps_per_epoch, 1)))
         self.epoch_steps, self.epoch_loss = 0, torch.zeros((), device=self.device)
 
-    def _batches(self, source_px: int, epoch: int) -> Iterator[Batch]:
-        return self.images.epoch(source_px, self.recipe, seed=self.seed, epoch=self.view(epoch), skip=self.epoch_steps)
-
-    def _until_stopped(self, opened: Callable[[], Iterator[Batch]], path: Path | None, epoch: int) -> Iterator[Batch]:
+    def _until_stopped(self, opened: Callable[[], Iterator[Batch]], epoch: int) -> Iterator[Batch]:
         """Yield batches; between them save the state when it is time, or when a signal came, which ends the training."""
         batches, num_tries = opened(), 0
         while True:
             if self.meeting.is_stopping:
-                self.save(path, epoch)
+                self.save(epoch)
                 raise Stop
+            self.saving.check()
             try:
                 batch = next(batches, None)
             except RuntimeError:
@@ -202,17 +223,10 @@ class Loop:
             yield batch
             self.epoch_steps += 1
             self.pace.step(len(batch.images))
-            if path is not None and self.meeting.is_save_due and self.epoch_steps < self.steps_per_epoch:
-                self.save(path, epoch)
+            is_due = self.saving.is_late(self.save_s) if self.ranks.is_alone else self.meeting.is_save_due
+            if is_due and self.epoch_steps < self.steps_per_epoch:
+                self.save(epoch)
                 self.pace.begin()
-
-    def end_epoch(self, path: Path | None, epochs_done: int) -> None:
-        """Save the state, of the last epoch only where a signal came."""
-        is_asked = self.meeting.end_epoch()
-        if epochs_done < self.recipe.epochs or is_asked:
-            self.save(path, epochs_done)
-        if is_asked:
-            raise Stop
 
     def _on_fall(self, share: float) -> None:
         if self.machine.is_free:
@@ -262,18 +276,16 @@ class Loop:
             if not is_out_of_memory(error):
                 raise
             cause = error
-        if self.meeting.fits(None if loss is None else self._trained()):
+        found = [p.grad for p in self.model.parameters() if p.grad is not None]
+        if self.meeting.fits(loss is not None, len(found), self.saving.is_late(self.save_s)):
             assert loss is not None
-            return self.meeting.added(loss, self._trained())
+            return self.meeting.added(loss, found)
         if not self.machine.split_batch(fewest_rows(self.ranks.size, self.recipe.batch_size)):
             raise TrainingError(
                 f"Training needs memory for at least two images of {self.side_px} px at a time on {self.device}, but had too little: "
                 "take smaller pictures or a smaller model, or free memory."
             ) from cause
         return None
-
-    def _trained(self) -> list[Tensor]:
-        return [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
 
     def _gradients(self, pictures: Tensor, targets: Tensor, soft: Output | None) -> Tensor:
         total = len(pictures) if self.ranks.is_alone else self.recipe.batch_size
@@ -327,10 +339,8 @@ class Loop:
         if self.average is not None:
             self.model.load_state_dict(self.average.module.state_dict())
 
-    def save(self, path: Path | None, epochs_done: int) -> None:
-        """Write everything that the next epoch depends on; the old state stays until the new one is complete."""
-        if path is None:
-            return
+    def save(self, epochs_done: int) -> None:
+        """Save everything that the next steps depend on; it is durable at once where a signal asked the process to stop."""
         state = {
             "epochs_done": epochs_done,
             "step": self.step,
@@ -341,8 +351,9 @@ class Loop:
             "average": self.average.state_dict() if self.average else None,
             "place": self._place(),
         }
-        if self.ranks.leads:
-            write_resume(path, state)
+        self.saving.save(state, wait=self.meeting.is_stopping)
+        if self.meeting.is_stopping:
+            self.ranks.agree("saved")
 
     def restore(self, path: Path | None) -> int:
         """Return the first epoch to run: after those of the saved state, if there is one that is whole and fits."""
@@ -368,7 +379,6 @@ class Loop:
 
     def _place(self) -> dict[str, Any]:
         """Return where in the epoch the training is, and what the steps that follow depend on beside weights and schedule."""
-        self.meeting.saved()
         return {
             "epoch_steps": self.epoch_steps,
             "epoch_loss": self.epoch_loss.cpu(),
@@ -380,10 +390,7 @@ class Loop:
         """Take up a saved place; states of version 0.1 have none and lie between epochs."""
         if place is None:
             return
-        self.epoch_steps, known = place["epoch_steps"], place["random"]
-        # One for each rank; states of version 0.1, and those of fewer ranks, say nothing of this one.
-        by_rank = known if isinstance(known, list) else [known]
-        self.random = by_rank[self.ranks.rank] if self.ranks.rank < len(by_rank) else None
+        self.epoch_steps, self.random = place["epoch_steps"], state_of_rank(place["random"], self.ranks.rank)
         self.epoch_loss = place["epoch_loss"].to(self.device)
         self.machine.batch_parts = max(self.machine.batch_parts, place["batch_parts"])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -17,45 +16,39 @@ class Meeting:
     """The ranks of one training.
 
     `is_stopping` says whether a signal has asked any of them to stop, as all know since the last step; alone, a process knows at once.
+    `is_save_due` says whether it was time to save, by the leader's clock, at the last step.
     """
 
-    def __init__(self, ranks: Ranks, save_s: float) -> None:
-        self.ranks, self._save_s = ranks, save_s
-        self._saved_at = time.monotonic()
-        self._is_stopping, self._is_save_due = False, False
+    def __init__(self, ranks: Ranks) -> None:
+        self.ranks = ranks
+        self._is_stopping, self.is_save_due = False, False
 
     @property
     def is_stopping(self) -> bool:
         """Whether the training is to stop before its next step."""
         return requested() if self.ranks.is_alone else self._is_stopping
 
-    @property
-    def is_save_due(self) -> bool:
-        """Whether it is time to save: by the leader's clock."""
-        return self._is_late() if self.ranks.is_alone else self._is_save_due
+    def end_epoch(self, saves: bool) -> bool:
+        """Meet at the end of an epoch, and return whether to save now: the leader wants to, or the training is to stop."""
+        found = self.ranks.agree("end of epoch", int(requested()), int(saves))
+        self._is_stopping = any(one[0] for one in found)
+        return self._is_stopping or bool(found[0][1])
 
-    def _is_late(self) -> bool:
-        return time.monotonic() - self._saved_at >= self._save_s
+    def fits(self, fits: bool, num_gradients: int, is_late: bool) -> bool:
+        """Return whether no rank is out of memory.
 
-    def saved(self) -> None:
-        """Note that the state is saved now."""
-        self._saved_at = time.monotonic()
-
-    def end_epoch(self) -> bool:
-        """Meet at the end of an epoch, and return whether the training is to stop."""
-        self._is_stopping = self.ranks.any("end of epoch", requested())
-        return self._is_stopping
-
-    def fits(self, gradients: Sequence[Tensor] | None) -> bool:
-        """Return whether no rank is out of memory; `gradients` are this rank's, None where it is.
+        Args:
+            fits: Whether this one is not.
+            num_gradients: How many weights have a gradient here.
+            is_late: Whether it is time to save, by this rank's clock; the leader's counts.
 
         Raises:
             TrainingError: The ranks have gradients of different weights.
         """
         if self.ranks.is_alone:
-            return gradients is not None
-        found = self.ranks.agree("step", int(gradients is not None), int(requested()), int(self._is_late()), len(gradients or ()))
-        self._is_stopping, self._is_save_due = any(one[1] for one in found), bool(found[0][2])
+            return fits
+        found = self.ranks.agree("step", int(fits), int(requested()), int(is_late), num_gradients)
+        self._is_stopping, self.is_save_due = any(one[1] for one in found), bool(found[0][2])
         if not all(one[0] for one in found):
             return False
         if len({one[3] for one in found}) > 1:

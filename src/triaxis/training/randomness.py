@@ -49,3 +49,9 @@ def set_random_state(state: dict[str, Any], device: torch.device) -> None:
     np.random.set_state((kind, keys.numpy().astype(np.uint32), *more))
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
+
+
+def state_of_rank(saved: Any, rank: int) -> dict[str, Any] | None:
+    """Return one rank's state of those that were saved, or None: version 0.1 saved the only one, and fewer ranks than now saved none."""
+    states = saved if isinstance(saved, list) else [saved]
+    return states[rank] if rank < len(states) else None
