@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo test lint docs release-check zoo bench-cifar clean
+.PHONY: install demo test lint docs release-check zoo soak bench-cifar clean
 
 install: $(STAMP)
 
@@ -33,6 +33,9 @@ lint: install
 
 zoo: install
 	$(BIN)/python benchmarks/zoo.py
+
+soak: install
+	$(BIN)/python benchmarks/soak.py $(ARGS)
 
 bench-cifar: install
 	@test -n "$(DATA)" || { echo "make bench-cifar DATA=PATH must name CIFAR-10, as an image folder or as torchvision keeps it" >&2; exit 2; }

@@ -137,6 +137,7 @@ class TrialElsewhere:
                 state = base.surgeon.expand(parent, unpack_checkpoint(given[1], f"the weights of trial {spec.parent}"))
             result, weights = measured(run, data, base, trainer, spec, parent, state, tell)
             packed = pack_checkpoint(weights)
+            trainer.forget(spec.trial_id)
         return dataclasses.replace(result, seconds=time.perf_counter() - start, seconds_by_part=spent), packed
 
 
