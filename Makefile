@@ -18,7 +18,7 @@ demo: install
 	$(BIN)/triaxis run examples/digits.yaml --out runs/demo
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses logical --maxprocesses 8 --dist loadfile $(ARGS)
 
 docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

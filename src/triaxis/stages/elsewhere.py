@@ -118,9 +118,9 @@ class TrialElsewhere:
             return device
         if part < 1:
             # So that what fits does not depend on the other trials on this device.
-            torch.cuda.set_per_process_memory_fraction(part, 0)
-        # A process sees its own device only, as number 0.
-        return torch.device("cuda")
+            torch.cuda.set_per_process_memory_fraction(part, device.index or 0)
+        # A process of Ray's sees its own device only, as number 0.
+        return torch.device("cuda") if self.config.collect.executor == "ray" else device
 
     @usual_torch()
     def __call__(self, spec: TrialSpec, given: Given, tell: Tell) -> tuple[DoneTrial, bytes]:

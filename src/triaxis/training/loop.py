@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,7 +143,9 @@ class Loop:
         self.random: dict[str, Any] | None = None
         self.shape = (self.recipe.batch_size, 3, self.side_px, self.side_px)
         self.saving = Saving(None)
-        self.pace = Pace(self._on_fall)
+        # Weakly: a loop that held itself would keep model and images until the collector comes.
+        me = weakref.proxy(self)
+        self.pace = Pace(lambda share: me._on_fall(share))
         self.optimizer = create_optimizer_v2(
             self.model, opt=recipe.optimizer, lr=recipe.peak_lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum
         )
