@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo test lint docs release-check zoo bench-cifar clean
+.PHONY: install demo test lint docs release-check zoo soak bench-cifar clean
 
 install: $(STAMP)
 
@@ -18,7 +18,7 @@ demo: install
 	$(BIN)/triaxis run examples/digits.yaml --out runs/demo
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses logical --maxprocesses 8 --dist loadfile $(ARGS)
 
 docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
@@ -33,6 +33,9 @@ lint: install
 
 zoo: install
 	$(BIN)/python benchmarks/zoo.py
+
+soak: install
+	$(BIN)/python benchmarks/soak.py $(ARGS)
 
 bench-cifar: install
 	@test -n "$(DATA)" || { echo "make bench-cifar DATA=PATH must name CIFAR-10, as an image folder or as torchvision keeps it" >&2; exit 2; }

@@ -9,7 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TEXTS = sorted(
-    path for pattern in ("src/triaxis/**/*.py", "docs/**/*.md", "*.md", "examples/*.yaml", "benchmarks/*.md") for path in ROOT.glob(pattern)
+    path
+    for pattern in ("src/triaxis/**/*.py", "docs/**/*.md", "*.md", "examples/*.yaml", "examples/**/*.ipynb", "benchmarks/*.md")
+    for path in ROOT.glob(pattern)
 )
 
 # (file, forbidden word): places where the word is somebody else's, or means something else.

@@ -1,21 +1,79 @@
 from __future__ import annotations
 
+import functools
+import importlib
+import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from triaxis.errors import ConfigError
 from triaxis.execution import Executor, SerialExecutor, Work, make_executor, run_trials
 from triaxis.testing import ExecutorContract, FakeTrainer, chain_specs
-from triaxis.values import TrialResult, TrialSpec
+from triaxis.values import FailedTrial, TrialResult, TrialSpec
+
+DYING = """
+import os
+from pathlib import Path
+
+from triaxis.testing import FakeTrainer
+
+
+def die_once(spec):
+    mark = Path(os.environ["TRIAXIS_TEST_FOLDER"]) / spec.trial_id
+    if spec.axis == "width" and not mark.exists():
+        mark.touch()
+        os._exit(7)
+    return FakeTrainer()(spec)
+
+
+def die_on_depth(spec):
+    if spec.axis == "depth":
+        os._exit(7)
+    return FakeTrainer()(spec)
+"""
 
 
 class TestSerialExecutor(ExecutorContract):
     @pytest.fixture
     def executor(self) -> Executor:
         return SerialExecutor()
+
+
+class TestProcessesExecutor(ExecutorContract):
+    @pytest.fixture
+    def executor(self) -> Executor:
+        return make_executor("processes", workers=2)
+
+    @pytest.fixture
+    def work(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+        """A module, since what other processes do is imported there by name."""
+        (tmp_path / "executors_work.py").write_text(DYING)
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.setenv("TRIAXIS_TEST_FOLDER", str(tmp_path))
+        return importlib.import_module("executors_work")
+
+    def test_a_trial_whose_process_dies_is_started_again_and_counted_once(self, executor: Executor, work: ModuleType) -> None:
+        specs, seen = chain_specs(), list[str]()
+        results = run_trials(executor, specs, work.die_once, lambda result: seen.append(result.trial_id))
+        assert results == tuple(FakeTrainer()(spec) for spec in specs)
+        assert sorted(seen) == sorted(spec.trial_id for spec in specs)
+        assert not multiprocessing.active_children()
+
+    def test_a_trial_whose_process_always_dies_has_failed_and_the_others_go_on(self, executor: Executor, work: ModuleType) -> None:
+        specs = chain_specs()
+        results = run_trials(executor, specs, work.die_on_depth, lambda result: None)
+        assert [result.state for result in results] == ["done", *["failed"] * 4, *["done"] * 8]
+        assert isinstance(results[1], FailedTrial) and "worker process ended with code 7" in results[1].error
+
+    def test_work_that_cannot_be_sent_is_said_before_anything_is_done(self, executor: Executor) -> None:
+        with pytest.raises(ConfigError, match="must pickle"):
+            run_trials(executor, chain_specs(), functools.partial(FakeTrainer().__call__, threading.Lock()), lambda result: None)
 
 
 class TestRayExecutor(ExecutorContract):

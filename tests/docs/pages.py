@@ -1,4 +1,4 @@
-"""The code blocks of the pages, and how each kind is run in a folder of its own.
+"""The code blocks of the pages and the cells of the notebooks, and how each kind is run in a folder of its own.
 
 | block | what is done with it |
 |---|---|
@@ -8,11 +8,13 @@
 | toml | parsed |
 | text | a drawing or an output: not run |
 
-A block that cannot run says why in a comment before it: ``<!-- not run: REASON -->``.
+A block that cannot run says why in a comment before it: ``<!-- not run: REASON -->``. Of a notebook, a cell of lines with ``!`` or
+``%pip`` is sh, one with ``%%writefile NAME`` becomes that file, and every other is python.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import tomllib
@@ -33,9 +35,10 @@ FENCE = re.compile(
     r"(?:^<!-- not run: (?P<reason>.*?) -->\n)?^(?P<indent> *)```(?P<language>\w*)\n(?P<text>.*?)^(?P=indent)```$", re.M | re.S
 )
 FILE = re.compile(r"# ([\w/]+\.\w+)\n")
+WRITTEN = re.compile(r"%%writefile ([\w/]+\.\w+)\n")
 LANGUAGES = {"python", "sh", "yaml", "toml", "text"}
 # A large network is a small one here, and every training is short.
-SMALLER = {"timm:resnet18": "cifar:resnet8", "latency=3ms": "latency=90%"}
+SMALLER = {"timm:resnet18": "cifar:resnet8", "latency=3ms": "latency=90%", "latency=50%": "latency=90%", "latency=40%": "latency=95%"}
 SHORT = {"epochs": 1, "batch_size": 16}
 
 
@@ -54,6 +57,27 @@ def pages() -> list[Path]:
     """Return the pages that people write."""
     found = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")]
     return sorted(path for path in found if str(path.relative_to(ROOT)) not in GENERATED)
+
+
+def notebooks() -> list[Path]:
+    """Return the notebooks that people open."""
+    return sorted(ROOT.glob("examples/**/*.ipynb"))
+
+
+def cells(path: Path) -> list[Block]:
+    """Return the code cells of a notebook in their order; `line` is the number of the cell."""
+    found = []
+    for number, cell in enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"]):
+        text = "".join(cell["source"])
+        if cell["cell_type"] != "code":
+            continue
+        language, written = "python", WRITTEN.match(text)
+        if written:
+            language, text = {"py": "python"}.get(written[1].rpartition(".")[2], "yaml"), f"# {written[1]}\n{text[written.end() :]}"
+        elif re.match(r"[!%]", text):
+            language, text = "sh", re.sub(r"^[!%]", "", text, flags=re.M)
+        found.append(Block(page=str(path.relative_to(ROOT)), line=number, language=language, text=text + "\n", reason=None))
+    return found
 
 
 def blocks(path: Path) -> list[Block]:
@@ -108,10 +132,10 @@ def run_command(words: list[str]) -> None:
     if words[0] == "triaxis":
         small = [SMALLER.get(word, word) for word in words[1:]]
         small += ["--no-measure"] if words[1] == "doctor" else []
+        if words[1] in ("run", "plan"):
+            shorten(Path(words[2]))
         done = CliRunner().invoke(app, small, env={"COLUMNS": "160"})
         assert done.exit_code == 0, f"{shlex.join(words)}\n{done.output}\n{done.exception!r}"
-        if words[1] == "init":
-            shorten(Path("triaxis.yaml"))
     elif words[0] == "make":
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.M), f"make has no {words[1]}"
     elif words[:2] == ["pip", "install"]:
@@ -126,12 +150,17 @@ def run_command(words: list[str]) -> None:
 
 
 def shorten(path: Path) -> None:
-    """Make a configuration that `triaxis init` wrote train for seconds and not for hours."""
-    plain = yaml.safe_load(path.read_text())
+    """Make a configuration train for seconds and not for hours."""
+    plain = load_config(path).to_plain()
     for recipe in (plain["base"], plain["finetune"], plain["collect"]["recipe"]):
         recipe.update(SHORT)
+    if plain["model"]["name"] in SMALLER:
+        plain["model"].update(name=SMALLER[plain["model"]["name"]], args={})
+        plain["data"]["side_px"] = None
+    plain["budget"] = [SMALLER.get(text, text) for text in plain["budget"]]
     plain["collect"].update(num_trials=4, block_images=16, calibrate_images=16, min_width=0.5, min_resolution=0.75)
-    plain["profile"].update(batches=[1], repeats=3)
+    # Of ONNX Runtime each of sixty cuts would be written as a file, which takes a second or two.
+    plain["profile"].update(batches=[1], repeats=3, runtime="eager")
     plain["export"].update(formats=["safetensors"])  # writing the others takes seconds; each is written where a page uses it
     plain.update(threads=1, precision="fp32")
     path.write_text(yaml.safe_dump(plain))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,11 +24,14 @@ from triaxis.models.cifar import resnet
 pages = runpy.run_path(str(Path(__file__).with_name("pages.py")))
 ROOT, PAGES = pages["ROOT"], pages["pages"]()
 WITH_BLOCKS = [path for path in PAGES if any(block.language != "text" for block in pages["blocks"](path))]
-# The README trains a base model that was given; the other pages share a run whose base model was trained.
-OWN_RUN = {"README.md"}
+NOTEBOOKS = pages["notebooks"]()
+# The README trains a base model that was given, and the tutorial one of its own; the other pages share a run whose base model was trained.
+OWN_RUN = {"README.md", "docs/tutorial.md"}
 # Run with what they need by other tests: (page, language).
 ELSEWHERE = {("README.md", "python"): "tests/integration/test_examples.py"}
 LONGEST = 120
+# A notebook that is written from a page, which is run.
+WRITTEN = {"examples/notebooks/clothing.ipynb"}
 
 
 def name_of(path: Path) -> str:
@@ -33,7 +39,7 @@ def name_of(path: Path) -> str:
 
 
 def make_pictures(folder: Path) -> None:
-    """Three classes of 20 pictures each that differ in colour, a picture, and weights to start from."""
+    """Three classes of 20 pictures each that differ in colour, also as three splits; some pictures, and weights to start from."""
     rng = np.random.default_rng(0)
     for label, name in enumerate(("cat", "dog", "fox")):
         (folder / "photos" / name).mkdir(parents=True)
@@ -41,7 +47,10 @@ def make_pictures(folder: Path) -> None:
             pixels = rng.integers(0, 120, (16, 18, 3))
             pixels[:, :, label] += 100
             Image.fromarray(pixels.astype(np.uint8)).save(folder / "photos" / name / f"{number}.png")
-    shutil.copy(folder / "photos" / "cat" / "0.png", folder / "cat.jpg")
+    for split in ("train", "validation", "test"):
+        shutil.copytree(folder / "photos", folder / "clothing" / split)
+    for name in ("cat.jpg", "hat.jpg", "shoes.jpg"):
+        shutil.copy(folder / "photos" / "cat" / "0.png", folder / name)
     torch.save(resnet(8, num_classes=3).state_dict(), folder / "trained.pth")
 
 
@@ -99,6 +108,43 @@ def test_the_blocks_of_a_page_run(path: Path) -> None:
             except Exception as error:
                 error.add_note(f"in the block at {block.page}:{block.line}")
                 raise
+
+
+@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if name_of(path) not in WRITTEN], ids=name_of)
+def test_the_cells_of_a_notebook_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_pictures(tmp_path / "place")
+    monkeypatch.chdir(tmp_path / "place")
+    shown: list[Any] = []
+    monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=shown.append, SVG=Path, IFrame=lambda src, **_: Path(src)))
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for cell in pages["cells"](path):
+        try:
+            pages["run_block"](cell, names)
+        except Exception as error:
+            error.add_note(f"in cell {cell.line} of {cell.page}")
+            raise
+    assert shown and all(path.is_file() for path in shown)
+
+
+def test_the_notebook_of_the_tutorial_is_written_from_it() -> None:
+    script = runpy.run_path(str(ROOT / "scripts" / "notebook.py"))
+    stored = script["NOTEBOOK"].read_text(encoding="utf-8")
+    assert json.loads(stored) == script["notebook"](script["PAGE"].read_text(encoding="utf-8")), "python scripts/notebook.py"
+    # What the notebook runs is what the page runs, so that testing the page tests both.
+    blocks = [block for block in pages["blocks"](script["PAGE"]) if block.reason is None and block.language != "text"]
+    run = [(block.language, block.text) for block in blocks if block.language != "yaml" or pages["FILE"].match(block.text)]
+    assert [(cell.language, cell.text) for cell in pages["cells"](script["NOTEBOOK"])] == run
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=name_of)
+def test_a_notebook_is_one(path: Path) -> None:
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert (found["nbformat"], found["nbformat_minor"]) == (4, 5)
+    assert len({cell["id"] for cell in found["cells"]}) == len(found["cells"])
+    for cell in found["cells"]:
+        wanted = {"cell_type", "id", "metadata", "source"} | ({"execution_count", "outputs"} if cell["cell_type"] == "code" else set())
+        assert set(cell) == wanted
+        assert name_of(path) in WRITTEN or not cell.get("outputs"), "outputs are stripped, or come from the page"
 
 
 @pytest.mark.parametrize("path", PAGES, ids=name_of)

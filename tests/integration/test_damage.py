@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from triaxis.errors import StoreError
 from triaxis.store.checkpoints import save_checkpoint
 from triaxis.store.directory import RunDirectory
+from triaxis.store.journal import journal_of
 
 
 @pytest.fixture
@@ -58,6 +59,7 @@ def test_a_damaged_trial_from_which_another_starts_is_named(copy, command, tiny_
         # The last trial of the chain was not measured yet.
         last = next(t for t in reversed(store.trials()) if t.spec.parent)
         store._connection.execute("DELETE FROM trials WHERE trial_id = ?", (last.trial_id,))
+    journal_of(copy.store_file).unlink()
     damage(copy.checkpoint(str(last.spec.parent)))
     done = command("run", tiny_file, "--out", copy.path)
     assert done.returncode == StoreError.exit_code
@@ -120,3 +122,23 @@ def test_a_foreign_directory_is_left_alone(tmp_path, tiny_file, command):
     done = command("run", tiny_file, "--out", tmp_path)
     assert done.returncode == StoreError.exit_code and "must be empty or hold a run" in done.stderr
     assert sorted(path.name for path in tmp_path.rglob("*")) == [".draft.1.tmp", "compressed", "model.safetensors"]
+
+
+def weights(run: RunDirectory) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in run.checkpoints.glob("*.safetensors")}
+
+
+def test_checkpoints_that_were_removed_are_made_again_bit_by_bit(copy, command, tiny_file):
+    before, outcome = weights(copy), delivered(copy)
+    with copy.read() as store:
+        trials = store.trials()
+    chain = [t.checkpoint for t in trials if t.spec.axis == "depth"]
+    for name in ["checkpoints/base.safetensors", *chain]:
+        (copy.path / str(name)).unlink()
+    done = command("run", tiny_file, "--out", copy.path)
+    assert done.returncode == 0, done.stderr
+    assert "base.safetensors is gone" in done.stderr and done.stderr.count("is trained again for its weights") == len(chain)
+    assert weights(copy) == before and delivered(copy) == outcome
+    with copy.read() as store:
+        assert store.trials() == trials
+    assert not list(copy.checkpoints.glob("*.resume"))

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -59,10 +59,19 @@ def in_folder(folder: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))}
 
 
-def run(folder: Path, text: str, *words: str) -> subprocess.CompletedProcess[str]:
-    (folder / "small.yaml").write_text(SMALL + text)
-    command = [sys.executable, "-m", "triaxis", "run", str(folder / "small.yaml"), "--out", str(folder / "run"), *words]
-    return subprocess.run(command, capture_output=True, text=True, env=in_folder(folder), timeout=240, check=False)
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, command: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the small configuration with some lines more; modules in the folder are found."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def with_lines(text: str) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "small.yaml").write_text(SMALL + text)
+        return command("run", tmp_path / "small.yaml", "--out", tmp_path / "run")
+
+    return with_lines
 
 
 @pytest.fixture
@@ -75,8 +84,8 @@ def busy() -> Iterator[None]:
         process.wait()
 
 
-def test_a_latency_budget_is_answered_on_a_busy_machine(tmp_path: Path, busy: None) -> None:
-    done = run(tmp_path, 'budget: "latency=60%"\n')
+def test_a_latency_budget_is_answered_on_a_busy_machine(tmp_path: Path, run: Run, busy: None) -> None:
+    done = run('budget: "latency=60%"\n')
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     (check,) = summary["checks"]
     # Within budget, or said aloud: never a silent miss, and never a run that is given up.
@@ -87,10 +96,10 @@ def test_a_latency_budget_is_answered_on_a_busy_machine(tmp_path: Path, busy: No
     assert f"{check['share']:.1%}"[:3] in (tmp_path / "run" / "report.html").read_text()
 
 
-def test_a_missed_budget_ends_with_a_code_of_its_own(tmp_path: Path) -> None:
+def test_a_missed_budget_ends_with_a_code_of_its_own(tmp_path: Path, run: Run) -> None:
     # As a device that is thrown out of a quiet hour: the finished model measures a hundred times what its cut did.
     (tmp_path / "slow.py").write_text(SLOW)
-    done = run(tmp_path, 'metrics: {delay_ms: "slow:Slow"}\nbudget: "delay=50%"\n')
+    done = run('metrics: {delay_ms: "slow:Slow"}\nbudget: "delay=50%"\n')
     assert done.returncode == 15, done.stderr
     assert "misses its delay budget" in done.stderr
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["is_within_budget"] is False
@@ -98,9 +107,9 @@ def test_a_missed_budget_ends_with_a_code_of_its_own(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "compressed" / "model.safetensors").exists()
 
 
-def test_a_metric_of_the_users_own_goes_from_yaml_to_report(tmp_path: Path) -> None:
-    (tmp_path / "my_metrics.py").write_text(ENERGY)
-    done = run(tmp_path, 'metrics: {energy_mJ: "my_metrics:Energy"}\nbudget: "energy=50%"\n')
+def test_a_metric_of_the_users_own_goes_from_yaml_to_report(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "joules_of.py").write_text(ENERGY)
+    done = run('metrics: {energy_mJ: "joules_of:Energy"}\nbudget: "energy=50%"\n')
     assert done.returncode == 0, done.stderr
     (check,) = json.loads((tmp_path / "run" / "summary.json").read_text())["checks"]
     assert check["budget"]["metric"] == "energy_mJ"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
 
 from triaxis.cli import show
 from triaxis.cli.frame import out
+from triaxis.config import load_config
 from triaxis.errors import ConfigError
 from triaxis.values import AXES, KeepRatios
 
@@ -26,6 +28,34 @@ def parse_keep(text: str | None) -> KeepRatios | None:
         return KeepRatios(**{axis.strip(): float(ratio) for axis, ratio in pairs})
     except (TypeError, ValueError):
         raise ConfigError(f"--keep must read AXIS=RATIO,... with AXIS one of {', '.join(AXES)}, got {text!r}.") from None
+
+
+def what_is_named(model: str, **options: Any) -> dict[str, Any]:
+    """Return what `inspect_model` needs to know of a model's name or of a configuration file.
+
+    Args:
+        model: The name, or the file.
+        options: Arguments of `inspect_model` that go before what the file says; None where they were not given.
+
+    Raises:
+        ConfigError: The file cannot be read, or is no configuration.
+    """
+    given = {name: option for name, option in options.items() if option is not None}
+    if Path(model).suffix not in (".yaml", ".yml"):
+        return {"name": model, **given}
+    config = load_config(model)
+    chosen = config.model
+    known = {
+        "args": chosen.args,
+        "side_px": config.data.side_px or chosen.side_px,
+        "weights": chosen.weights,
+        "protect": config.protect,
+        "prune_only": config.prune_only,
+        "example_input": config.example_input,
+    }
+    # Where the file leaves the number of classes to the data, the default will do: it changes little.
+    classes = {"num_classes": chosen.num_classes} if chosen.num_classes else {}
+    return {"name": chosen.name, **known, **classes, **given}
 
 
 def print_inspection(found: Mapping[str, Any]) -> None:

@@ -46,10 +46,10 @@ def init(
 
 
 def inspect(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Such as timm:resnet18.", show_default=False)],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Such as timm:resnet18, or a configuration file.", show_default=False)],
     input_px: Annotated[int | None, typer.Option("--input", min=4, help="Side in pixels; the model's own.")] = None,
-    channels: Annotated[int, typer.Option("--channels", min=1, help="Channels of the pictures.")] = 3,
-    classes: Annotated[int, typer.Option("--classes", min=2, help="Number of classes.")] = 10,
+    channels: Annotated[int | None, typer.Option("--channels", min=1, help="Channels of the pictures; 3.")] = None,
+    classes: Annotated[int | None, typer.Option("--classes", min=2, help="Number of classes; the configuration's, or 10.")] = None,
     keep: Annotated[str | None, typer.Option("--keep", metavar="depth=0.7,...", help="Show the plan of this cut.")] = None,
     save: Annotated[Path | None, typer.Option("--save", metavar="DIR", help="Write the cut model there.")] = None,
     weights: Annotated[str | None, typer.Option("--weights", help="'pretrained' or a checkpoint file.")] = None,
@@ -62,25 +62,24 @@ def inspect(
 ) -> None:
     """Say what can be cut: axes, blocks, channel groups, sides, costs, and what stops an axis. Needs no training.
 
-    Example: `triaxis inspect timm:resnet18 --input 224 --keep depth=0.7,width=0.7,resolution=0.75`
+    Examples: `triaxis inspect timm:resnet18 --input 224 --keep depth=0.7,width=0.7,resolution=0.75`, `triaxis inspect triaxis.yaml`
     """
-    from triaxis.cli.inspection import parse_keep, print_inspection
+    from triaxis.cli.inspection import parse_keep, print_inspection, what_is_named
 
     ratios = parse_keep(keep)
-    from triaxis.deliver.inspect import inspect_model
-
-    found = inspect_model(
+    named = what_is_named(
         model,
         side_px=input_px,
         in_channels=channels,
         num_classes=classes,
         weights=weights,
-        keep=ratios,
-        save=save,
-        protect=protect or (),
-        prune_only=prune_only or (),
+        protect=protect,
+        prune_only=prune_only,
         example_input=example_input,
     )
+    from triaxis.deliver.inspect import inspect_model
+
+    found = inspect_model(**named, keep=ratios, save=save)
     print_json(found) if as_json else print_inspection(found)
 
 

@@ -73,10 +73,12 @@ def summary_table(plain: dict[str, Any]) -> Table:
     table = Table("", "base", "compressed", "change")
     for column in table.columns[1:]:
         column.justify = "right"
+    kind = "balanced " if plain.get("target") == "balanced_accuracy" else ""
     for name in ("val_accuracy", "test_accuracy"):
         before, after = base.get(name), compressed.get(name)
         change = "-" if before is None or after is None else f"{100 * (after - before):+.2f} points"
-        table.add_row(said(name.replace("_", " "), plain.get("score", "accuracy")), percent(before), percent(after), change)
+        text = said(kind + name.replace("_", " "), plain.get("score", "accuracy"))
+        table.add_row(text, percent(before), percent(after), change)
     for label, metric in (("MACs", "macs"), ("params", "params"), ("file size", "file_bytes")):
         table.add_row(
             label, cost(base.get(metric), metric), cost(compressed.get(metric), metric), _less(base.get(metric), compressed.get(metric))

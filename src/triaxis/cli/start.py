@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,16 @@ MASKED = ("masks", "digit_scenes")
 MIN_STEPS = 16
 """Steps in an epoch below which the batch size is reduced."""
 
+GENTLE = {"epochs": 5, "peak_lr": 0.01}
+"""Training of a base model that has pretrained weights and a new classifier: the default recipe would undo the weights."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderFacts:
-    """What a look at an image folder tells; `side_px` is the median shorter side of a sample."""
+    """What a look at an image folder tells; `side_px` is the median shorter side of a sample, `num_train` what is left to train on."""
 
     num_images: int
+    num_train: int
     class_names: tuple[str, ...]
     side_px: int
     num_bytes: int
@@ -46,18 +50,26 @@ def look_at_folder(path: str | Path) -> FolderFacts:
         raise DataError(f"imagefolder:PATH must name a folder of class folders, but there is no folder {root}.")
     folders = split_folders(root)
     names = class_names(list(folders.values()))
-    files = [file for folder in folders.values() for name in names for file in pictures(folder / name)]
+    by_split = {split: [file for name in names for file in pictures(folder / name)] for split, folder in folders.items()}
+    files = [file for found in by_split.values() for file in found]
     if not files:
         raise DataError(f"{root} must hold class folders with images in them, but no image was found.")
     tell_classes(names)
     return FolderFacts(
         num_images=len(files),
+        num_train=_num_train(len(by_split["train"]), folders),
         class_names=tuple(names),
         side_px=median_side(files),
         num_bytes=sum(file.stat().st_size for file in files),
         has_val="val" in folders,
         has_test="test" in folders,
     )
+
+
+def _num_train(num: int, folders: Container[str]) -> int:
+    """Return how many images of the train folder are left where val and test are drawn from them."""
+    drawn = {"val": Config().data.val_fraction, "test": Config().data.test_fraction}
+    return int(num * (1 - sum(share for split, share in drawn.items() if split not in folders)))
 
 
 def starting_config(
@@ -80,6 +92,9 @@ def starting_config(
         _choose_for(facts, model, plain, notes)
     if kind in MASKED:
         _choose_for_masks(kind, place, model, plain, notes)
+    elif weights == "pretrained":
+        plain["base"] = {**plain.get("base", {}), **GENTLE}
+        notes["base"] = "short and gentle, since the weights are trained already and only the classifier is new"
     head = "# Written by `triaxis init`; every setting is here with its meaning. Delete what you do not change.\n\n"
     return head + commented_yaml(config_from_plain(plain, source="triaxis init"), notes)
 
@@ -99,6 +114,7 @@ def _choose_for_masks(kind: str, place: str, model: str, plain: dict[str, Any], 
     files = [picture for pairs in found.splits.values() for picture, _ in pairs]
     facts = FolderFacts(
         num_images=len(files),
+        num_train=_num_train(len(found.splits["train"]), found.splits),
         class_names=found.class_names,
         side_px=median_side(files),
         num_bytes=sum(file.stat().st_size for file in files),
@@ -123,7 +139,7 @@ def _choose_for(facts: FolderFacts, model: str, plain: dict[str, Any], notes: di
         notes["data.val_fraction"] = "there is no val folder, so that val is drawn from train"
     if not facts.has_test:
         notes["data.test_fraction"] = "there is no test folder, so that test is drawn from train"
-    num_train = int(facts.num_images * (1 - Config().data.val_fraction - Config().data.test_fraction))
+    num_train = facts.num_train
     if num_train < MIN_STEPS * Config().base.batch_size:
         # A power of two that gives an epoch enough steps to learn from.
         batch_size = max(8, 1 << max(0, (num_train // MIN_STEPS).bit_length() - 1))

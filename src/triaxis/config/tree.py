@@ -169,7 +169,9 @@ class CollectConfig(Section):
     min_resolution: float = Field(default=0.5, gt=0, le=1, description="smallest keep ratio of resolution that is tried")
     block_images: int = Field(default=1000, ge=1, description="images that choose the block to remove")
     calibrate_images: int = Field(default=1000, ge=1, description="images that re-estimate the batch-norm statistics after a cut")
-    executor: Literal["serial", "ray"] = Field(default="serial", description="one trial after another, or many at once (extra [ray])")
+    executor: Literal["serial", "processes", "ray"] = Field(
+        default="serial", description="trials one by one, or many at once (extra [ray])"
+    )
     workers: int | None = Field(default=None, ge=1, description="trials at once, where the executor allows it; null takes as many as fit")
     cluster: ClusterConfig = ClusterConfig()
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from triaxis.data.checks import require_pixels
 from triaxis.data.pixels import Preprocess, chosen_augment, normaliser, resize
+from triaxis.data.workers import Decoding
 from triaxis.errors import ConfigError, DataError
 from triaxis.tasks import CLASSIFICATION, Task, Window, placed
 from triaxis.values import Recipe
@@ -285,25 +286,22 @@ class StreamedImages:
     def _load(self, requests: Sequence[Request], batch_size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         # Taken away while in use, so that an epoch begun within another gets workers of its own.
         loader, self._loader = self._loader, None
-        if loader is None or loader.num_workers != self.num_workers:
-            loader = torch.utils.data.DataLoader(
-                _Pictures(self.dataset, self.side_px),
-                batch_sampler=_Batches(),
-                num_workers=self.num_workers,
-                persistent_workers=self.num_workers > 0,
-                # One of its own: it must not draw from the numbers that dropout draws from.
-                generator=torch.Generator(),
-            )
-        batches = loader.batch_sampler
-        assert isinstance(batches, _Batches)
-        batches.requests, batches.batch_size = requests, batch_size
+        kept = loader if loader is not None and loader.num_workers == self.num_workers else None
+        decoding = Decoding(self._make_loader, kept, self.name)
         try:
-            yield from loader
-        except Exception:
-            loader = None  # Workers of which one failed serve no other epoch.
-            raise
+            yield from decoding.batches(requests, batch_size)
         finally:
-            self._loader = loader
+            self._loader = decoding.loader
+
+    def _make_loader(self) -> torch.utils.data.DataLoader:
+        return torch.utils.data.DataLoader(
+            _Pictures(self.dataset, self.side_px),
+            batch_sampler=_Batches(),
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            # One of its own: it must not draw from the numbers that dropout draws from.
+            generator=torch.Generator(),
+        )
 
 
 Request = tuple[int, int, tuple[float, ...], bool]

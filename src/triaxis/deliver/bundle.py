@@ -28,7 +28,7 @@ from triaxis.models.zoos import ModelSource
 from triaxis.process.usual_torch import usual_torch
 from triaxis.store.checkpoints import save_checkpoint
 from triaxis.store.directory import RunDirectory
-from triaxis.store.files import write_json
+from triaxis.store.files import make_folder, remove_file, write_json
 from triaxis.surgery.cut.sides import first_line
 from triaxis.values import PrunePlan
 
@@ -75,7 +75,7 @@ def export(
             fails so is left out with a warning.
         MissingDependencyError: ONNX was asked for without the extra.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    make_folder(directory)
     live = copy.deepcopy(model).cpu().float().eval().to(memory_format=torch.contiguous_format)
     description: dict[str, Any] = {
         "plan": plan.to_json(),
@@ -89,7 +89,7 @@ def export(
     if not _is_described(directory, description):
         # The files of another plan must not stand beside this one's.
         for name in FILES:
-            (directory / name).unlink(missing_ok=True)
+            remove_file(directory / name)
     files = [save_checkpoint(directory / "model.safetensors", live.state_dict()), write_json(directory / "plan.json", description)]
     if source.name:
         check_parity(live, load(directory, allow_code=True), description["input"], "model.safetensors")
@@ -98,7 +98,7 @@ def export(
         try:
             files += [write(path, exported(live), description)] if form in formats else []
         except ExportError as error:
-            path.unlink(missing_ok=True)
+            remove_file(path)
             if formats != ExportConfig().formats:
                 raise
             log.warning("%s The other files are complete.", error)

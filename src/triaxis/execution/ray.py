@@ -327,5 +327,5 @@ def _import_ray() -> Any:
     try:
         import ray
     except ImportError:
-        raise MissingDependencyError("collect.executor: ray needs the package ray: install triaxis[ray], or choose serial.") from None
+        raise MissingDependencyError("collect.executor: ray needs the package ray: install triaxis[ray], or choose processes.") from None
     return ray

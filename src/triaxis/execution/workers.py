@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
 
+import cloudpickle
+
 from triaxis.errors import ConfigError
 
 Task = TypeVar("Task")
@@ -85,12 +87,13 @@ class Workers(Generic[Task]):
         # A forked process cannot use CUDA, nor the threads of the maths library.
         self._context = multiprocessing.get_context("spawn")
         try:
-            self._sent = pickle.dumps(open_work)
+            # By value where it is of a script or of another function, as a data set of the user's own may be.
+            self._sent = cloudpickle.dumps(open_work)
         except Exception as error:
             reason = str(error).partition("\n")[0].rstrip(".")
             raise ConfigError(
                 f"What worker processes are given must pickle, but {reason}: put the classes and functions of your own into a module "
-                "that can be imported, or take the executor serial or ray."
+                "that can be imported, or take the executor serial."
             ) from error
 
     def __enter__(self) -> Workers[Task]:

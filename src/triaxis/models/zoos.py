@@ -69,7 +69,7 @@ def unwrap(model: nn.Module) -> nn.Module:
     while True:
         if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
             model = model.module
-        elif (compiled := model._modules.get("_orig_mod")) is not None:
+        elif (compiled := getattr(model, "_orig_mod", None)) is not None:
             model = compiled
         else:
             return model

@@ -329,9 +329,10 @@ def comparison(records: Records) -> tuple[Comparison, ...] | None:
 
 
 def _accuracies(base: Measured, cut: Measured, records: Records) -> Iterator[Comparison]:
+    kind = "balanced " if records.config.get("fit", {}).get("target") == "balanced_accuracy" else ""
     if base.test_accuracy is not None and cut.test_accuracy is not None:
         yield Comparison(
-            name="test accuracy",
+            name=f"{kind}test accuracy",
             kind="accuracy",
             base=base.test_accuracy,
             compressed=cut.test_accuracy,
@@ -339,7 +340,7 @@ def _accuracies(base: Measured, cut: Measured, records: Records) -> Iterator[Com
             compressed_interval=cut.test_interval,
         )
     yield Comparison(
-        name="val accuracy",
+        name=f"{kind}val accuracy",
         kind="accuracy",
         base=base.val_accuracy,
         compressed=cut.val_accuracy,

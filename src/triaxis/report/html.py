@@ -77,8 +77,9 @@ def render(records: Records, title: str) -> str:
 def _tiles(records: Records) -> list[tuple[str, str, str]]:
     """The three numbers of the head: what changed, the amount, from and to."""
     wanted = [row for row in figures.comparison(records) or () if row.name in ("MACs", "file") or row.kind == "latency"]
-    latency = [row for row in wanted if row.kind == "latency"]
-    rows = [*wanted[:1], *latency[-1:], *wanted[-1:]]
+    told = f"latency, batch {words.told_batch(records)}"
+    latency = [row for row in wanted if row.name == told]
+    rows = [*wanted[:1], *latency, *wanted[-1:]]
     sizes = [f"{words.quantity(row.base, row.kind)} → {words.quantity(row.compressed, row.kind)}" for row in rows]
     tiles = [(row.name, words.change(row), size) for row, size in zip(rows, sizes, strict=True)]
     accuracy = next(iter(figures.comparison(records) or ()), None)

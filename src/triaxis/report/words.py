@@ -99,6 +99,17 @@ def widest_batch(found: Verification) -> str | None:
     return max(both, key=lambda key: int(key) if key.isdigit() else 0, default=None)
 
 
+def told_batch(records: Records) -> str | None:
+    """Return the key of the batch that the headline tells of: that of a latency budget, or else the largest."""
+    found, solution = records.verification, records.solution
+    if found is None:
+        return None
+    asked = str(records.config.get("profile", {}).get("latency_batch"))
+    is_asked = solution is not None and any(budget.metric.startswith("latency") for budget in solution.budgets)
+    both = asked in found.base.latency_ms and asked in found.compressed.latency_ms
+    return asked if is_asked and both else widest_batch(found)
+
+
 def speedup(found: Verification, batch: str) -> float:
     """Return base latency / compressed latency at one batch."""
     return found.base.latency_ms[batch] / found.compressed.latency_ms[batch]
@@ -116,7 +127,7 @@ def headline(records: Records) -> str:
         name, expected = metric_spec(solution.binding).title, percent(solution.predicted_accuracy)
         return f"{percent(1 - left, 0)} less {name} at a predicted val accuracy of {expected}; not cut yet"
     parts = [f"{percent(1 - found.compressed.macs / found.base.macs, 0)} fewer MACs"]
-    if batch := widest_batch(found):
+    if batch := told_batch(records):
         parts.append(f"{speed(speedup(found, batch))} at batch {batch}")
     row = next(iter(comparison(records) or ()))
     return f"{', '.join(parts)}, {row.name} {percent(row.compressed)} (base {percent(row.base)})"

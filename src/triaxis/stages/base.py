@@ -249,6 +249,9 @@ def train_base(run: Run, splits: Splits, network: nn.Module, source: ModelSource
     identity = identity_of_run(state_digest(network.state_dict()) if is_trained else None, splits)
     require_the_same(run.directory, store, identity)
     if store.record("base") is not None:
+        if not checkpoint.exists():
+            _restore_base(run, splits, network, source, trainer, is_trained=is_trained)
+        trainer.forget("base")
         load_into(network, checkpoint)
         _require_same_base(run, network)
         return
@@ -273,7 +276,23 @@ def train_base(run: Run, splits: Splits, network: nn.Module, source: ModelSource
         "train_macs": float(num_images * macs),
     }
     store.put_record("base", measured | identity)
+    trainer.forget("base")
     log.info("base model: val %s %.4f, %d MACs", score_of(config.task), found.value, macs)
+
+
+def _restore_base(run: Run, splits: Splits, network: nn.Module, source: ModelSource, trainer: Trainer, *, is_trained: bool) -> None:
+    """Make the base model's checkpoint again, which was removed.
+
+    Raises:
+        StoreError: On this machine it comes out with other weights than the trials were cut from.
+    """
+    checkpoint = run.directory.checkpoint("base")
+    log.warning("%s is gone: it is made again", checkpoint)
+    if not is_trained:
+        trainer.finetune(network, splits.train, run.config.base, side_px=source.side_px, seed=run.config.seed, name="base")
+    network.eval()
+    _require_same_base(run, network)
+    save_checkpoint(checkpoint, network.state_dict())
 
 
 def _tell(advance: Advance, note: str, share: float, moment: Moment) -> None:

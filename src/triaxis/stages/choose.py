@@ -169,14 +169,24 @@ class _Search:
         )
 
     def candidate(self, predictor: AccuracyPredictor) -> Solution | None:
-        """Return the best cut that was not tried yet and is within the budgets by the corrected table; None if there is none."""
+        """Return the best cut that was not tried yet and is within the budgets by the corrected table.
+
+        Where that table has none, the cuts that were tried may have measured too high: the cheapest of all is tried before the run
+        is given up. None if that was tried too.
+        """
         try:
             found = candidates(predictor, self.corrected(), self.budgets, num=len(self.tried) + 1)
         except InfeasibleBudgetError:
             if not self.tried:
                 raise
-            return None
+            found = (self.cheapest(predictor),)
         return next((s for s in found if place_of(s) not in self.tried), None)
+
+    def cheapest(self, predictor: AccuracyPredictor) -> Solution:
+        """Return the cut that the table says to be the farthest below the budgets."""
+        cuts = predict_lattice(predictor, self.table)
+        used = np.max([cuts.lattice.costs(budget.metric) / budget.limit for budget in self.budgets], axis=0)
+        return solution_at(cuts, self.budgets, cuts.lattice.levels(int(used.argmin())))
 
     def corrected(self, least: float = 1.0) -> CostTable:
         """Return the table, each measured metric scaled by the median of measured over expected cost of the cuts tried, or `least`."""

@@ -18,6 +18,7 @@ from triaxis.stages.context import Base, Data, Run, Trainer
 from triaxis.stages.effort import collected
 from triaxis.stages.elsewhere import executor_of, work_elsewhere
 from triaxis.stages.forecast import TEACHER_SHARE, effort
+from triaxis.stages.restore import restore_weights
 from triaxis.stages.trial import run_trial
 from triaxis.stages.under_way import UnderWay
 from triaxis.values import AXES, Axis, CostTable, DoneTrial, FailedTrial, KeepRatios, Recipe, TrialResult, TrialSpec, done_trials
@@ -107,8 +108,14 @@ def measure_trials(
     """
     places = {spec.trial_id: Moment(trial=n, num_trials=num_trials or first + len(specs)) for n, spec in enumerate(specs, first + 1)}
     total = sum(_effort(spec) for spec in specs)
-    known = (run.store.trial(spec.trial_id) for spec in specs)
-    done = sum(_effort(result.spec) for result in known if isinstance(result, DoneTrial))
+    known = [result for spec in specs if isinstance(result := run.store.trial(spec.trial_id), DoneTrial)]
+    done = sum(_effort(result.spec) for result in known)
+    for result in known:
+        # A process that was killed between the two has stored the result and left the state.
+        trainer.forget(result.trial_id)
+    have = {result.trial_id for result in known}
+    for parent in dict.fromkeys(spec.parent for spec in specs if spec.trial_id not in have):
+        restore_weights(run, data, base, trainer, parent)
     run.progress.expect({stage: total})
     with run.timed(stage) as advance:
         advance(done / total, "")
@@ -116,6 +123,8 @@ def measure_trials(
 
         def on_result(result: TrialResult) -> None:
             run.store.put_trial(result)
+            if isinstance(result, DoneTrial):
+                trainer.forget(result.trial_id)
             under_way.ended(result, _words(result))
 
         is_here = run.config.collect.executor == "serial"

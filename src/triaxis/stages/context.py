@@ -33,6 +33,7 @@ from triaxis.training.evaluate import evaluate, loss_gradients, loss_with_batch_
 from triaxis.training.loop import TrainingLog, finetune
 from triaxis.training.machine import Machine, num_threads
 from triaxis.training.mode import Mode
+from triaxis.training.resume import remove_resume
 from triaxis.training.teacher import Teacher
 from triaxis.values import Recipe
 
@@ -115,6 +116,8 @@ class Trainer:
     ) -> TrainingLog:
         """Train a network in place, taught by the base model where the recipe says so; cut off, the same `name` goes on.
 
+        The state stays after the last step too, until `forget` is called: killed before the result is stored, nothing is trained again.
+
         Args:
             model: The network.
             images: The train split.
@@ -134,12 +137,25 @@ class Trainer:
             mode=self.mode,
             teacher=self.teacher,
             on_step=Meter(advance, epochs=recipe.epochs, batch_size=recipe.batch_size) if advance else None,
-            resume_path=self.folder / f"{name}.resume",
+            resume_path=self.resume_file(name),
             calibrate_images=self.calibrate_images,
             machine=self.machine,
             save_s=self.save_s,
+            keep_state=True,
             task=self.task,
         )
+
+    def resume_file(self, name: str) -> Path:
+        """Return the file that keeps the state of a training."""
+        return self.folder / f"{name}.resume"
+
+    def forget(self, name: str) -> None:
+        """Remove the state of a training whose result is stored.
+
+        Raises:
+            StoreError: It cannot be removed.
+        """
+        remove_resume(self.resume_file(name))
 
     def evaluate(self, model: nn.Module, images: Images, side_px: int) -> Score:
         """Return what a network is worth on a split, in fp32, without augmentation."""

@@ -151,6 +151,7 @@ def train_shared(run: Run, data: Data, base: Base, trainer: Trainer, table: Cost
     """Train the shared weights unless an earlier process did; return the recipe that they were trained by."""
     record, checkpoint = run.store.record(NAME), run.directory.checkpoint(NAME)
     if record is not None and checkpoint.exists():
+        trainer.forget(NAME)
         return Recipe.from_json(record["recipe"])
     recipe, steps = schedule(run, data, table, questions)
     cuts, views = nested_cuts(run, data, base, trainer), run.config.collect.views
@@ -168,9 +169,10 @@ def train_shared(run: Run, data: Data, base: Base, trainer: Trainer, table: Cost
         mode=trainer.mode,
         teacher=trainer.teacher,
         on_step=Meter(advance, epochs=recipe.epochs, batch_size=recipe.batch_size),
-        resume_path=trainer.folder / f"{NAME}.resume",
+        resume_path=trainer.resume_file(NAME),
         machine=trainer.machine,
         save_s=trainer.save_s,
+        keep_state=True,
         task=trainer.task,
     )
     save_checkpoint(checkpoint, shared.model.state_dict())
@@ -180,6 +182,7 @@ def train_shared(run: Run, data: Data, base: Base, trainer: Trainer, table: Cost
         "seconds": time.perf_counter() - start,
     }
     run.store.put_record(NAME, {"recipe": recipe.to_json(), **spent})
+    trainer.forget(NAME)
     log.info("elastic training: %d epochs, mean loss %.4f in the last", recipe.epochs, done.losses[-1])
     return recipe
 

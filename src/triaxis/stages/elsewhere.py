@@ -118,9 +118,9 @@ class TrialElsewhere:
             return device
         if part < 1:
             # So that what fits does not depend on the other trials on this device.
-            torch.cuda.set_per_process_memory_fraction(part, 0)
-        # A process sees its own device only, as number 0.
-        return torch.device("cuda")
+            torch.cuda.set_per_process_memory_fraction(part, device.index or 0)
+        # A process of Ray's sees its own device only, as number 0.
+        return torch.device("cuda") if self.config.collect.executor == "ray" else device
 
     @usual_torch()
     def __call__(self, spec: TrialSpec, given: Given, tell: Tell) -> tuple[DoneTrial, bytes]:
@@ -137,6 +137,7 @@ class TrialElsewhere:
                 state = base.surgeon.expand(parent, unpack_checkpoint(given[1], f"the weights of trial {spec.parent}"))
             result, weights = measured(run, data, base, trainer, spec, parent, state, tell)
             packed = pack_checkpoint(weights)
+            trainer.forget(spec.trial_id)
         return dataclasses.replace(result, seconds=time.perf_counter() - start, seconds_by_part=spent), packed
 
 

@@ -33,6 +33,7 @@ from triaxis.stages.listeners import watched
 from triaxis.stages.prune import prune
 from triaxis.stages.quantise import quantise
 from triaxis.stages.refine import measure_more, measure_off_axis
+from triaxis.stages.restore import restore_weights
 from triaxis.stages.summary import summarise
 from triaxis.stages.verify import verify
 from triaxis.store.directory import RunDirectory
@@ -138,6 +139,9 @@ def prune_stage(
     with run.timed("solve") as advance:
         predictor, _ = read_predictor(store)
         budgets = [spec.resolve(table.base_cost(spec.metric)) for spec in specs]
+        for trial in store.trials():
+            if trial.spec.axis == "depth":
+                restore_weights(run, data, base, trainer, trial.trial_id)
         advance(0.0, "measuring the best cuts")
         choice = choose(run, data, base, trainer, predictor, table, budgets, order)
     pruned, solution = prune(run, data, base, trainer, choice), choice.solution

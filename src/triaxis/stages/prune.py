@@ -62,6 +62,7 @@ def _finish(run: Run, data: Data, base: Base, trainer: Trainer, plan: PrunePlan,
     path, key = run.directory.checkpoint(name), f"final:{name}"
     record = run.store.record(key)
     if record is not None and path.exists():
+        trainer.forget(name)
         load_into(model, path, "remove it, and the same command makes it again from the trials")
         return Pruned(model.eval(), plan, record["val_accuracy"], record["train_macs"], _pair(record.get("val_interval")))
     done = trainer.finetune(model, data.splits.train, recipe, side_px=plan.side_px, seed=run.config.seed, name=name, advance=advance)
@@ -69,6 +70,7 @@ def _finish(run: Run, data: Data, base: Base, trainer: Trainer, plan: PrunePlan,
     effort = float(done.num_images * macs) + teacher_macs(run, data, trainer, [recipe])
     save_checkpoint(path, model.state_dict())
     run.store.put_record(key, {"val_accuracy": found.value, "val_interval": list(found.interval), "train_macs": effort})
+    trainer.forget(name)
     return Pruned(model, plan, found.value, effort, found.interval)
 
 

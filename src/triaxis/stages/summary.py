@@ -27,6 +27,7 @@ def summarise(store: Store) -> dict[str, Any]:
     budget = next(b for b in solution["budgets"] if b["metric"] == solution["binding"])
     return {
         "schema": 1,
+        "target": (store.record("config") or {}).get("fit", {}).get("target"),
         "base": verification["base"],
         "compressed": verification["compressed"],
         "budget": {key: budget[key] for key in ("metric", "limit", "fraction")},

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 DIGEST_KEY = "sha256"
 """The name under which the header holds the digest of the content."""
 
-REMEDY = "put a copy of it back, or run again in a new directory"
+REMEDY = "put a copy of it back, or remove it, and the same command makes it again"
 
 
 def content_digest(tensors: Mapping[str, Tensor]) -> str:

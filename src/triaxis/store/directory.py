@@ -3,6 +3,7 @@
     RUN/
       config.yaml       the configuration, all defaults written out
       store.sqlite      trials and records
+      store.journal     the same, one line for each commit: a damaged store is made again of it
       checkpoints/      weights, one safetensors file each
       summary.json      the numbers of the result
       report.html       the page
@@ -22,6 +23,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import platform
 import re
 import shlex
 import sys
@@ -32,7 +34,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from triaxis.errors import ExperimentMismatchError, StoreError, StoreLockedError
 from triaxis.store import SqliteStore, open_store
-from triaxis.store.files import remove_temporary, unwritable, write_json, write_text
+from triaxis.store.files import FULL_DISK, remove_temporary, unwritable, write_json, write_text
+from triaxis.store.journal import journal_of
+from triaxis.store.mending import remove_store
 from triaxis.store.records import check_record
 
 if TYPE_CHECKING:
@@ -52,7 +56,7 @@ FREE_KEYS = (
 )
 
 # The names that are written in each folder, as regular expressions: only their temporary files may be removed.
-CHECKPOINT_NAMES = r"(?:base|(?:final-)?[0-9a-f]{16})\.(?:safetensors|resume)"
+CHECKPOINT_NAMES = r"(?:base|elastic|(?:final-)?[0-9a-f]{16})\.(?:safetensors|resume)"
 COMPRESSED_NAMES = r"plan\.json|model(?:_from_pixels|_int8)?\.(?:safetensors|pt2|onnx)"
 
 _held: set[Path] = set()
@@ -65,6 +69,8 @@ class RunDirectory:
     FILES: ClassVar[tuple[str, ...]] = (
         "config.yaml",
         "store.sqlite",
+        "store.journal",
+        "store.sqlite.damaged",
         "summary.json",
         "report.html",
         "log.txt",
@@ -105,8 +111,9 @@ class RunDirectory:
 
     @property
     def holds_run(self) -> bool:
-        """Whether a run was begun here: its configuration, which is the first of its files, and its store are there."""
-        return os.path.isfile(self.path / self.FILES[0]) and os.path.isfile(self.store_file)
+        """Whether a run was begun here: its configuration, which is the first of its files, and its store or the copy of it are there."""
+        is_store_there = os.path.isfile(self.store_file) or os.path.isfile(journal_of(self.store_file))
+        return os.path.isfile(self.path / self.FILES[0]) and is_store_there
 
     def check(self) -> None:
         """Make sure that the directory holds a run.
@@ -195,16 +202,14 @@ class RunDirectory:
         early = ["checkpoints"] if is_empty else []
         if self.lock_file.name in names:
             early += [self.lock_file.name, self.log_file.name, self.FILES[0]]
-            early += [name for name in names if re.fullmatch(r"store\.sqlite(-\w+)?|\.\w+\.yaml\.\d+\.tmp", name)]
+            early += [name for name in names if re.fullmatch(r"store\.sqlite(-\w+|\.damaged)?|store\.journal|\.\w+\.yaml\.\d+\.tmp", name)]
         return [name for name in names if name not in early]
 
     def _make(self) -> None:
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(
-                f"The run directory {self.path} must be writable, got '{error.strerror}': choose another with --out."
-            ) from None
+            raise StoreError(_unwritable_sentence(self.path, error)) from None
 
     def _settle(self, config: Config) -> None:
         """Write config.yaml; once anything is trained, check that it is the same in all that decides the numbers."""
@@ -217,8 +222,7 @@ class RunDirectory:
                 if self._is_begun():
                     raise ExperimentMismatchError(mismatch_sentence(self.path, differing))
                 # Nothing was trained yet: a mistake that was found on the way may be mended in place.
-                for suffix in ("", "-wal", "-shm", "-journal"):
-                    self.store_file.with_name(self.store_file.name + suffix).unlink(missing_ok=True)
+                remove_store(self.store_file)
             if old == config:
                 return
         write_text(self.config_file, config.to_yaml())
@@ -237,8 +241,10 @@ class RunDirectory:
         with self._lock_stream() as descriptor:
             _held.add(place)
             try:
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+                # Who holds it is only said; the lock itself is the kernel's, and needs no room on a full disk.
+                with suppress(OSError):
+                    os.ftruncate(descriptor, 0)
+                    os.pwrite(descriptor, f"{os.getpid()} on {platform.node()}\n".encode(), 0)
                 yield
             finally:
                 _held.discard(place)
@@ -251,9 +257,7 @@ class RunDirectory:
         try:
             descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise StoreError(
-                f"The run directory {self.path} must be writable, got '{error.strerror}': choose another with --out."
-            ) from None
+            raise StoreError(_unwritable_sentence(self.path, error)) from None
         try:
             # A record lock, unlike flock, is not inherited by worker processes that outlive a killed driver.
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -264,7 +268,7 @@ class RunDirectory:
                     f"The run directory {self.path} must be on a disk that locks files, got '{error.strerror}': mount it with locks, or "
                     "choose a directory on another disk with --out."
                 ) from None
-            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+            holder = os.pread(descriptor, 100, 0).decode(errors="replace").strip()
             os.close(descriptor)
             raise StoreLockedError(_locked_sentence(self.path, holder or "unknown")) from None
         try:
@@ -320,6 +324,12 @@ def mismatch_sentence(path: Path, differing: list[str]) -> str:
         f"The run in {path} was made with another configuration; it differs in\n  {lines}\n"
         f"Choose another directory with --out, or put these settings back.{hint if budget_only else ''}"
     )
+
+
+def _unwritable_sentence(path: Path, error: OSError) -> str:
+    if error.errno in FULL_DISK:
+        return unwritable(path, error)
+    return f"The run directory {path} must be writable, got '{error.strerror}': choose another with --out."
 
 
 def _locked_sentence(path: Path, holder: int | str) -> str:

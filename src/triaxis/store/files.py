@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from triaxis.errors import StoreError
 
 TEMPORARY_SUFFIX = ".tmp"
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_atomic(path: str | Path, write: Callable[[Path], None]) -> Path:
@@ -82,6 +83,30 @@ def read_json(path: str | Path) -> Any:
         raise StoreError(f"{path} must be a JSON file that triaxis wrote, but it is damaged: {error}.") from None
 
 
+def remove_file(path: Path) -> None:
+    """Remove a file if it is there.
+
+    Raises:
+        StoreError: It cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(unwritable(path, error)) from error
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those that it is in, where they are missing.
+
+    Raises:
+        StoreError: The disk is full, or the place cannot be written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(unwritable(path, error)) from error
+
+
 def remove_temporary(directory: str | Path, names: str) -> list[Path]:
     """Remove what writers of certain files that were killed left behind; return what was removed.
 
@@ -122,6 +147,6 @@ def unwritable(path: Path, error: OSError | SafetensorError) -> str:
     """Return the sentence on a file that could not be written."""
     # safetensors wraps an operating-system error in its own class and keeps only the text.
     reason = getattr(error, "strerror", None) or str(error)
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in reason:
+    if getattr(error, "errno", None) in FULL_DISK or "No space left" in reason:
         return f"{path} must have room, but the disk is full: free some space and run the same command again; finished work is kept."
     return f"{path} must be writable, got '{reason}': check the permissions of {path.parent}."

@@ -21,7 +21,7 @@ class GridDirectory(RunDirectory):
     """A run directory that belongs to a grid."""
 
     KIND = "grid"
-    FILES = ("grid.yaml", "store.sqlite", "grid.json", "grid.md", "grid.html", "log.txt", ".lock")
+    FILES = ("grid.yaml", "store.sqlite", "store.journal", "store.sqlite.damaged", "grid.json", "grid.md", "grid.html", "log.txt", ".lock")
     FOLDERS: ClassVar[dict[str, str]] = {"checkpoints": CHECKPOINT_NAMES}
 
     def __init__(self, path: str | Path) -> None:

@@ -10,17 +10,33 @@ A new store is tested by a class of three lines::
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 import pytest
 
 # So that a failing suite shows the values in its assertions, as a test file's own do.
 pytest.register_assert_rewrite(*(f"triaxis.testing.{suite}" for suite in ("stores", "executors", "criteria", "metrics", "tasks")))
 
-from triaxis.testing.criteria import CriterionContract  # noqa: E402
-from triaxis.testing.executors import ExecutorContract  # noqa: E402
-from triaxis.testing.metrics import MetricContract, RuntimeContract  # noqa: E402
-from triaxis.testing.stores import StoreContract  # noqa: E402
-from triaxis.testing.tasks import TaskCase, TaskContract  # noqa: E402
-from triaxis.testing.trainer import FakeTrainer, chain_specs  # noqa: E402
+if TYPE_CHECKING:
+    from triaxis.testing.criteria import CriterionContract
+    from triaxis.testing.executors import ExecutorContract
+    from triaxis.testing.metrics import MetricContract, RuntimeContract
+    from triaxis.testing.stores import StoreContract
+    from triaxis.testing.tasks import TaskCase, TaskContract
+    from triaxis.testing.trainer import FakeTrainer, chain_specs
+
+_HOMES = {
+    "CriterionContract": "criteria",
+    "ExecutorContract": "executors",
+    "FakeTrainer": "trainer",
+    "MetricContract": "metrics",
+    "RuntimeContract": "metrics",
+    "StoreContract": "stores",
+    "TaskCase": "tasks",
+    "TaskContract": "tasks",
+    "chain_specs": "trainer",
+}
 
 __all__ = [
     "CriterionContract",
@@ -33,3 +49,10 @@ __all__ = [
     "TaskContract",
     "chain_specs",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for: most suites need torch, and the trainer does not."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__} has no {name}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

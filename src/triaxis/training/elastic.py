@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from triaxis.data.images import Images, require_batch
-from triaxis.process.interrupt import postponed
 from triaxis.process.walltime import part
 from triaxis.surgery.shared import SharedWeights
 from triaxis.tasks import CLASSIFICATION, Task
@@ -39,6 +38,7 @@ def train_elastic(
     resume_path: Path | None = None,
     machine: Machine | None = None,
     save_s: float = SAVE_S,
+    keep_state: bool = False,
     task: Task = CLASSIFICATION,
 ) -> TrainingLog:
     """Train shared weights in place; batch-norm statistics are left as they were, for each cut has its own.
@@ -57,6 +57,7 @@ def train_elastic(
         resume_path: As for `finetune`.
         machine: As for `finetune`.
         save_s: As for `finetune`.
+        keep_state: As for `finetune`.
         task: What the cuts are trained for.
 
     Raises:
@@ -70,14 +71,10 @@ def train_elastic(
     loop = ElasticLoop(
         shared.model, images, recipe, side_px, seed, device, mode, taught, on_step, machine, save_s, task, shared, plan_at, views
     )
-    for epoch in range(loop.restore(resume_path), recipe.epochs):
-        bank = loop.bank(epoch)
-        with postponed():
-            loop.run_epoch(epoch, bank, resume_path)
-            loop.save(resume_path, epoch + 1)
+    loop.run(resume_path, keep_state=keep_state)
     loop.take_average()
     shared.model.eval()
-    if resume_path is not None:
+    if resume_path is not None and not keep_state:
         remove_resume(resume_path)
     return TrainingLog(loop.num_steps * recipe.batch_size, time.perf_counter() - start, tuple(loop.losses))
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from triaxis.data.images import Images
+from triaxis.process.convolutions import guarded
 from triaxis.process.walltime import part
 from triaxis.tasks import CLASSIFICATION, Placed, Score, Task, mapped
 from triaxis.training.mode import PLAIN
@@ -79,7 +80,8 @@ def loss_gradients(
     plain = _plain(images, task)
     for batch in images.epoch(side_px, plain, seed=0, epoch=0, limit=max(num_images, plain.batch_size)):
         pictures, targets = batch.images.to(device, memory_format=torch.channels_last), batch.labels.to(device)
-        task.loss(mapped(task.forward(model, pictures, targets), Tensor.float), targets, plain).backward()
+        with guarded(model):
+            task.loss(mapped(task.forward(model, pictures, targets), Tensor.float), targets, plain).backward()
     gradients = {n: p.grad.detach().cpu() for n, p in model.named_parameters() if p.grad is not None}
     model.zero_grad(set_to_none=True)
     return gradients

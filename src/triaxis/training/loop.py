@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from triaxis.data.images import Batch, Images, hash_seed, require_batch, resize
 from triaxis.errors import TrainingError
+from triaxis.process.convolutions import guard, release
 from triaxis.process.interrupt import Stop, postponed, requested
 from triaxis.process.walltime import part
 from triaxis.tasks import CLASSIFICATION, Output, Task, mapped
@@ -25,7 +27,8 @@ from triaxis.training.calibrate import calibrate
 from triaxis.training.machine import Machine, Pace, is_out_of_memory
 from triaxis.training.mode import Mode
 from triaxis.training.randomness import random_state, seed_all, set_random_state, set_torch_state, torch_state
-from triaxis.training.resume import discard_resume, read_resume, remove_resume, write_resume
+from triaxis.training.resume import discard_resume, read_resume, remove_resume
+from triaxis.training.saving import Saving
 from triaxis.training.teacher import Teacher
 from triaxis.values import Recipe
 
@@ -59,6 +62,7 @@ def finetune(
     calibrate_images: int = 1000,
     machine: Machine | None = None,
     save_s: float = SAVE_S,
+    keep_state: bool = False,
     task: Task = CLASSIFICATION,
 ) -> TrainingLog:
     """Train `model` in place and leave it calibrated, in evaluation mode.
@@ -80,33 +84,33 @@ def finetune(
         mode: Precision and memory format.
         teacher: Source of soft labels; used if `recipe.distill` > 0.
         on_step: Called with (steps done, steps in all, the loss of the step, which may not be computed yet).
-        resume_path: If given, the state is saved there after each epoch, every `save_s` seconds, and when a signal asks the
-            process to stop (`triaxis.process.interrupt`); it is found there at the next start, and removed at the end.
+        resume_path: If given, the state is saved there after each epoch, unless that would take more than 1 % of the time, every
+            `save_s` seconds, and when a signal asks the process to stop (`triaxis.process.interrupt`); it is found there at the next
+            start, and removed at the end.
         calibrate_images: Train images for the batch-norm statistics at the end.
         machine: What the run has learnt about the machine; changed when the training learns more.
         save_s: Seconds between two saved states within an epoch.
+        keep_state: Leave the state at the end too, for a caller who removes it once the result is stored.
         task: What is learnt.
 
     Raises:
         TrainingError: The loss became NaN or infinite, or even two images at a time do not fit in memory.
         DataError: The split does not fill a batch.
+        StoreError: A state could not be written.
     """
     start = time.perf_counter()
     require_batch(len(images), recipe.batch_size, "train")
     if recipe.distill == 0 or not task.distils:
         teacher = None
-    mode.place(model, device).train()
+    guards = guard(mode.place(model, device).train())
     loop = Loop(model, images, recipe, side_px, seed, device, mode, teacher, on_step, machine or Machine(), save_s, task)
-    for epoch in range(loop.restore(resume_path), recipe.epochs):
-        bank = loop.bank(epoch)
-        with postponed():
-            loop.run_epoch(epoch, bank, resume_path)
-            loop.save(resume_path, epoch + 1)
+    loop.run(resume_path, keep_state=keep_state)
     if recipe.epochs:
         loop.take_average()
         calibrate(model, images, side_px, device, recipe=recipe, num_images=calibrate_images)
+    release(guards)
     model.eval()
-    if resume_path is not None:
+    if resume_path is not None and not keep_state:
         remove_resume(resume_path)
     return TrainingLog(loop.num_steps * recipe.batch_size, time.perf_counter() - start, tuple(loop.losses))
 
@@ -138,8 +142,10 @@ class Loop:
         self.epoch_steps, self.epoch_loss = 0, torch.zeros((), device=self.device)
         self.random: dict[str, Any] | None = None
         self.shape = (self.recipe.batch_size, 3, self.side_px, self.side_px)
-        self.saved_at = time.monotonic()
-        self.pace = Pace(self._on_fall)
+        self.saving = Saving(None)
+        # Weakly: a loop that held itself would keep model and images until the collector comes.
+        me = weakref.proxy(self)
+        self.pace = Pace(lambda share: me._on_fall(share))
         self.optimizer = create_optimizer_v2(
             self.model, opt=recipe.optimizer, lr=recipe.peak_lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum
         )
@@ -150,7 +156,19 @@ class Loop:
         self.average = AveragedModel(self.model) if self.first_averaged < self.num_steps else None
         self.transform = self.task.transform(recipe, self.images.num_classes)
 
-    def run_epoch(self, epoch: int, bank: Output | None, path: Path | None) -> None:
+    def run(self, path: Path | None, *, keep_state: bool = False) -> None:
+        """Train all epochs that are left; the state is saved in a file, with `keep_state` after the last one too."""
+        first = self.restore(path)
+        with Saving(path) as self.saving:
+            for epoch in range(first, self.recipe.epochs):
+                bank = self.bank(epoch)
+                with postponed():
+                    self.run_epoch(epoch, bank)
+                    is_last = epoch + 1 == self.recipe.epochs
+                    if requested() or (self.saving.pays(self.save_s) and (keep_state or not is_last)):
+                        self.save(epoch + 1)
+
+    def run_epoch(self, epoch: int, bank: Output | None) -> None:
         seed_all(hash_seed(self.seed, epoch))
         self.model.train()
         source_px = self.teacher.side_px if self.teacher and bank is None else self.side_px
@@ -158,7 +176,7 @@ class Loop:
         if self.epoch_steps and self.random is not None:
             set_random_state(self.random, self.device)
         self.pace.begin()
-        for batch in self._until_stopped(batches, path, epoch):
+        for batch in self._until_stopped(batches, epoch):
             pictures, targets = batch.images.to(self.device), batch.labels.to(self.device)
             if self.transform is not None:
                 pictures, targets = self.transform(pictures, targets)
@@ -167,12 +185,13 @@ class Loop:
         self.losses.append(self._check(self.epoch_loss / max(self.steps_per_epoch, 1)))
         self.epoch_steps, self.epoch_loss = 0, torch.zeros((), device=self.device)
 
-    def _until_stopped(self, batches: Iterator[Batch], path: Path | None, epoch: int) -> Iterator[Batch]:
+    def _until_stopped(self, batches: Iterator[Batch], epoch: int) -> Iterator[Batch]:
         """Yield batches; between them save the state when it is time, or when a signal came, which ends the training."""
         while True:
             if requested():
-                self.save(path, epoch)
+                self.save(epoch)
                 raise Stop
+            self.saving.check()
             try:
                 batch = next(batches, None)
             except RuntimeError:
@@ -185,8 +204,8 @@ class Loop:
             yield batch
             self.epoch_steps += 1
             self.pace.step(len(batch.images))
-            if path is not None and time.monotonic() - self.saved_at >= self.save_s and self.epoch_steps < self.steps_per_epoch:
-                self.save(path, epoch)
+            if self.saving.path and self.saving.age_s() >= self.save_s and self.epoch_steps < self.steps_per_epoch:
+                self.save(epoch)
                 self.pace.begin()
 
     def _on_fall(self, share: float) -> None:
@@ -281,6 +300,8 @@ class Loop:
     def _check(self, loss: Tensor) -> float:
         value = loss.item()
         if not np.isfinite(value):
+            # The state that was saved last may hold the numbers that led here: the next attempt must not begin with them.
+            self.saving.is_void = True
             raise TrainingError(
                 f"The training loss must be finite, got {value} at step {self.step + 1} of {self.num_steps}: "
                 "lower peak_lr, or check the data and the weights for NaN."
@@ -292,10 +313,8 @@ class Loop:
         if self.average is not None:
             self.model.load_state_dict(self.average.module.state_dict())
 
-    def save(self, path: Path | None, epochs_done: int) -> None:
-        """Write everything that the next epoch depends on; the old state stays until the new one is complete."""
-        if path is None or (epochs_done == self.recipe.epochs and not requested()):
-            return
+    def save(self, epochs_done: int) -> None:
+        """Save everything that the next steps depend on; it is durable at once where a signal asked the process to stop."""
         state = {
             "epochs_done": epochs_done,
             "step": self.step,
@@ -306,7 +325,7 @@ class Loop:
             "average": self.average.state_dict() if self.average else None,
             "place": self._place(),
         }
-        write_resume(path, state)
+        self.saving.save(state, wait=requested())
 
     def restore(self, path: Path | None) -> int:
         """Return the first epoch to run: after those of the saved state, if there is one that is whole and fits."""
@@ -331,7 +350,6 @@ class Loop:
 
     def _place(self) -> dict[str, Any]:
         """Return where in the epoch the training is, and what the steps that follow depend on beside weights and schedule."""
-        self.saved_at = time.monotonic()
         return {
             "epoch_steps": self.epoch_steps,
             "epoch_loss": self.epoch_loss.cpu(),

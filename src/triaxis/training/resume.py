@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from triaxis.errors import StoreError
-from triaxis.store.files import unwritable, write_atomic
+from triaxis.store.files import remove_file, write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,4 @@ def remove_resume(path: Path) -> None:
     Raises:
         StoreError: It cannot be removed.
     """
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise StoreError(unwritable(path, error)) from error
+    remove_file(path)

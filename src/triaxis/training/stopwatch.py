@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from triaxis.process.convolutions import guard
 from triaxis.tasks import Task, mapped
 from triaxis.tasks.outputs import main_output, named_tensors
 from triaxis.values import Recipe
@@ -67,6 +68,7 @@ def training_step(
         loss_of: Runs the network, and gives the loss.
     """
     trained = mode.place(copy.deepcopy(model), device).train()
+    guard(trained)
     optimizer = torch.optim.SGD((p for p in trained.parameters() if p.requires_grad), lr=0.01, momentum=0.9)
     images = torch.randn(input_shape, device=device, generator=torch.Generator(device).manual_seed(0))
     images = images.to(memory_format=mode.torch_format)

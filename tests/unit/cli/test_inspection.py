@@ -74,3 +74,13 @@ def test_the_command_prints_tables_or_json(found: dict[str, Any], monkeypatch: p
     for shown in ("open, down to 0.50", "stages.1.0", "this cut", "side 16 -> 12 px", "model.safetensors"):
         assert shown in text.stdout
     assert json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout) == found
+
+
+def test_a_configuration_names_the_model_its_arguments_and_its_side(tmp_path: Path) -> None:
+    text = "model: {name: cifar:resnet8, args: {width: 0.5}, num_classes: 7}\ndata: {side_px: 24}\n"
+    (tmp_path / "run.yaml").write_text(text)
+    plain = inspect_model("cifar:resnet8", args={"width": 0.5}, side_px=24, num_classes=7)
+    asked = ["inspect", str(tmp_path / "run.yaml"), "--json"]
+    assert json.loads(CliRunner().invoke(app, asked).stdout) == json.loads(json.dumps(plain))
+    other = json.loads(CliRunner().invoke(app, [*asked, "--input", "16", "--classes", "3"]).stdout)
+    assert (other["side_px"], other["num_classes"]) == (16, 3)

@@ -3,13 +3,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
 from triaxis.cli import app
 from triaxis.cli.inspection import parse_keep
 from triaxis.cli.start import look_at_folder, starting_config
-from triaxis.config import load_config
+from triaxis.config import Config, config_from_plain, load_config
 from triaxis.errors import ConfigError, DataError
 from triaxis.values import KeepRatios
 
@@ -18,6 +19,10 @@ def fill(folder: Path, num: int, size: tuple[int, int]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(num):
         Image.new("RGB", size, (i, 0, 0)).save(folder / f"{i}.png")
+
+
+def config_of(text: str) -> Config:
+    return config_from_plain(yaml.safe_load(text))
 
 
 def test_a_look_at_a_plain_folder(tmp_path: Path) -> None:
@@ -37,6 +42,15 @@ def test_a_look_at_a_folder_with_splits(tmp_path: Path) -> None:
     fill(tmp_path / "test" / "a", 1, (8, 8))
     facts = look_at_folder(tmp_path)
     assert (facts.num_images, facts.class_names, facts.has_val, facts.has_test) == (4, ("a", "b"), False, True)
+
+
+def test_images_to_train_on_are_those_of_train_without_what_is_drawn_from_them(tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        fill(tmp_path / "train" / label, 10, (8, 8))
+    assert look_at_folder(tmp_path).num_train == 14
+    for split in ("test", "validation"):
+        fill(tmp_path / split / "a", 20, (8, 8))
+    assert look_at_folder(tmp_path).num_train == 20
 
 
 def test_init_tells_the_classes_it_found(tmp_path: Path) -> None:
@@ -73,6 +87,14 @@ def test_the_written_configuration_is_complete_and_fits_the_images(tmp_path: Pat
 def test_the_weights_are_written() -> None:
     assert "weights: trained.pth" in starting_config("timm:resnet18", "digits", "macs=50%", "trained.pth")
     assert "weights: null" in starting_config("timm:resnet18", "digits", "macs=50%")
+
+
+def test_pretrained_weights_are_trained_on_gently() -> None:
+    pretrained = config_of(starting_config("timm:resnet18", "digits", "macs=50%", "pretrained"))
+    from_scratch = config_of(starting_config("timm:resnet18", "digits", "macs=50%"))
+    assert (pretrained.base.epochs, pretrained.base.peak_lr) == (5, 0.01)
+    assert (from_scratch.base.epochs, from_scratch.base.peak_lr) == (30, 0.1)
+    assert pretrained.finetune == from_scratch.finetune
 
 
 def test_the_modules_to_hold_are_written() -> None:

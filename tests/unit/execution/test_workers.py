@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -128,6 +130,12 @@ def test_a_worker_that_cannot_start_is_not_replaced_for_ever(module: ModuleType)
 
 
 def test_what_does_not_pickle_is_said() -> None:
-    here: Callable[[], object] = lambda: None  # noqa: E731
     with pytest.raises(ConfigError, match="must pickle, but"):
-        Workers(here, 1)  # type: ignore[arg-type]
+        Workers(functools.partial(print, threading.Lock()), 1)
+
+
+def test_a_function_within_a_function_is_sent_by_value(module: ModuleType) -> None:
+    reply = "of a closure"
+    with Workers(lambda: lambda task, say: f"{task} {reply}", 1) as workers:
+        workers.submit("1")
+        assert workers.next_event() == Replied("1", "1 of a closure")

@@ -9,7 +9,7 @@ import pytest
 
 from triaxis.report import figures, words
 from triaxis.report.records import Records
-from triaxis.values import KeepRatios
+from triaxis.values import Budget, KeepRatios
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,27 @@ def test_headline_of_a_finished_run(records: Records) -> None:
     cut = dataclasses.replace(cut, macs=540, latency_ms={"1": 3.0, "64": 50.0}, test_accuracy=0.978)
     found = dataclasses.replace(records, verification=dataclasses.replace(records.verification, base=base, compressed=cut))
     assert words.headline(found) == "46 % fewer MACs, 1.80x faster at batch 64, test accuracy 97.8 % (base 98.1 %)"
+
+
+def test_headline_tells_of_the_batch_that_a_latency_budget_speaks_of(records: Records) -> None:
+    assert records.verification and records.solution
+    base = dataclasses.replace(records.verification.base, latency_ms={"1": 3.0, "64": 90.0})
+    cut = dataclasses.replace(records.verification.compressed, latency_ms={"1": 1.2, "64": 50.0})
+    timed = dataclasses.replace(records, verification=dataclasses.replace(records.verification, base=base, compressed=cut))
+    budget = Budget(metric="latency_ms", limit=1.5, fraction=0.5)
+    asked = dataclasses.replace(
+        timed,
+        config={"profile": {"latency_batch": 1}},
+        solution=dataclasses.replace(records.solution, budgets=(budget,), binding="latency_ms"),
+    )
+    assert "1.80x faster at batch 64" in words.headline(timed) and "2.50x faster at batch 1," in words.headline(asked)
+    # A batch that was not timed has nothing to tell.
+    assert "batch 64" in words.headline(dataclasses.replace(asked, config={"profile": {"latency_batch": 8}}))
+
+
+def test_headline_says_that_accuracy_is_balanced(records: Records) -> None:
+    assert ", test accuracy" in words.headline(records)
+    assert ", balanced test accuracy" in words.headline(dataclasses.replace(records, config={"fit": {"target": "balanced_accuracy"}}))
 
 
 def test_headline_says_what_is_not_known_yet(records: Records) -> None:

@@ -134,6 +134,17 @@ def test_a_cut_that_is_slower_than_a_wider_one_is_not_delivered(setting) -> None
     assert choose.choose(*contexts, predictor, table, [budget], ()).plan.levels == (i, j - 1, k)
 
 
+def test_one_measurement_gone_wrong_does_not_end_the_run(setting) -> None:
+    """By it every cut of the table would be too dear; the cheapest one says otherwise, and better ones are tried from there."""
+    contexts, predictor, table, budget, gauge = setting(1.0, 0.0)
+    best = choose.choose(*contexts, predictor, table, [budget], ()).plan.levels
+    contexts, *_, gauge = setting(1.0, 0.0)
+    gauge.odd = {best: 40.0}
+    found = choose.choose(*contexts, predictor, table, [budget], ())
+    assert gauge.share(found.plan.levels) <= LIMIT
+    assert found.plan.levels != (len(table.blocks) - 1, len(table.widths) - 1, len(table.sides_px) - 1)
+
+
 def test_cuts_that_the_runtime_refuses_are_passed_over(setting) -> None:
     contexts, predictor, table, budget, gauge = setting(1.0, 0.0)
     best = choose.choose(*contexts, predictor, table, [budget], ()).plan.levels

@@ -316,7 +316,7 @@ def test_a_damaged_record_is_named_in_one_sentence(tmp_path: Path, key: str, bod
         store.put_record("base", GOOD_BASE)
         assert store.record("base") == GOOD_BASE
     with sqlite3.connect(run.store_file) as connection:
-        connection.execute("INSERT OR REPLACE INTO records VALUES (?, ?)", (key, body))
+        connection.execute("INSERT OR REPLACE INTO records (key, body) VALUES (?, ?)", (key, body))
     connection.close()
     with run.read() as store, pytest.raises(StoreError, match=rf"record {key} in .*store\.sqlite is damaged.*put a copy") as caught:
         store.record(key)

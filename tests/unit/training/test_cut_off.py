@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
+import weakref
 from collections.abc import Callable
 
 import numpy as np
@@ -126,6 +128,20 @@ def test_streamed_images_go_on_in_the_same_order(workers, tmp_path):
         train(network(), images(workers), recipe, on_step=at(9, kill), resume_path=path, save_s=0)
     train(resumed, images(workers), recipe, resume_path=path)
     assert same(whole, resumed)
+
+
+def test_a_training_leaves_nothing_that_only_the_collector_could_free():
+    """Model and images would stay in memory until it comes, and the loader's workers too, each of which it waits 5 s for."""
+    model, data = network(), images(2)
+    kept = weakref.ref(model), weakref.ref(data)
+    gc.collect()
+    gc.disable()
+    try:
+        train(model, data, RECIPES["averaged"])
+        del model, data
+        assert [ref() for ref in kept] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_the_state_is_saved_after_the_time_that_was_set(tmp_path, monkeypatch):
