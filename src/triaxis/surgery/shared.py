@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from triaxis.errors import UnsupportedModelError
-from triaxis.process.convolutions import guard
+from triaxis.process.convolutions import contiguous_copy, guard, is_at_risk
 from triaxis.surgery.criteria import Criterion, Evidence, unit_scores
 from triaxis.surgery.criteria.norms import L2
 from triaxis.surgery.cut import apply
@@ -119,6 +119,7 @@ class SharedCut:
         frame = shared.surgeon.cut(plan).to(device=shared.device).to(memory_format=shared.memory_format)
         self.frame: nn.Module = frame.train()
         guard(self.frame)
+        self.at_risk = {f"{name}.weight" for name, module in frame.named_modules() if is_at_risk(module)}
         self.names = [name for name, _ in frame.named_parameters()]
         self.kept = {name: {d: at.to(shared.device) for d, at in kept.get(name, {}).items()} for name in self.names}
         self.memory_format = shared.memory_format
@@ -134,4 +135,6 @@ class SharedCut:
         tensor: Tensor = self.full[name]
         for dim, positions in self.kept[name].items():
             tensor = tensor.index_select(dim, positions)
+        if name in self.at_risk:
+            return contiguous_copy(tensor)
         return tensor.contiguous(memory_format=self.memory_format) if tensor.ndim == 4 else tensor
