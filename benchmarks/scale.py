@@ -7,7 +7,8 @@ processes are started before the clock. Efficiency is trials per hour over place
 The driver's cost is measured in a process for each part: a store with 10,000 trials, the same number of empty trials through
 Ray on one node, and a split of 1,000,000 image files of which only the names are there.
 
-Writes results/scale.json and results/scale.md beside this file. Runs in about five minutes.
+Writes results/scale.json and results/scale.md beside this file after each part. Stopped, the same command goes on; with
+``--again`` it measures all parts anew. Runs in some ten minutes.
 """
 
 from __future__ import annotations
@@ -155,10 +156,10 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 
 PARTS: dict[str, Callable[[], dict[str, float]]] = {
-    **{f"nodes-{num}": lambda num=num: trials_per_hour(num) for num in NODES},
-    "store": store_of_many,
-    "ray": ray_of_many,
     "images": images_by_name,
+    "store": store_of_many,
+    **{f"nodes-{num}": lambda num=num: trials_per_hour(num) for num in NODES},
+    "ray": ray_of_many,
 }
 
 
@@ -168,56 +169,65 @@ def in_a_process(name: str) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+ROWS = (
+    ("store", "write_ms_each", "store: commit of one trial, ms"),
+    ("store", "read_all_s", "store: read all trials, s"),
+    ("store", "read_one_ms", "store: read one trial, ms"),
+    ("store", "file_mb", "store: file, MB"),
+    ("store", "memory_mb", "store: memory with all trials, MB"),
+    ("ray", "ms_each", f"Ray, {PLACES} places: one empty trial, ms"),
+    ("ray", "memory_mb", "Ray: memory of the driver with all trials, MB"),
+    ("images", "names_mb", "images: memory of names and labels, MB"),
+    ("images", "epoch_mb", "images: more memory while an epoch runs, MB"),
+    ("images", "first_batch_s", "images: from the start of an epoch to its first batch, s"),
+)
+
+
 def page(found: dict[str, Any]) -> str:
-    """Return the results as Markdown."""
-    nodes = [found[f"nodes-{num}"] for num in NODES]
-    store, ray, images = found["store"], found["ray"], found["images"]
-    rows = "\n".join(f"| {n['nodes']} | {n['places']} | {n['per_hour']:,.0f} | {n['efficiency']:.3f} |" for n in nodes)
+    """Return the results as Markdown; a part that was not measured yet has no rows."""
+    nodes = [found[f"nodes-{num}"] for num in NODES if f"nodes-{num}" in found]
+    table = "\n".join(f"| {n['nodes']} | {n['places']} | {n['per_hour']:,.0f} | {n['efficiency']:.3f} | {n['load']:.1f} |" for n in nodes)
+    costs = "\n".join(f"| {words} | {found[part][key]:,.2f} |" for part, key, words in ROWS if part in found)
     return f"""# Scale
 
-Made by `python benchmarks/scale.py`; how it is measured stands in [README.md](../README.md).
+Made by `python benchmarks/scale.py`; how it is measured stands at the head of that file.
 
-{found["machine"]}; the load average was {found["load_before"]:.1f} before and {found["load_after"]:.1f} after:
-{found["note"]}.
+{found["machine"]}. {found["note"]}
 
-Trials that sleep for {TRIAL_S:g} s, {PLACES} places on each simulated node, {ROUNDS} rounds:
+Trials that sleep for {TRIAL_S:g} s, {PLACES} places on each simulated node, {ROUNDS} rounds. The load is the machine's average
+over the minute before the end of each measurement:
 
-| nodes | places | trials per hour | efficiency |
-| --- | --- | --- | --- |
-{rows}
+| nodes | places | trials per hour | efficiency | load |
+| --- | --- | --- | --- | --- |
+{table}
 
 What {NUM_TRIALS:,} trials and {NUM_IMAGES:,} images' names cost the driver:
 
 | what | measured |
 | --- | --- |
-| store: commit of one trial | {store["write_ms_each"]:.2f} ms |
-| store: read all trials | {store["read_all_s"]:.2f} s |
-| store: file | {store["file_mb"]:.1f} MB |
-| store: memory with all trials | {store["memory_mb"]:.0f} MB |
-| Ray, {PLACES} places: one empty trial | {ray["ms_each"]:.2f} ms |
-| Ray: memory of the driver with all trials | {ray["memory_mb"]:.0f} MB |
-| images: memory of the names and labels | {images["names_mb"]:.0f} MB |
-| images: more memory while an epoch runs | {images["epoch_mb"]:.0f} MB |
-| images: from the start of an epoch to its first batch | {images["first_batch_s"]:.1f} s |
+{costs}
 """
 
 
 def main() -> None:
-    """Measure all parts and write the results."""
+    """Measure the parts that are not in the results yet, and write the results after each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=list(PARTS), help="measure one part and print it")
-    parser.add_argument("--note", default="other work ran on the machine if this is far above 0", help="what else ran, for the page")
+    parser.add_argument("--again", action="store_true", help="measure every part again")
+    parser.add_argument("--note", default="", help="what else ran on the machine, for the page")
     chosen = parser.parse_args()
     if chosen.part:
         print(json.dumps(PARTS[chosen.part]()))
         return
-    before = os.getloadavg()[0]
-    found: dict[str, Any] = {name: in_a_process(name) for name in PARTS}
+    file = RESULTS / "scale.json"
+    found: dict[str, Any] = json.loads(file.read_text()) if file.exists() and not chosen.again else {}
     machine = f"{os.cpu_count()} cores, Python {platform.python_version()}"
-    found |= {"machine": machine, "load_before": before, "load_after": os.getloadavg()[0], "note": chosen.note}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "scale.json").write_text(json.dumps(found, indent=2) + "\n")
-    (RESULTS / "scale.md").write_text(page(found))
+    for name in PARTS:
+        if name not in found:
+            found[name] = {**in_a_process(name), "load": os.getloadavg()[0]}
+        found |= {"machine": machine, "note": chosen.note or found.get("note", "")}
+        file.write_text(json.dumps(found, indent=2) + "\n")
+        (RESULTS / "scale.md").write_text(page(found))
     print(page(found))
 
 

@@ -128,6 +128,7 @@ def small(**collect: Any) -> Config:
             "collect": {"recipe": short, "num_trials": 4, "block_images": 16, "calibrate_images": 32, "cluster": cluster, **collect},
             "finetune": short,
             "width": {"round_to": 2},
+            "profile": {"repeats": 3, "batches": [1]},
             "export": {"formats": ["safetensors"]},
         }
     )
