@@ -17,7 +17,7 @@ from torch import nn
 from triaxis.data.images import Preprocess, ResidentImages, StreamedImages
 from triaxis.errors import InterruptedRunError, TrainingError
 from triaxis.process.interrupt import heeding_signals
-from triaxis.training import loop
+from triaxis.training import loop, saving
 from triaxis.training.loop import finetune
 from triaxis.training.machine import Machine
 from triaxis.training.mode import Mode
@@ -147,6 +147,10 @@ def test_a_training_leaves_nothing_that_only_the_collector_could_free():
 def test_the_state_is_saved_after_the_time_that_was_set(tmp_path, monkeypatch):
     now, saved = [0.0], []
     monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+    # The thread in the background is waited for, and what saving costs counts for nothing.
+    true_save = saving.Saving.save
+    monkeypatch.setattr(saving.Saving, "save", lambda self, state, wait=False: true_save(self, state, wait=True))
+    monkeypatch.setattr(saving, "SHARE", 1e9)
     path = tmp_path / "trial.resume"
 
     def tick(step: int, steps: int, *more: object) -> None:
