@@ -120,7 +120,7 @@ def refusal(model: nn.Module, input_shape: tuple[int, ...], form: str) -> str:
         else:
             with tempfile.TemporaryDirectory() as folder:
                 path = write_onnx(Path(folder) / "model.onnx", live, tuple(input_shape))
-                run_onnx(path if form == "onnx" else quantise_at_random(path, Path(folder) / "model_int8.onnx", tuple(input_shape)))
+                run_onnx(path if form == "onnx" else quantise_at_random(path, Path(folder) / "model_int8.onnx", tuple(input_shape), 1))
     except TriaxisError:
         raise
     except Exception as error:  # noqa: BLE001 - the exporters raise whatever the model's code makes them raise

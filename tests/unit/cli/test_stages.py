@@ -422,6 +422,7 @@ def test_another_failing_file_is_not_taken_for_the_output(monkeypatch: pytest.Mo
 @pytest.mark.parametrize("harm", ["no database", "no JSON", "no trial", "no cost table"])
 def test_a_damaged_store_is_one_sentence(fitted: Path, command: str, harm: str) -> None:
     store = RunDirectory(fitted).store_file
+    store.with_name("store.journal").unlink()  # with it the store would be made anew
     if harm == "no database":
         store.write_text("this is only a text\n" * 100)
     else:

@@ -37,7 +37,7 @@ def contexts(config: Config, monkeypatch: pytest.MonkeyPatch) -> Opened:
     run_trials(SerialExecutor(), chain_specs((0.9, 0.75, 0.6, 0.45, 0.25)), TRAINER, store.put_trial, store.trial)
     progress = Progress()
     run = SimpleNamespace(store=store, config=config, timed=progress.stage, progress=progress)
-    return Opened(run, SimpleNamespace(digest="data"), SimpleNamespace(digest="base"), SimpleNamespace())  # type: ignore[arg-type]
+    return Opened(run, SimpleNamespace(digest="data"), SimpleNamespace(digest="base"), SimpleNamespace(forget=lambda trial_id: None))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("degree", [None, 2])

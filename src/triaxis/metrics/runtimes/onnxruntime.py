@@ -48,4 +48,4 @@ def onnx_file(folder: Path, model: nn.Module, input_shape: Shape, batch: int, *,
     """
     plain = copy.deepcopy(model).cpu().float().eval().to(memory_format=torch.contiguous_format)
     path = write_quickly(folder / "model.onnx", plain, input_shape, batch)
-    return quantise_at_random(path, folder / "model_int8.onnx", input_shape) if is_int8 else path
+    return quantise_at_random(path, folder / "model_int8.onnx", input_shape, batch) if is_int8 else path

@@ -77,15 +77,16 @@ class Quantiser:
         return path
 
 
-def quantise_at_random(path: Path, out: Path, input_shape: Shape) -> Path:
+def quantise_at_random(path: Path, out: Path, input_shape: Shape, batch: int) -> Path:
     """Write the file quantised with the ranges of random images: as fast as a calibrated one, and of no use otherwise.
 
     Args:
         path: The fp32 file.
         out: The quantised file.
         input_shape: (C, S, S).
+        batch: Images in a pass of the file.
     """
-    images = torch.randn(4, *input_shape, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(batch, *input_shape, generator=torch.Generator().manual_seed(0))
     with tempfile.TemporaryDirectory() as folder:
         return Quantiser(path, Path(folder), [images]).write(out)
 
