@@ -165,7 +165,7 @@ def images_of(num: int, shape: tuple[int, int, int] = (3, 8, 8)) -> TensorDatase
     ("model", "images", "error", "words"),
     [
         (None, images_of(96), ConfigError, "must be a torch.nn.Module, got NoneType"),
-        (Pair(), images_of(96), UnsupportedModelError, "got tuple"),
+        (Pair(), images_of(96), UnsupportedModelError, "it has no parameters"),
         (
             nn.Sequential(nn.Conv2d(1, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
             images_of(96),

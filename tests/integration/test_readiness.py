@@ -224,8 +224,13 @@ def test_a_format_that_was_chosen_and_is_refused_ends_before_training(tmp_path, 
     assert not list(tmp_path.glob("run/checkpoints/*"))
 
 
-def test_a_runtime_that_refuses_the_model_ends_before_training(tmp_path):
+def test_a_runtime_that_refuses_the_model_ends_before_training(tmp_path, monkeypatch):
     pytest.importorskip("onnxscript")
+
+    def refuse(*given: object, **settings: object) -> None:
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr("torch.onnx.export", refuse)
     with pytest.raises(UnsupportedModelError, match=r"profile\.runtime: onnxruntime must run the model"):
         opened(tmp_path, Undecided(8, 0.25, 3), export={"formats": ["safetensors"]}, profile={"runtime": "onnxruntime"})
     assert not list(tmp_path.glob("run/checkpoints/*"))

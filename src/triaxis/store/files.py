@@ -119,8 +119,8 @@ def remove_temporary(directory: str | Path, names: str) -> list[Path]:
     Raises:
         StoreError: The folder cannot be read, or a file cannot be removed.
     """
-    # torch.export insists on a suffix of its own after ours.
-    own = re.compile(rf"\.(?:{names})\.\d+{re.escape(TEMPORARY_SUFFIX)}(?:\.pt2)?")
+    # torch.export insists on a suffix of its own after ours, and safetensors writes under a drawn name of its own first.
+    own = re.compile(rf"\.(?:{names})\.\d+{re.escape(TEMPORARY_SUFFIX)}(?:\.pt2)?" + (r"|\.tmp\w{6}" if "safetensors" in names else ""))
     try:
         entries = list(Path(directory).iterdir()) if Path(directory).is_dir() else []
         stale = [path for path in entries if own.fullmatch(path.name) and path.is_file()]

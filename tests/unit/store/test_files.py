@@ -185,3 +185,12 @@ def test_temporary_files_of_others_stay(tmp_path: Path) -> None:
     assert remove_temporary(tmp_path, r"a\.txt") == [ours]
     assert all(path.exists() for path in others) and not ours.exists()
     assert remove_temporary(tmp_path / "nowhere", r"a\.txt") == []
+
+
+def test_what_safetensors_left_in_a_folder_of_checkpoints_goes_too(tmp_path: Path) -> None:
+    left, other = tmp_path / ".tmpAb3dEf", tmp_path / ".tmpnotes.txt"
+    for path in (left, other):
+        path.write_text("half")
+    assert remove_temporary(tmp_path, r"a\.txt") == []
+    assert remove_temporary(tmp_path, r"\w+\.safetensors") == [left]
+    assert other.exists()
